@@ -1,0 +1,84 @@
+//! What every collector offers.
+
+use std::time::Instant;
+
+use kumon_spool::Spool;
+
+use crate::Clock;
+
+/// A BPF object that feeds one or more metrics and is not running yet.
+pub trait Collector {
+    /// The object's name, for messages: `process`, `sched`, …
+    fn name(&self) -> &'static str;
+
+    /// The metrics that are enabled in its settings; a collector with none is left out.
+    fn metrics(&self) -> Vec<&'static str>;
+
+    /// How each hook it needs would be attached on this kernel, or why not; by looking and trying, not by version.
+    /// Leaves nothing behind.
+    fn probe(&self) -> Vec<Hook>;
+
+    /// Loads and attaches. Dropping what it returns detaches and unloads everything.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the message names the program and the reason.
+    fn start(&self) -> Result<Box<dyn Running>, CollectorError>;
+}
+
+/// A collector at work, used by one thread.
+pub trait Running {
+    /// Takes what the kernel has ready and appends it as rows. Called every 200 ms or so, and once after stopping.
+    /// `now` decides whether a summary's interval is over; `last` asks for the rest, whatever the interval.
+    fn poll(
+        &mut self,
+        clock: &Clock,
+        now: Instant,
+        last: bool,
+        spool: &mut Spool,
+    ) -> Result<(), CollectorError>;
+
+    /// Events and keys lost in the kernel since the start, by metric and reason; zeros included.
+    fn losses(&self) -> Vec<Loss>;
+
+    /// Run count and time of each BPF program since the start.
+    fn programs(&self) -> Vec<ProgramCost>;
+}
+
+/// How one hook is attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// The metrics that need it.
+    pub metrics: Vec<&'static str>,
+    /// The event, e.g. `sched_process_exec`.
+    pub event: &'static str,
+    /// The strategy that works here (`tp_btf`, `tracepoint`, `fentry`, `kprobe`), or why none does.
+    pub strategy: Result<&'static str, String>,
+}
+
+/// A counter of one reason for loss, total since the collector started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    pub metric: &'static str,
+    /// For example `ring buffer full`, `map full`, `missed run`.
+    pub reason: &'static str,
+    pub count: u64,
+}
+
+/// What a BPF program cost since the collector started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramCost {
+    pub program: String,
+    pub runs: u64,
+    /// Nanoseconds; 0 unless `kernel.bpf_stats_enabled` is 1.
+    pub run_time: u64,
+}
+
+/// Why a collector could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[error("{collector}: {tried}: {source}")]
+pub struct CollectorError {
+    pub collector: &'static str,
+    /// What was tried, e.g. `attaching tp_btf/sched_switch`.
+    pub tried: String,
+    pub source: libbpf_rs::Error,
+}

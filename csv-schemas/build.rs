@@ -1,0 +1,135 @@
+//! Generates one row type per schema file, so that adding a column is a change in the schema file plus the code
+//! that fills it: the compiler names every place that doesn't.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Schema {
+    name: String,
+    title: String,
+    fields: Vec<Field>,
+}
+
+#[derive(Deserialize)]
+struct Field {
+    name: String,
+    r#type: String,
+    #[serde(default)]
+    unit: String,
+    description: String,
+    #[serde(default)]
+    constraints: Constraints,
+}
+
+#[derive(Deserialize, Default)]
+struct Constraints {
+    #[serde(default)]
+    required: bool,
+    minimum: Option<i64>,
+}
+
+/// The columns every metric starts with; the row types leave them out but for the time.
+const COMMON: [&str; 4] = ["timestamp", "host_name", "host_id", "boot_id"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    println!("cargo::rerun-if-changed={}", here.display());
+    let mut files: Vec<PathBuf> = fs::read_dir(&here)?
+        .map(|entry| entry.map(|e| e.path()))
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|ext| ext == "json"))
+        .collect();
+    files.sort();
+
+    let mut code = String::new();
+    let mut texts = String::new();
+    for path in &files {
+        let schema = read(path)?;
+        row(&mut code, &schema)?;
+        writeln!(texts, "    include_str!({:?}),", path.display().to_string())?;
+    }
+    writeln!(code, "/// The text of every schema file, in the order of the metrics' names.")?;
+    writeln!(code, "pub(crate) const TEXTS: &[&str] = &[\n{texts}];")?;
+    fs::write(Path::new(&env::var("OUT_DIR")?).join("rows.rs"), code)?;
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Schema, Box<dyn Error>> {
+    let bad = |why: String| format!("{}: {why}", path.display());
+    let schema: Schema = serde_json::from_str(&fs::read_to_string(path)?).map_err(|e| bad(e.to_string()))?;
+    if path.file_stem().is_none_or(|stem| *stem != *schema.name) {
+        return Err(bad(format!("the schema is named '{}', its file must be too", schema.name)).into());
+    }
+    let head: Vec<&str> = schema.fields.iter().take(COMMON.len()).map(|f| f.name.as_str()).collect();
+    if head != COMMON {
+        return Err(bad(format!("the columns must begin with {COMMON:?}, they begin with {head:?}")).into());
+    }
+    Ok(schema)
+}
+
+/// Writes the struct of one metric's rows and its `Row` implementation.
+fn row(code: &mut String, schema: &Schema) -> Result<(), Box<dyn Error>> {
+    let fields = &schema.fields[COMMON.len()..];
+    let name = camel(&schema.name);
+    let lifetime = if fields.iter().any(|f| f.r#type == "string") { "<'a>" } else { "" };
+    let elided = if lifetime.is_empty() { "" } else { "<'_>" };
+
+    writeln!(code, "/// A row of the metric `{}`: {}.", schema.name, schema.title)?;
+    writeln!(code, "#[derive(Debug, Clone, Default, PartialEq)]\npub struct {name}{lifetime} {{")?;
+    writeln!(code, "    /// Nanoseconds since the Unix epoch.\n    pub timestamp: i64,")?;
+    for field in fields {
+        let unit = if field.unit.is_empty() { String::new() } else { format!(" ({})", field.unit) };
+        writeln!(
+            code,
+            "    /// {}{unit}.\n    pub {}: {},",
+            field.description,
+            field.name,
+            rust_type(field)?
+        )?;
+    }
+    writeln!(
+        code,
+        "}}\n\nimpl Row for {name}{elided} {{\n    const METRIC: &'static str = {:?};\n",
+        schema.name
+    )?;
+    writeln!(code, "    fn timestamp(&self) -> i64 {{\n        self.timestamp\n    }}\n")?;
+    writeln!(code, "    fn write_fields(&self, record: &mut Record<'_>) {{")?;
+    for field in fields {
+        writeln!(code, "        record.field(&self.{});", field.name)?;
+    }
+    writeln!(code, "    }}\n}}\n")?;
+    Ok(())
+}
+
+fn rust_type(field: &Field) -> Result<String, String> {
+    let plain = match field.r#type.as_str() {
+        "string" => "&'a [u8]",
+        "integer" if field.constraints.minimum.is_some_and(|m| m >= 0) => "u64",
+        "integer" => "i64",
+        "number" => "f64",
+        "boolean" => "bool",
+        "datetime" => "crate::Time",
+        other => return Err(format!("column {}: type '{other}' has no row type", field.name)),
+    };
+    // An empty string is an absent value (missingValues), so strings need no Option.
+    Ok(if field.constraints.required || plain == "&'a [u8]" {
+        plain.into()
+    } else {
+        format!("Option<{plain}>")
+    })
+}
+
+fn camel(name: &str) -> String {
+    name.split('_')
+        .map(|word| {
+            let mut chars = word.chars();
+            chars.next().map(|c| c.to_ascii_uppercase()).into_iter().chain(chars).collect::<String>()
+        })
+        .collect()
+}

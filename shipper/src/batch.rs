@@ -1,0 +1,47 @@
+//! What a sink is given.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use kumon_schema::Kind;
+
+/// Rows of one or more files, already rendered as the body of an Elasticsearch `_bulk` request:
+/// `{"create":{"_index":…,"_id":…}}` and the document, each on a line of its own.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub body: Vec<u8>,
+    pub documents: Vec<Document>,
+    /// Up to where each file is covered once this batch is delivered: the file's generation, and the offset in
+    /// bytes. Holds each file once.
+    pub positions: Vec<(Arc<str>, u64)>,
+}
+
+/// One row of a batch.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// The stream it belongs to.
+    pub stream: Arc<StreamName>,
+    /// The action line and the document's line in the body, both line ends included.
+    pub action: Range<usize>,
+    /// The document itself, without its line end: one flat JSON object with dotted ECS names; from foreign NDJSON
+    /// inputs it may nest.
+    pub json: Range<usize>,
+    /// Where it comes from, for the dead letters: index into `positions`, and the row's offset in bytes.
+    pub file: usize,
+    pub offset: u64,
+}
+
+/// A data stream, `{type}-{dataset}-{namespace}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StreamName {
+    pub kind: Kind,
+    /// `kumon.exec`; of a foreign input what its configuration says.
+    pub dataset: String,
+    pub namespace: String,
+}
+
+impl std::fmt::Display for StreamName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}-{}", self.kind.stream_type(), self.dataset, self.namespace)
+    }
+}

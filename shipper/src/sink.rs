@@ -1,0 +1,61 @@
+//! Where rows are delivered: Elasticsearch or the embedded store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::Batch;
+
+/// Takes batches in order, from one thread.
+pub trait Sink: Send {
+    /// Delivers a batch. A repeated delivery of the same documents must not double them.
+    ///
+    /// # Errors
+    /// When nothing, or not everything, of the batch could be delivered now; the shipper waits and sends the same
+    /// batch again, until it succeeds or the shipper is stopped.
+    fn send(&mut self, batch: &Batch) -> Result<Outcome, SinkError>;
+
+    /// Whether all that was sent is durable, so that the files' positions may move. A sink that gathers rows
+    /// before it commits them does so here when it is time, or at once when `now` asks for it.
+    ///
+    /// # Errors
+    /// When it could not commit; nothing is lost, the shipper tries again.
+    fn settle(&mut self, now: bool) -> Result<bool, SinkError>;
+
+    /// The position of each file (by generation) that the sink itself keeps together with the rows. It is the
+    /// truth after a restart. `None` where the shipper's checkpoint is (Elasticsearch).
+    fn positions(&self) -> Option<HashMap<Arc<str>, u64>>;
+
+    /// Tells the sink that these generations' files are gone, so that their positions can be forgotten.
+    fn forget(&mut self, generations: &[Arc<str>]);
+}
+
+/// What became of a batch's documents.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub created: u64,
+    /// Were there already: a resend of what had arrived.
+    pub duplicates: u64,
+    /// Went to the failure store of Elasticsearch (8.19, 9.1 and later).
+    pub failure_store: u64,
+    /// Never to be taken; the shipper writes them to the dead letters.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A document that the sink refuses for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Index into the batch's documents.
+    pub document: usize,
+    pub reason: String,
+}
+
+/// Why a sink could not take a batch now. The message says what was tried, on what, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// Worth trying again by itself: refused connection, time-out, 429, 503, a full disk.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Needs a person: wrong password, missing privilege, expired certificate. Tried again too, but slowly.
+    #[error("{0}")]
+    Refused(String),
+}

@@ -1,0 +1,5 @@
+//! File names.
+/// stub
+pub struct FileId;
+/// stub
+pub struct FileName;
