@@ -1,5 +1,113 @@
-//! File names.
-/// stub
-pub struct FileId;
-/// stub
-pub struct FileName;
+//! The names of spool files, and listing them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use std::{fs, io};
+
+/// The name of a spool file: `<metric>-<id>.v<version>.csv`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileName {
+    /// 14 hex digits of the time of creation (Unix µs) and 14 random ones: ordered in time and unique across
+    /// hosts, since document ids are made of it.
+    pub id: String,
+    pub metric: String,
+    /// Version of the metric's schema.
+    pub version: u32,
+}
+
+/// A file found in the spool. Ordered by age, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SpoolFile {
+    pub name: FileName,
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl FileName {
+    /// A name for a new file of `metric`.
+    ///
+    /// # Errors
+    /// When the kernel gives no random bytes.
+    pub(crate) fn new(metric: &str, version: u32) -> io::Result<FileName> {
+        let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let random = getrandom::u64().map_err(io::Error::from)?;
+        Ok(FileName {
+            id: format!("{:014x}{:014x}", age.as_micros(), random >> 8),
+            metric: metric.to_owned(),
+            version,
+        })
+    }
+
+    /// Reads a file's name; `None` for anything that is no spool file.
+    pub fn parse(name: &str) -> Option<FileName> {
+        let (stem, version) = name.strip_suffix(".csv")?.rsplit_once(".v")?;
+        let (metric, id) = stem.rsplit_once('-')?;
+        let well_formed =
+            id.len() == 28 && id.bytes().all(|b| b.is_ascii_hexdigit()) && !metric.starts_with('.');
+        well_formed.then_some(FileName {
+            id: id.to_owned(),
+            metric: metric.to_owned(),
+            version: version.parse().ok()?,
+        })
+    }
+
+    /// Where the file is, under the spool folder `root`.
+    pub fn path(&self, root: &Path) -> PathBuf {
+        root.join(&self.metric).join(self.to_string())
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}.v{}.csv", self.metric, self.id, self.version)
+    }
+}
+
+/// Where the schema text of a version is kept beside the files.
+pub fn sidecar(root: &Path, metric: &str, version: u32) -> PathBuf {
+    root.join(metric).join(format!("schema-v{version}.json"))
+}
+
+/// All files of all metrics, oldest first. Files that vanish meanwhile are left out.
+///
+/// # Errors
+/// When a folder can't be read.
+pub fn list(root: &Path) -> io::Result<Vec<SpoolFile>> {
+    let mut files = Vec::new();
+    for folder in fs::read_dir(root)? {
+        let folder = folder?;
+        if !folder.file_type()?.is_dir() {
+            continue;
+        }
+        for entry in fs::read_dir(folder.path())? {
+            let entry = entry?;
+            let file_name = entry.file_name();
+            let Some(name) = file_name.to_str().and_then(FileName::parse) else { continue };
+            match entry.metadata() {
+                Ok(metadata) => files.push(SpoolFile { name, path: entry.path(), size: metadata.len() }),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FileName;
+
+    #[test]
+    fn names_are_read_back_and_strangers_are_not() {
+        let name = FileName::new("runqlat_hist", 12).unwrap();
+        assert_eq!(FileName::parse(&name.to_string()), Some(name));
+        for stranger in
+            ["exec.csv", "schema-v1.json", "exec-0123.v1.csv", ".exec-0123456789abcdef0123456789ab.v1.csv"]
+        {
+            assert_eq!(FileName::parse(stranger), None, "{stranger}");
+        }
+    }
+}

@@ -1,7 +1,22 @@
 //! The spool folder: the contract between what collects and what ships.
+//!
+//! ```text
+//! <spool>/<metric>/<metric>-<id>.v<version>.csv    rows; line one is the header
+//! <spool>/<metric>/schema-v<version>.json          the schema of that version, for readers of another release
+//! <spool>/.acknowledged                            how far the shipper has delivered each file
+//! ```
+//!
+//! Files are never reused, renamed or rewritten. Two locks tell what is going on with one, also after a crash:
+//! its writer holds a `flock` on it while it may grow, and whoever has rows of it in flight holds a read lock
+//! (`F_OFD_SETLK`), which keeps the collector from shedding it at the spool's size limit.
 
+mod acknowledged;
 mod file;
-mod spool;
+mod lock;
+mod shed;
+mod writer;
 
-pub use file::{FileId, FileName};
-pub use spool::{Limits, Spool, SpoolError, Stats};
+pub use acknowledged::Acknowledged;
+pub use file::{FileName, SpoolFile, list, sidecar};
+pub use lock::{FolderLock, is_being_written, lock_for_reading, release_reading};
+pub use writer::{Limits, Lost, Spool, SpoolError, Stats};

@@ -23,6 +23,11 @@ pub fn require(present: bool, what: &str) -> bool {
     present
 }
 
+/// Whether the test runs as root.
+pub fn require_root() -> bool {
+    require(rustix::process::geteuid().is_root(), "root")
+}
+
 /// Whether the test runs as root on a kernel with BTF, which loading BPF programs takes.
 pub fn require_bpf() -> bool {
     let root = rustix::process::geteuid().is_root();

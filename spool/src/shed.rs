@@ -1,0 +1,84 @@
+//! Shedding: what happens at the spool's size limit.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use crate::lock::lock_for_shedding;
+use crate::{Acknowledged, SpoolFile, is_being_written, list};
+
+/// One file that was deleted to make room.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Shed {
+    pub(crate) metric: String,
+    /// Rows of it that nobody had acknowledged.
+    pub(crate) rows: u64,
+}
+
+/// Deletes the oldest closed files until the spool is within `limit` bytes. Files that are being written, and those
+/// of which the shipper has rows in flight, are passed over.
+pub(crate) fn shed(root: &Path, limit: u64) -> io::Result<Vec<Shed>> {
+    let files = list(root)?;
+    let mut total: u64 = files.iter().map(|file| file.size).sum();
+    if total <= limit {
+        return Ok(Vec::new());
+    }
+    // Without the acknowledgements every row of a file counts as lost: too many rather than too few.
+    let acknowledged = Acknowledged::read(root).unwrap_or_else(|e| {
+        log::warn!(
+            "{}: the shipper's acknowledgements can't be read ({e}); shed rows count in full",
+            root.display()
+        );
+        Acknowledged::default()
+    });
+    let mut gone = Vec::new();
+    for file in files {
+        if total <= limit {
+            break;
+        }
+        let delivered = acknowledged.0.get(&file.name.to_string()).copied().unwrap_or(0);
+        if let Some(rows) = delete(&file, delivered)? {
+            total -= file.size;
+            gone.push(Shed { metric: file.name.metric, rows });
+        }
+    }
+    Ok(gone)
+}
+
+/// Deletes a closed file that nobody reads; says how many rows after `delivered` it held.
+fn delete(file: &SpoolFile, delivered: u64) -> io::Result<Option<u64>> {
+    let mut open = match OpenOptions::new().read(true).write(true).open(&file.path) {
+        Ok(open) => open,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    if is_being_written(&open)? || !lock_for_shedding(&open)? {
+        return Ok(None);
+    }
+    open.seek(SeekFrom::Start(delivered))?;
+    let records = count_records(&mut open)?;
+    fs::remove_file(&file.path)?;
+    // The header is a record too.
+    Ok(Some(if delivered == 0 { records.saturating_sub(1) } else { records }))
+}
+
+fn count_records(from: &mut impl Read) -> io::Result<u64> {
+    let mut reader = csv_core::Reader::new();
+    let (mut bytes, mut fields, mut ends) = (vec![0; 1 << 16], vec![0; 1 << 16], vec![0; 256]);
+    let mut records = 0;
+    loop {
+        let read = from.read(&mut bytes)?;
+        let mut rest = &bytes[..read];
+        loop {
+            let (result, used, _, _) = reader.read_record(rest, &mut fields, &mut ends);
+            rest = &rest[used..];
+            match result {
+                csv_core::ReadRecordResult::Record => records += 1,
+                csv_core::ReadRecordResult::End => return Ok(records),
+                csv_core::ReadRecordResult::InputEmpty if read > 0 => break,
+                // Only the count is wanted: a full buffer of fields is simply used again.
+                _ => {}
+            }
+        }
+    }
+}

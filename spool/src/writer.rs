@@ -1,0 +1,314 @@
+//! Writing rows to the spool.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use kumon_schema::{Common, Row, Schema, builtin, write_row};
+
+use crate::file::{FileName, sidecar};
+use crate::shed::shed;
+
+/// When files are closed, and how much may wait.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// A file is closed once it holds so many bytes.
+    pub file_bytes: u64,
+    /// A file is closed once it is that old.
+    pub file_age: Duration,
+    /// Above so many bytes the oldest closed files are shed.
+    pub spool_bytes: u64,
+    /// Rows that can't be written (a full disk) wait in memory up to so many bytes per metric; more are lost.
+    pub waiting_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            file_bytes: 16 << 20,
+            file_age: Duration::from_secs(600),
+            spool_bytes: 1 << 30,
+            waiting_bytes: 4 << 20,
+        }
+    }
+}
+
+/// The spool's own ledger, by metric, since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Rows appended.
+    pub rows_in: BTreeMap<&'static str, u64>,
+    /// Rows that stand in files.
+    pub rows_out: BTreeMap<&'static str, u64>,
+    pub lost: BTreeMap<(String, Lost), u64>,
+}
+
+/// Why the spool lost rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lost {
+    /// They could not be written, and too many waited already.
+    WriteFailed,
+    /// They were shed at the size limit before the shipper had delivered them.
+    SpoolLimit,
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Lost::WriteFailed => "write failed",
+            Lost::SpoolLimit => "spool limit",
+        })
+    }
+}
+
+/// Why rows could not be written now. Nothing is lost yet: they wait, and [`Spool::flush`] tries again.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {doing}: {source}{}", path.display(), advice(source))]
+pub struct SpoolError {
+    path: PathBuf,
+    doing: &'static str,
+    source: io::Error,
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => {
+            "; free some space or lower spool.max_bytes; rows wait in memory meanwhile"
+        }
+        io::ErrorKind::PermissionDenied => "; the folder must be writable for the user that collects",
+        _ => "",
+    }
+}
+
+/// The writing side of the spool folder.
+#[derive(Debug)]
+pub struct Spool {
+    root: PathBuf,
+    common: Common,
+    limits: Limits,
+    writers: BTreeMap<&'static str, MetricWriter>,
+    stats: Stats,
+    next_shedding: Instant,
+}
+
+/// How often the spool's size is looked at: a listing of the folder, so not at every flush.
+const SHEDDING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What was appended is written by itself once so much waits.
+const WRITE_BYTES: usize = 1 << 20;
+
+impl Spool {
+    /// Opens the folder for writing, making it where it is missing.
+    ///
+    /// # Errors
+    /// When it can't be made or used.
+    pub fn open(root: &Path, common: Common, limits: Limits) -> Result<Spool, SpoolError> {
+        fs::create_dir_all(root).map_err(failed(root, "making the spool folder"))?;
+        remove_unfinished(root).map_err(failed(root, "removing files that a crash left unfinished"))?;
+        Ok(Spool {
+            root: root.to_owned(),
+            common,
+            limits,
+            writers: BTreeMap::new(),
+            stats: Stats::default(),
+            next_shedding: Instant::now(),
+        })
+    }
+
+    /// Appends a row to its metric's file. It is in the file after the next [`flush`](Spool::flush).
+    pub fn append<R: Row>(&mut self, row: &R) {
+        *self.stats.rows_in.entry(R::METRIC).or_default() += 1;
+        let writer = self.writers.entry(R::METRIC).or_insert_with(|| MetricWriter::new(R::METRIC));
+        if writer.waiting.len() >= self.limits.waiting_bytes.max(WRITE_BYTES) {
+            *self.stats.lost.entry((R::METRIC.to_owned(), Lost::WriteFailed)).or_default() += 1;
+            return;
+        }
+        write_row(&mut writer.waiting, &self.common, row);
+        writer.waiting_rows += 1;
+        if writer.waiting.len() >= WRITE_BYTES {
+            // A failure shows again at the next flush, which is the caller's chance to report it.
+            let _ = writer.write(&self.root, &self.limits, &mut self.stats);
+        }
+    }
+
+    /// Writes what was appended, closes files that are full or old, and sheds files above the size limit.
+    ///
+    /// # Errors
+    /// The first failure; the other metrics are written all the same.
+    pub fn flush(&mut self) -> Result<(), SpoolError> {
+        let mut result = Ok(());
+        for writer in self.writers.values_mut() {
+            let written = writer.write(&self.root, &self.limits, &mut self.stats);
+            result = result.and(written);
+            writer.close_if_due(&self.limits);
+        }
+        if Instant::now() >= self.next_shedding {
+            self.next_shedding = Instant::now() + SHEDDING_INTERVAL;
+            let shed = shed(&self.root, self.limits.spool_bytes)
+                .map_err(failed(&self.root, "shedding old files"))?;
+            for file in shed {
+                log::warn!(
+                    "the spool is above its limit of {} bytes: shed the oldest file of {} with {} undelivered rows",
+                    self.limits.spool_bytes,
+                    file.metric,
+                    file.rows
+                );
+                *self.stats.lost.entry((file.metric, Lost::SpoolLimit)).or_default() += file.rows;
+            }
+        }
+        result
+    }
+
+    /// Writes what was appended and closes every file.
+    ///
+    /// # Errors
+    /// As [`flush`](Spool::flush).
+    pub fn close(&mut self) -> Result<(), SpoolError> {
+        let result = self.flush();
+        for writer in self.writers.values_mut() {
+            writer.file = None;
+        }
+        result
+    }
+
+    /// What came in, went out and was lost since the start.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The node's identity, as every row carries it.
+    pub fn common(&self) -> &Common {
+        &self.common
+    }
+}
+
+/// One metric's open file and the rows that wait for it.
+#[derive(Debug)]
+struct MetricWriter {
+    metric: &'static str,
+    file: Option<OpenFile>,
+    waiting: Vec<u8>,
+    waiting_rows: u64,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    /// Holds a flock for as long as it is open.
+    file: File,
+    path: PathBuf,
+    /// Bytes of whole records.
+    size: u64,
+    opened: Instant,
+    /// A cut record stands at its end and could not be taken back: nothing may follow it.
+    torn: bool,
+}
+
+impl MetricWriter {
+    fn new(metric: &'static str) -> MetricWriter {
+        MetricWriter { metric, file: None, waiting: Vec::new(), waiting_rows: 0 }
+    }
+
+    fn write(&mut self, root: &Path, limits: &Limits, stats: &mut Stats) -> Result<(), SpoolError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let open = match &mut self.file {
+            Some(open) => open,
+            none => none.insert(OpenFile::create(root, self.metric)?),
+        };
+        if let Err(e) = open.append(&self.waiting) {
+            self.file.take_if(|open| open.torn);
+            return Err(e);
+        }
+        *stats.rows_out.entry(self.metric).or_default() += self.waiting_rows;
+        self.waiting_rows = 0;
+        self.waiting.clear();
+        self.waiting.shrink_to(WRITE_BYTES / 16);
+        self.close_if_due(limits);
+        Ok(())
+    }
+
+    fn close_if_due(&mut self, limits: &Limits) {
+        let due =
+            |open: &mut OpenFile| open.size >= limits.file_bytes || open.opened.elapsed() >= limits.file_age;
+        self.file.take_if(due);
+    }
+}
+
+impl OpenFile {
+    /// Makes a new file with its header. It gets its name only when it is locked and begun, so that nobody takes it
+    /// for closed.
+    fn create(root: &Path, metric: &'static str) -> Result<OpenFile, SpoolError> {
+        let folder = root.join(metric);
+        fs::create_dir_all(&folder).map_err(failed(&folder, "making the metric's folder"))?;
+        let Some(schema) = builtin(metric) else {
+            unreachable!("rows are generated from the built-in schemas")
+        };
+        write_sidecar(root, schema)?;
+
+        let name = FileName::new(metric, schema.version).map_err(failed(&folder, "naming a new file"))?;
+        let path = name.path(root);
+        let unfinished = folder.join(format!(".{name}"));
+        let header = schema.header();
+        let create = || -> io::Result<File> {
+            let mut file = OpenOptions::new().append(true).create_new(true).mode(0o640).open(&unfinished)?;
+            file.lock()?;
+            file.write_all(header.as_bytes())?;
+            fs::rename(&unfinished, &path)?;
+            Ok(file)
+        };
+        let file = create().map_err(|e| {
+            // Nothing refers to it; the next start removes it if this fails.
+            let _ = fs::remove_file(&unfinished);
+            failed(&path, "making a new file")(e)
+        })?;
+        Ok(OpenFile { file, path, size: header.len() as u64, opened: Instant::now(), torn: false })
+    }
+
+    /// Appends whole records or nothing: what a full disk cut is taken back.
+    fn append(&mut self, records: &[u8]) -> Result<(), SpoolError> {
+        if let Err(e) = self.file.write_all(records) {
+            self.torn = self.file.set_len(self.size).is_err();
+            return Err(failed(&self.path, "appending rows")(e));
+        }
+        self.size += records.len() as u64;
+        Ok(())
+    }
+}
+
+/// The schema's text beside the files, so that a reader of another release can decode them.
+fn write_sidecar(root: &Path, schema: &Schema) -> Result<(), SpoolError> {
+    let path = sidecar(root, &schema.name, schema.version);
+    if path.exists() {
+        return Ok(());
+    }
+    let new = path.with_extension("json.new");
+    fs::write(&new, &schema.text)
+        .and_then(|()| fs::rename(&new, &path))
+        .map_err(failed(&path, "writing the schema beside the files"))
+}
+
+fn remove_unfinished(root: &Path) -> io::Result<()> {
+    for folder in fs::read_dir(root)? {
+        let folder = folder?;
+        if !folder.file_type()?.is_dir() {
+            continue;
+        }
+        for entry in fs::read_dir(folder.path())? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let unfinished = name.to_str().and_then(|n| n.strip_prefix('.')).and_then(FileName::parse);
+            if unfinished.is_some() && !crate::is_being_written(&File::open(entry.path())?)? {
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> SpoolError {
+    move |source| SpoolError { path: path.to_owned(), doing, source }
+}

@@ -1,0 +1,164 @@
+//! The spool as both sides see it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use kumon_schema::Common;
+use kumon_schema::rows::Exec;
+use kumon_spool::{Acknowledged, Limits, Lost, Spool, is_being_written, list, lock_for_reading};
+
+fn exec(pid: u64) -> Exec<'static> {
+    Exec { pid, name: b"a,b\"\n=1+1", ..Exec::default() }
+}
+
+/// The pids in all exec files of the spool, in the files' order, as a plain CSV reader sees them.
+fn pids(root: &Path) -> Vec<u64> {
+    let mut pids = Vec::new();
+    for file in list(root).unwrap() {
+        let bytes = fs::read(&file.path).unwrap();
+        let (mut reader, mut rest) = (csv_core::Reader::new(), &bytes[..]);
+        let (mut out, mut ends) = (vec![0; 4096], vec![0; 64]);
+        let mut header = true;
+        loop {
+            let (result, used, _, _) = reader.read_record(rest, &mut out, &mut ends);
+            rest = &rest[used..];
+            match result {
+                csv_core::ReadRecordResult::Record if header => header = false,
+                csv_core::ReadRecordResult::Record => {
+                    pids.push(std::str::from_utf8(&out[ends[5]..ends[6]]).unwrap().parse().unwrap());
+                }
+                csv_core::ReadRecordResult::End => break,
+                _ => {}
+            }
+        }
+    }
+    pids
+}
+
+#[test]
+fn rows_stand_in_files_in_order_and_files_close_by_size() {
+    let root = tempfile::tempdir().unwrap();
+    let limits = Limits { file_bytes: 1000, ..Limits::default() };
+    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    for pid in 0..100 {
+        spool.append(&exec(pid));
+        spool.flush().unwrap();
+    }
+    assert_eq!(pids(root.path()), (0..100).collect::<Vec<_>>());
+    let files = list(root.path()).unwrap();
+    let open = files.iter().filter(|f| is_being_written(&File::open(&f.path).unwrap()).unwrap()).count();
+    assert!(files.len() > 3 && open <= 1, "{} files, {open} open", files.len());
+    assert!(root.path().join("exec/schema-v1.json").exists());
+    spool.close().unwrap();
+    assert!(!files.iter().any(|f| is_being_written(&File::open(&f.path).unwrap()).unwrap()));
+}
+
+#[test]
+fn files_close_by_age() {
+    let root = tempfile::tempdir().unwrap();
+    let limits = Limits { file_age: Duration::ZERO, ..Limits::default() };
+    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    for pid in 0..3 {
+        spool.append(&exec(pid));
+        spool.flush().unwrap();
+    }
+    assert_eq!(list(root.path()).unwrap().len(), 3);
+}
+
+#[test]
+fn at_the_limit_the_oldest_unread_files_go_and_exactly_their_undelivered_rows_are_counted() {
+    let root = tempfile::tempdir().unwrap();
+    let limits = Limits { file_age: Duration::ZERO, ..Limits::default() };
+    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    for file in 0..4 {
+        for row in 0..10 {
+            spool.append(&exec(file * 10 + row));
+        }
+        spool.flush().unwrap();
+    }
+    let files = list(root.path()).unwrap();
+
+    // The first file's rows are all delivered, of the second 4 are; the third is in flight.
+    let text = fs::read(&files[1].path).unwrap();
+    let row = (text.len() as u64 - Exec::default_header_len()) / 10;
+    let delivered = [(&files[0], files[0].size), (&files[1], Exec::default_header_len() + 4 * row)];
+    let delivered: BTreeMap<_, _> = delivered.map(|(file, bytes)| (file.name.to_string(), bytes)).into();
+    Acknowledged(delivered).write(root.path()).unwrap();
+    let in_flight = File::open(&files[2].path).unwrap();
+    assert!(lock_for_reading(&in_flight).unwrap());
+
+    let limits = Limits { spool_bytes: 1, ..Limits::default() };
+    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    spool.flush().unwrap();
+    assert_eq!(pids(root.path()), (20..30).collect::<Vec<_>>());
+    assert_eq!(spool.stats().lost, [(("exec".to_owned(), Lost::SpoolLimit), 6 + 10)].into());
+}
+
+/// Bytes of the header of an exec file.
+trait HeaderLength {
+    fn default_header_len() -> u64;
+}
+
+impl HeaderLength for Exec<'_> {
+    fn default_header_len() -> u64 {
+        kumon_schema::builtin("exec").unwrap().header().len() as u64
+    }
+}
+
+#[test]
+fn what_a_crash_left_unfinished_is_removed() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("exec")).unwrap();
+    let unfinished = root.path().join("exec/.exec-0123456789abcdef0123456789ab.v1.csv");
+    fs::write(&unfinished, "timest").unwrap();
+    Spool::open(root.path(), Common::default(), Limits::default()).unwrap();
+    assert!(!unfinished.exists());
+}
+
+/// A tmpfs of 64 KiB, unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> SmallDisk {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(folder.path());
+        assert!(mount.status().unwrap().success());
+        SmallDisk(folder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_rows_wait_and_are_written_once_there_is_room() {
+    if !kumon_testing::require_root() {
+        return;
+    }
+    let disk = SmallDisk::mount();
+    let ballast = disk.0.path().join("ballast");
+    fs::write(&ballast, vec![0; 40 << 10]).unwrap();
+    let root = disk.0.path().join("spool");
+    let mut spool = Spool::open(&root, Common::default(), Limits::default()).unwrap();
+    let mut error = None;
+    for pid in 0..500 {
+        spool.append(&exec(pid));
+        error = spool.flush().err().or(error);
+    }
+    let error = error.expect("500 rows don't fit in 24 KiB").to_string();
+    assert!(error.contains("appending rows") && error.contains("free some space"), "{error}");
+    let whole = pids(&root);
+    assert_eq!(whole, (0..whole.len() as u64).collect::<Vec<_>>(), "only whole rows, none missing");
+
+    fs::remove_file(&ballast).unwrap();
+    spool.flush().unwrap();
+    assert_eq!(pids(&root), (0..500).collect::<Vec<_>>());
+    assert!(spool.stats().lost.is_empty());
+}
