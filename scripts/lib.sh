@@ -1,0 +1,60 @@
+# shellcheck shell=bash
+# What the scripts share: messages, root, Rust. Sourced, never run.
+
+# The oldest compiler that builds KuMon; Cargo.toml's rust-version says the same to cargo.
+rust_needed=1.88
+
+if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; else bold='' plain=''; fi
+
+say() { printf '%s==> %s%s\n' "$bold" "$*" "$plain"; }
+
+# Says what is missing and how to get it (one argument per line), and ends.
+die() {
+  printf '%serror:%s %s\n' "$bold" "$plain" "$1" >&2
+  shift
+  [ $# = 0 ] || printf '       %s\n' "$@" >&2
+  exit 1
+}
+
+# Runs a command as root, through sudo when needed.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    die "this needs root and there is no sudo: $*" "Run the script again as root."
+  fi
+}
+
+# Mirrors and networks fail for moments.
+retry() {
+  local attempt
+  for attempt in 1 2 3; do
+    "$@" && return
+    [ "$attempt" = 3 ] || { say "attempt $attempt failed, once more in $((attempt * 5)) s: $*"; sleep $((attempt * 5)); }
+  done
+  return 1
+}
+
+# at_least 1.88 1.95.0
+at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+rust_version() { rustc --version 2>/dev/null | cut -d ' ' -f 2; }
+
+# Whether cargo and a rustc that is new enough are found. Also looks where rustup puts them, which a fresh shell
+# (and sudo) doesn't, and prefers rustup's stable toolchain to an older default.
+use_rust() {
+  [ ! -d "$HOME/.cargo/bin" ] || case ":$PATH:" in *":$HOME/.cargo/bin:"*) ;; *) PATH=$HOME/.cargo/bin:$PATH ;; esac
+  rust_is_new && return
+  if command -v rustup >/dev/null && rustup toolchain list 2>/dev/null | grep -q '^stable'; then
+    export RUSTUP_TOOLCHAIN=stable
+  fi
+  rust_is_new
+}
+
+rust_is_new() {
+  local version
+  version=$(rust_version)
+  command -v cargo >/dev/null && [ -n "$version" ] && at_least "$rust_needed" "$version"
+}
