@@ -1,1 +1,65 @@
-fn main() {}
+//! Compiles each `src/<name>/<name>.bpf.c` and writes its skeleton to `$OUT_DIR/<name>.skel.rs`.
+//!
+//! Kernel types come from `include/kernel.h`, libbpf's headers from the vendored libbpf: nothing of the building
+//! machine's kernel is looked at.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use libbpf_cargo::SkeletonBuilder;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    println!("cargo::rerun-if-changed={}", here.join("include").display());
+    println!("cargo::rerun-if-env-changed=CLANG");
+
+    let clang = env::var("CLANG").unwrap_or_else(|_| "clang".into());
+    require_clang(&clang)?;
+    for (name, source) in sources(&here.join("src"))? {
+        println!("cargo::rerun-if-changed={}", source.display());
+        SkeletonBuilder::new()
+            .source(&source)
+            .clang(&clang)
+            .clang_args([
+                "-mcpu=v3".to_owned(),
+                "-Wall".to_owned(),
+                "-Werror".to_owned(),
+                format!("-I{}", here.join("include").display()),
+            ])
+            .build_and_generate(out.join(format!("{name}.skel.rs")))
+            .map_err(|e| format!("{}: {e:#}", source.display()))?;
+    }
+    Ok(())
+}
+
+/// A missing compiler would else show up as an unexplained "No such file or directory".
+fn require_clang(clang: &str) -> Result<(), String> {
+    match Command::new(clang).arg("--version").output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("'{clang} --version' failed: {}", String::from_utf8_lossy(&output.stderr))),
+        Err(e) => Err(format!(
+            "cannot run '{clang}', which compiles the BPF programs: {e}. Install the package clang \
+             (apt-get install clang), or name a clang of version 12 or later in the variable CLANG"
+        )),
+    }
+}
+
+/// Every `<name>/<name>.bpf.c`, ordered by name.
+fn sources(src: &Path) -> Result<Vec<(String, PathBuf)>, Box<dyn Error>> {
+    // A new folder has to be found too.
+    println!("cargo::rerun-if-changed={}", src.display());
+    let mut sources = Vec::new();
+    for entry in fs::read_dir(src)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let source = entry.path().join(format!("{name}.bpf.c"));
+        if source.exists() {
+            sources.push((name, source));
+        }
+    }
+    sources.sort();
+    Ok(sources)
+}

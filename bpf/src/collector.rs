@@ -27,8 +27,9 @@ pub trait Collector {
 
 /// A collector at work, used by one thread.
 pub trait Running {
-    /// Takes what the kernel has ready and appends it as rows. Called every 200 ms or so, and once after stopping.
-    /// `now` decides whether a summary's interval is over; `last` asks for the rest, whatever the interval.
+    /// Takes what the kernel has ready and appends it as rows. Called every 200 ms or so. `now` decides whether a
+    /// summary's interval is over. With `last`, the final call, it detaches its programs first and then takes all
+    /// the rest, whatever the interval; [`Running::losses`] is final after it.
     fn poll(
         &mut self,
         clock: &Clock,
@@ -75,10 +76,29 @@ pub struct ProgramCost {
 
 /// Why a collector could not start or go on.
 #[derive(Debug, thiserror::Error)]
-#[error("{collector}: {tried}: {source}")]
+#[error("{collector}: {tried}: {source}{}", advice(source))]
 pub struct CollectorError {
     pub collector: &'static str,
     /// What was tried, e.g. `attaching tp_btf/sched_switch`.
     pub tried: String,
     pub source: libbpf_rs::Error,
+}
+
+impl CollectorError {
+    /// For `map_err`: says which collector tried what.
+    pub(crate) fn because<E: Into<libbpf_rs::Error>>(
+        collector: &'static str,
+        tried: &str,
+    ) -> impl FnOnce(E) -> CollectorError {
+        move |source| CollectorError { collector, tried: tried.to_owned(), source: source.into() }
+    }
+}
+
+fn advice(error: &libbpf_rs::Error) -> &'static str {
+    match error.kind() {
+        libbpf_rs::ErrorKind::PermissionDenied => {
+            "; run as root or with CAP_BPF and CAP_PERFMON, and see 'kumon check'"
+        }
+        _ => "",
+    }
 }

@@ -1,24 +1,32 @@
-//! The `collectors` part of the configuration, one entry per metric.
+//! The `collectors` part of the configuration, one entry per metric. Each metric's own settings stand in its
+//! collector's folder.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::process::{ExecSettings, ExitSettings};
+
 /// Settings of every metric; each key is optional.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// KuMon's own processes are left out unless this is false.
-    pub exclude_self: ExcludeSelf,
+    pub exclude_self: bool,
+    pub exec: ExecSettings,
+    pub exit: ExitSettings,
 }
 
-/// Whether KuMon's own processes are left out; on by default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub struct ExcludeSelf(pub bool);
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { exclude_self: true, exec: ExecSettings::default(), exit: ExitSettings::default() }
+    }
+}
 
-impl Default for ExcludeSelf {
-    fn default() -> ExcludeSelf {
-        ExcludeSelf(true)
+impl Settings {
+    /// The process id that the BPF programs leave out, 0 for none.
+    pub(crate) fn self_tgid(&self) -> u32 {
+        if self.exclude_self { std::process::id() } else { 0 }
     }
 }
 

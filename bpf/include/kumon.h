@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * What every collector shares: loss counters, the ring buffer, leaving out KuMon, the identity of a process.
+ * A collector's file begins with
+ *
+ *	enum metric { METRIC_EXEC, METRIC_EXIT };
+ *	#include "kumon.h"
+ *
+ * and its Rust side names the same metrics in the same order.
+ */
+#ifndef KUMON_H
+#define KUMON_H
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+/* The kernel gives the tracing helpers to GPL-compatible programs only. */
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Puts a type into the object's BTF, from which the skeleton makes its Rust twin. */
+#define EXPORT_TYPE(name) struct name *export_##name __attribute__((unused))
+
+/* Why something was lost; src/object.rs names them in this order, one counter for each metric and reason. */
+enum loss_reason {
+    LOSS_RING_BUFFER_FULL,
+    LOSS_MAP_FULL,
+    LOSS_REASONS,
+};
+#define MAX_METRICS 8
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, MAX_METRICS *LOSS_REASONS);
+    __type(key, u32);
+    __type(value, u64);
+} losses SEC(".maps");
+
+/* Counts one lost event or key of a metric (the collector's enum metric). */
+static __always_inline void lost(u32 metric, enum loss_reason reason) {
+    u32 key = metric * LOSS_REASONS + reason;
+    u64 *count = bpf_map_lookup_elem(&losses, &key);
+
+    /* Atomic, because an interrupt's program may count on the same CPU. */
+    if (count)
+        __sync_fetch_and_add(count, 1);
+}
+
+/*
+ * The ring buffer of single events. Declare it with EVENTS(bytes) once per object; user space may resize it
+ * before loading. Waking the reader costs fifty times what the event itself does, so nobody is woken: user
+ * space polls.
+ */
+#define EVENTS(bytes)                                                                                        \
+    struct {                                                                                                 \
+        __uint(type, BPF_MAP_TYPE_RINGBUF);                                                                  \
+        __uint(max_entries, bytes);                                                                          \
+    } events SEC(".maps")
+
+/* Space for an event of a type, NULL and counted as lost where there is none. */
+#define reserve_event(metric, type)                                                                          \
+    ({                                                                                                       \
+        type *reserved_ = bpf_ringbuf_reserve(&events, sizeof(type), 0);                                     \
+        if (!reserved_)                                                                                      \
+            lost(metric, LOSS_RING_BUFFER_FULL);                                                             \
+        reserved_;                                                                                           \
+    })
+
+#define submit_event(event) bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP)
+
+/* Copies an event of any length; for those that are put together elsewhere because their length varies. */
+#define send_event(metric, event, size)                                                                      \
+    ({                                                                                                       \
+        if (bpf_ringbuf_output(&events, event, size, BPF_RB_NO_WAKEUP))                                      \
+            lost(metric, LOSS_RING_BUFFER_FULL);                                                             \
+    })
+
+/* The process id of KuMon, 0 to leave nobody out; set before loading. */
+const volatile u32 self_tgid = 0;
+
+static __always_inline bool is_self(u32 tgid) {
+    return self_tgid && tgid == self_tgid;
+}
+
+/* With the process id this makes process.entity_id: ns of CLOCK_BOOTTIME at which the process was started. */
+static __always_inline u64 process_start(const struct task_struct *task) {
+    return BPF_CORE_READ(task, group_leader, start_boottime);
+}
+
+#endif

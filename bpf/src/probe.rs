@@ -1,0 +1,89 @@
+//! What this kernel lets BPF programs attach to, found by looking at its BTF and trying; nothing stays behind.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use libbpf_rs::libbpf_sys::{self, BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, bpf_insn};
+
+use crate::tracepoint;
+
+/// Strategy name of a BTF-typed tracepoint, see `struct Hook`.
+pub(crate) const TP_BTF: &str = "tp_btf";
+/// Strategy name of a classic tracepoint.
+pub(crate) const TRACEPOINT: &str = "tracepoint";
+
+/// Whether a program can be attached to `tp_btf/<event>`, or why not.
+pub(crate) fn tp_btf(event: &str) -> Result<&'static str, String> {
+    let Ok(name) = CString::new(event) else { return Err(format!("'{event}' is no name of a tracepoint")) };
+    // SAFETY: the name is a C string; libbpf looks up the typedef btf_trace_<name>.
+    let id = unsafe { libbpf_sys::libbpf_find_vmlinux_btf_id(name.as_ptr(), BPF_TRACE_RAW_TP) };
+    if id < 0 {
+        let why = io::Error::from_raw_os_error(-id);
+        return Err(format!("btf_trace_{event} is not in the kernel's BTF (/sys/kernel/btf/vmlinux): {why}"));
+    }
+    let refused = |what: &str, e: io::Error| format!("{what} a program for tp_btf/{event}: {}", explain(&e));
+    let program = load(id as u32).map_err(|e| refused("loading", e))?;
+    attach(&program).map_err(|e| refused("attaching", e))?;
+    Ok(TP_BTF)
+}
+
+/// Whether a program can be attached to `tracepoint/<category>/<name>`, or why not.
+pub(crate) fn tracepoint(category: &str, name: &str) -> Result<&'static str, String> {
+    tracepoint::open(category, name)
+        .map(|_| TRACEPOINT)
+        .map_err(|e| format!("tracepoint/{category}/{name}: {}", explain(&e)))
+}
+
+/// A refusal with what to do about it.
+pub(crate) fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "{error}; run as root or with CAP_BPF and CAP_PERFMON, and see whether lockdown forbids it"
+            )
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Loads `return 0` as a program of a BTF-typed tracepoint.
+fn load(btf_id: u32) -> io::Result<OwnedFd> {
+    const MOVE_0: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
+    const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
+    let instructions = [MOVE_0, EXIT].map(|code| bpf_insn { code, ..bpf_insn::default() });
+    let mut options = libbpf_sys::bpf_prog_load_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_load_opts>() as libbpf_sys::size_t,
+        expected_attach_type: BPF_TRACE_RAW_TP,
+        attach_btf_id: btf_id,
+        ..Default::default()
+    };
+    // SAFETY: name, licence and instructions outlive the call, and the count is theirs.
+    let fd = unsafe {
+        libbpf_sys::bpf_prog_load(
+            BPF_PROG_TYPE_TRACING,
+            c"kumon_probe".as_ptr(),
+            c"Dual MIT/GPL".as_ptr(),
+            instructions.as_ptr(),
+            instructions.len() as libbpf_sys::size_t,
+            &raw mut options,
+        )
+    };
+    owned(fd)
+}
+
+/// Attaches the program to the tracepoint it was loaded for; the descriptor is the attachment.
+fn attach(program: &OwnedFd) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the kernel takes the name from the program; the descriptor is open.
+    owned(unsafe { libbpf_sys::bpf_raw_tracepoint_open(std::ptr::null(), program.as_raw_fd()) })
+}
+
+/// libbpf returns a new descriptor or a negative errno.
+fn owned(fd: i32) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(-fd));
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,5 @@
+//! Program executions and process ends.
+
+mod settings;
+
+pub use settings::{ExecSettings, ExitSettings};
