@@ -1,5 +1,21 @@
 //! Asking for rows, the same way whatever keeps them.
+//!
+//! A query's text is parsed ([`understand`]) to a [`Condition`], in which fields are known and values typed. The
+//! embedded store renders that to its own queries, [`to_elasticsearch`] to Elasticsearch's: what a query means is
+//! decided here, once.
 
+mod condition;
+mod elasticsearch;
+mod fields;
 mod search;
+mod syntax;
+mod understand;
+mod values;
+mod words;
 
+pub use condition::{Condition, Pattern, Piece, Term, Value};
+pub use elasticsearch::to_elasticsearch;
+pub use fields::{FieldKind, Fields};
 pub use search::{Search, SearchError, SearchRequest, SearchResponse};
+pub use understand::{demanded, understand};
+pub use words::words;

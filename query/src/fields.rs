@@ -1,0 +1,131 @@
+//! The fields that a query may name.
+
+use std::collections::BTreeMap;
+
+use kumon_schema::{Schema, builtin};
+
+/// How a field is kept and compared. Named after Elasticsearch's types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldKind {
+    /// The whole value, as it is.
+    Keyword,
+    /// A `.text` multi-field: the value's words, see [`crate::words`].
+    Words,
+    Long,
+    Double,
+    Boolean,
+    Date,
+    Ip,
+    /// A foreign input's field, of a type that shows only in its rows.
+    Foreign,
+}
+
+/// The fields of one metric or foreign input.
+#[derive(Debug, Clone)]
+pub struct Fields {
+    known: BTreeMap<String, FieldKind>,
+    /// Whether other names may occur.
+    open: bool,
+}
+
+impl Fields {
+    /// Those of a metric; of a foreign input when there is no such metric.
+    pub fn of_metric(metric: &str) -> Fields {
+        builtin(metric).map_or_else(Fields::foreign, Fields::of)
+    }
+
+    /// Those of a schema.
+    pub fn of(schema: &Schema) -> Fields {
+        let mut known = BTreeMap::new();
+        for field in &schema.fields {
+            known.insert(field.ecs.clone(), FieldKind::of_mapping(&field.elasticsearch["type"]));
+            if !field.elasticsearch["fields"]["text"].is_null() {
+                known.insert(format!("{}.text", field.ecs), FieldKind::Words);
+            }
+        }
+        Fields { known, open: false }
+    }
+
+    /// Those of an input without a schema: any.
+    pub fn foreign() -> Fields {
+        Fields { known: BTreeMap::from([("@timestamp".to_owned(), FieldKind::Date)]), open: true }
+    }
+
+    /// What a field is, if there is such a field.
+    pub fn kind(&self, name: &str) -> Option<FieldKind> {
+        self.known.get(name).copied().or(self.open.then_some(FieldKind::Foreign))
+    }
+
+    /// Whether names beyond the known ones may occur.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// The known fields, by name.
+    pub fn known(&self) -> impl Iterator<Item = (&str, FieldKind)> {
+        self.known.iter().map(|(name, kind)| (name.as_str(), *kind))
+    }
+
+    /// The known name most like `name`, if one is near enough to have been meant.
+    pub fn nearest(&self, name: &str) -> Option<&str> {
+        let likeness = |known: &str| {
+            // 'pid' means process.pid rather than some other short name.
+            let tail = known.rsplit_once('.').map_or(known, |(_, tail)| tail);
+            strsim::jaro_winkler(known, name).max(strsim::jaro_winkler(tail, name) * 0.99)
+        };
+        let scored = self.known.keys().map(|known| (likeness(known), known.as_str()));
+        let best = scored.max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.len().cmp(&a.1.len())));
+        best.filter(|(score, _)| *score > 0.8).map(|(_, known)| known)
+    }
+}
+
+impl FieldKind {
+    fn of_mapping(r#type: &serde_json::Value) -> FieldKind {
+        match r#type.as_str().unwrap_or_default() {
+            "long" => FieldKind::Long,
+            "double" => FieldKind::Double,
+            "boolean" => FieldKind::Boolean,
+            "date" => FieldKind::Date,
+            "ip" => FieldKind::Ip,
+            "text" => FieldKind::Words,
+            _ => FieldKind::Keyword,
+        }
+    }
+
+    /// The type's name, for messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            FieldKind::Keyword => "keyword",
+            FieldKind::Words => "text",
+            FieldKind::Long => "long",
+            FieldKind::Double => "double",
+            FieldKind::Boolean => "boolean",
+            FieldKind::Date => "date",
+            FieldKind::Ip => "ip",
+            FieldKind::Foreign => "foreign",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FieldKind, Fields};
+
+    #[test]
+    fn a_metric_has_its_schemas_fields_and_nothing_else() {
+        let exec = Fields::of_metric("exec");
+        assert_eq!(exec.kind("process.pid"), Some(FieldKind::Long));
+        assert_eq!(exec.kind("process.command_line"), Some(FieldKind::Keyword));
+        assert_eq!(exec.kind("process.command_line.text"), Some(FieldKind::Words));
+        assert_eq!(exec.kind("proces.pid"), None);
+        assert_eq!(Fields::of_metric("app.events").kind("anything"), Some(FieldKind::Foreign));
+    }
+
+    #[test]
+    fn a_mistyped_name_is_recognised() {
+        let exec = Fields::of_metric("exec");
+        assert_eq!(exec.nearest("proces.nam"), Some("process.name"));
+        assert_eq!(exec.nearest("pid"), Some("process.pid"));
+        assert_eq!(exec.nearest("zzz"), None);
+    }
+}
