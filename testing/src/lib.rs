@@ -1,11 +1,13 @@
 //! What the tests share: requirements, waiting for conditions, child processes that never outlive their test.
 
+mod elasticsearch;
 mod process;
 
 use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+pub use elasticsearch::{Elasticsearch, require_elasticsearch};
 pub use process::Child;
 
 /// Whether a test that needs `what` can run. Under CI (`CI` is set) a missing requirement fails the test.
@@ -36,10 +38,12 @@ pub fn require_bpf() -> bool {
 
 /// Whether `program` is found in PATH.
 pub fn require_program(program: &str) -> bool {
+    require(found_in_path(program), program)
+}
+
+fn found_in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found =
-        std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join(program).exists());
-    require(found, program)
+    std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join(program).exists())
 }
 
 /// Waits until `condition` holds.

@@ -1,0 +1,167 @@
+//! A real Elasticsearch for tests, see `elk/fixture/es9`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{free_port, require};
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/es9");
+const PASSWORD: &str = "kumon-test";
+
+/// An Elasticsearch 9.4.3 node of one test: on 127.0.0.1 and a free port, with a data folder of its own, security on.
+/// Stopped and deleted when dropped; stopped also when the test process is killed.
+pub struct Elasticsearch {
+    folder: TempDir,
+    port: u16,
+    tls: bool,
+}
+
+/// Whether the tests can start a node: what the fixture needs is installed.
+///
+/// # Panics
+/// Under CI, when it is not.
+pub fn require_elasticsearch() -> bool {
+    let present = Path::new(FIXTURE).join("target/elasticsearch").exists()
+        || ["mvn", "python3", "curl", "openssl"].into_iter().all(crate::found_in_path);
+    require(present, "Maven, Python 3, curl and OpenSSL, which get and start Elasticsearch")
+}
+
+impl Elasticsearch {
+    /// Starts a node and waits until it answers. The first call on a machine downloads 1.1 GB.
+    ///
+    /// # Panics
+    /// When it doesn't start; the message is that of `elk/fixture/es9/start`.
+    pub fn start() -> Elasticsearch {
+        Elasticsearch::start_with(false, &[])
+    }
+
+    /// Starts a node that speaks HTTPS with a certificate of a CA of its own.
+    ///
+    /// # Panics
+    /// As [`Elasticsearch::start`].
+    pub fn start_tls() -> Elasticsearch {
+        Elasticsearch::start_with(true, &[])
+    }
+
+    /// Starts a node with further lines for elasticsearch.yml, each `name=value`.
+    ///
+    /// # Panics
+    /// As [`Elasticsearch::start`].
+    pub fn start_with(tls: bool, settings: &[&str]) -> Elasticsearch {
+        let folder = tempfile::Builder::new().prefix("kumon-elasticsearch-").tempdir();
+        let node = Elasticsearch { folder: folder.expect("a temporary folder"), port: free_port(), tls };
+        node.run_start(settings);
+        node
+    }
+
+    /// The node that all tests of this process share, without TLS. They use streams of their own.
+    ///
+    /// # Panics
+    /// As [`Elasticsearch::start`].
+    pub fn shared() -> &'static Elasticsearch {
+        // Never dropped; the start script's guardian stops it with the process, and the folder is left in /tmp by
+        // a killed process only.
+        static SHARED: OnceLock<Elasticsearch> = OnceLock::new();
+        SHARED.get_or_init(Elasticsearch::start)
+    }
+
+    /// `http://127.0.0.1:<port>`, or https.
+    pub fn url(&self) -> String {
+        format!("{}://127.0.0.1:{}", if self.tls { "https" } else { "http" }, self.port)
+    }
+
+    /// The name of the user who may do everything.
+    pub fn username(&self) -> &'static str {
+        "elastic"
+    }
+
+    /// The password of [`Elasticsearch::username`].
+    pub fn password(&self) -> &'static str {
+        PASSWORD
+    }
+
+    /// The certificate (PEM) of the CA that signed the node's certificate, where the node speaks HTTPS.
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("config/ca.crt")
+    }
+
+    /// Stops the node; its data stay.
+    ///
+    /// # Panics
+    /// When it can't be stopped.
+    pub fn stop(&self) {
+        let stopped = Command::new(Path::new(FIXTURE).join("stop")).arg(self.folder.path()).status();
+        assert!(stopped.as_ref().is_ok_and(|status| status.success()), "stopping Elasticsearch: {stopped:?}");
+    }
+
+    /// Starts it again after [`Elasticsearch::stop`], with its data and on the same port.
+    ///
+    /// # Panics
+    /// As [`Elasticsearch::start`].
+    pub fn start_again(&self) {
+        self.run_start(&[]);
+    }
+
+    /// Sends a request as the user elastic and returns the status and the JSON body (null where there is none).
+    /// A string as `body` is sent as it stands (NDJSON for `_bulk`), `Value::Null` sends none.
+    ///
+    /// # Panics
+    /// When the node doesn't answer.
+    pub fn request(&self, method: &str, path: &str, body: impl Into<Value>) -> (u16, Value) {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--noproxy", "*", "--request", method]).args([
+            "--user",
+            &format!("elastic:{PASSWORD}"),
+            "--write-out",
+            "\n%{http_code}",
+        ]);
+        if self.tls {
+            curl.arg("--cacert").arg(self.ca_file());
+        }
+        let body = match body.into() {
+            Value::Null => None,
+            Value::String(text) => Some((text, "application/x-ndjson")),
+            json => Some((json.to_string(), "application/json")),
+        };
+        if let Some((_, content_type)) = &body {
+            curl.args(["--header", &format!("content-type: {content_type}"), "--data-binary", "@-"]);
+        }
+        let url = format!("{}/{}", self.url(), path.trim_start_matches('/'));
+        let mut curl = curl.arg(url).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("curl");
+        let mut input = curl.stdin.take().expect("stdin is piped");
+        if let Some((text, _)) = body {
+            input.write_all(text.as_bytes()).expect("curl reads its input");
+        }
+        drop(input);
+        let output = curl.wait_with_output().expect("curl ends");
+        let text = String::from_utf8(output.stdout).expect("Elasticsearch answers in UTF-8");
+        assert!(output.status.success(), "{method} {path}: curl failed, {}", output.status);
+        let (body, status) = text.rsplit_once('\n').expect("--write-out adds a line");
+        (status.parse().expect("an HTTP status"), serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    fn run_start(&self, settings: &[&str]) {
+        let mut start = Command::new(Path::new(FIXTURE).join("start"));
+        start.arg(self.folder.path()).arg(self.port.to_string()).args(settings);
+        start.env("PASSWORD", PASSWORD).env("GUARDIAN", std::process::id().to_string());
+        if self.tls {
+            start.env("TLS", "1");
+        }
+        let started = start.stdout(Stdio::null()).status();
+        assert!(
+            started.as_ref().is_ok_and(|status| status.success()),
+            "elk/fixture/es9/start: {started:?}, see above"
+        );
+    }
+}
+
+impl Drop for Elasticsearch {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

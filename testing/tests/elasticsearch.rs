@@ -1,0 +1,24 @@
+//! The Elasticsearch fixture itself.
+
+use kumon_testing::{Elasticsearch, require_elasticsearch};
+use serde_json::{Value, json};
+
+#[test]
+fn a_node_keeps_its_data_over_a_stop_and_is_gone_with_its_folder_when_dropped() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let node = Elasticsearch::start_tls();
+    let (status, _) = node.request("PUT", "/a/_doc/1?refresh=true", json!({"n": 1}));
+    assert_eq!(status, 201);
+    node.stop();
+    node.start_again();
+    let (status, document) = node.request("GET", "/a/_doc/1", Value::Null);
+    assert_eq!((status, &document["_source"]["n"]), (200, &json!(1)));
+
+    let (folder, url) = (node.ca_file(), node.url());
+    drop(node);
+    assert!(!folder.exists());
+    let address = url.trim_start_matches("https://");
+    assert!(std::net::TcpStream::connect(address).is_err(), "somebody still listens on {address}");
+}
