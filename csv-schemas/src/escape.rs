@@ -6,6 +6,11 @@
 
 use std::borrow::Cow;
 
+/// Text that claims to be UTF-8 (a file's) as such: only where it is not, the rule above is applied.
+pub fn escape_invalid(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| escape(bytes), Cow::Borrowed)
+}
+
 /// Bytes as text by the rule above; borrows where nothing needs an escape.
 pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes)

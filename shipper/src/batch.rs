@@ -14,6 +14,8 @@ pub struct Batch {
     /// Up to where each file is covered once this batch is delivered: the file's generation, and the offset in
     /// bytes. Holds each file once.
     pub positions: Vec<(Arc<str>, u64)>,
+    /// Rows that could not even be decoded; the shipper writes them to the dead letters.
+    pub(crate) undecodable: Vec<Undecodable>,
 }
 
 /// One row of a batch.
@@ -31,6 +33,16 @@ pub struct Document {
     pub offset: u64,
 }
 
+/// A row that is no document.
+#[derive(Debug)]
+pub(crate) struct Undecodable {
+    pub(crate) stream: Arc<StreamName>,
+    pub(crate) file: usize,
+    pub(crate) offset: u64,
+    pub(crate) record: Vec<u8>,
+    pub(crate) reason: String,
+}
+
 /// A data stream, `{type}-{dataset}-{namespace}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StreamName {
@@ -43,5 +55,34 @@ pub struct StreamName {
 impl std::fmt::Display for StreamName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}-{}", self.kind.stream_type(), self.dataset, self.namespace)
+    }
+}
+
+impl Batch {
+    /// Whether there is nothing to deliver: no document, and no position to move.
+    pub fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+
+    /// Empties it for the next use; keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.body.clear();
+        self.documents.clear();
+        self.positions.clear();
+        self.undecodable.clear();
+    }
+
+    /// The index of a file in `positions`, which covers it up to `end` from now on.
+    pub(crate) fn cover(&mut self, generation: &Arc<str>, end: u64) -> usize {
+        match self.positions.iter().position(|(known, _)| known == generation) {
+            Some(index) => {
+                self.positions[index].1 = end;
+                index
+            }
+            None => {
+                self.positions.push((generation.clone(), end));
+                self.positions.len() - 1
+            }
+        }
     }
 }

@@ -1,0 +1,367 @@
+//! CSV (RFC 4180) to documents, in one pass and driven by the schema.
+
+use csv_core::{ReadRecordResult, Reader};
+use kumon_schema::{Field, FieldType, Schema};
+
+use super::{MAX_RECORD, Origin, Step, Unreadable, text_schema, time, write_string, write_time_of_reading};
+
+/// Decodes the files of one schema.
+#[derive(Debug)]
+pub(crate) struct CsvDecoder {
+    schema: Option<Schema>,
+    /// Set for foreign files only.
+    foreign: Option<Foreign>,
+    /// Known once the header was read, in the file's order.
+    columns: Vec<Column>,
+    reader: Reader,
+    fields: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+/// What only foreign files need.
+#[derive(Debug)]
+struct Foreign {
+    origin: Origin,
+    /// The column whose value becomes `@timestamp`.
+    timestamp_field: Option<String>,
+}
+
+#[derive(Debug)]
+struct Column {
+    /// `"process.pid":`
+    key: Vec<u8>,
+    value: Value,
+    is_timestamp: bool,
+    /// For messages.
+    name: String,
+}
+
+/// How a column's text becomes a JSON value.
+#[derive(Debug, Clone, Copy)]
+enum Value {
+    Text,
+    Integer,
+    /// An integer that Elasticsearch keeps as a keyword, such as `user.id`.
+    IntegerAsText,
+    Number,
+    Boolean,
+    /// Written by KuMon, hence RFC 3339 already.
+    OwnTime,
+    ForeignTime,
+}
+
+impl CsvDecoder {
+    /// For KuMon's own files.
+    pub(crate) fn own(schema: Schema) -> CsvDecoder {
+        CsvDecoder::new(Some(schema), None)
+    }
+
+    /// For a foreign file; without a schema every column is a string.
+    pub(crate) fn foreign(schema: Option<Schema>, origin: Origin, timestamp_field: Option<String>) -> CsvDecoder {
+        CsvDecoder::new(schema, Some(Foreign { origin, timestamp_field }))
+    }
+
+    fn new(schema: Option<Schema>, foreign: Option<Foreign>) -> CsvDecoder {
+        CsvDecoder {
+            schema,
+            foreign,
+            columns: Vec::new(),
+            reader: Reader::new(),
+            fields: vec![0; 1024],
+            ends: vec![0; 64],
+        }
+    }
+
+    pub(super) fn resume(&mut self, head: &[u8]) -> Result<(), Unreadable> {
+        match self.split(head, false) {
+            Some((_, count)) => self.read_header(count),
+            None => Err(Unreadable("its header is gone".into())),
+        }
+    }
+
+    pub(super) fn step(
+        &mut self,
+        bytes: &[u8],
+        offset: u64,
+        last: bool,
+        json: &mut Vec<u8>,
+    ) -> Result<Step, Unreadable> {
+        if bytes.iter().all(|b| matches!(b, b'\r' | b'\n')) {
+            return Ok(if bytes.is_empty() { Step::Incomplete } else { Step::Nothing(bytes.len()) });
+        }
+        let Some((used, count)) = self.split(bytes, last) else {
+            return Ok(if bytes.len() < MAX_RECORD { Step::Incomplete } else { too_long(bytes) });
+        };
+        if self.columns.is_empty() {
+            self.read_header(count)?;
+            return Ok(Step::Nothing(used));
+        }
+        Ok(match self.write_document(count, offset, json) {
+            Ok(()) => Step::Row(used),
+            Err(reason) => Step::Bad(used, reason),
+        })
+    }
+
+    /// Takes the first record apart: bytes used and number of fields.
+    fn split(&mut self, bytes: &[u8], last: bool) -> Option<(usize, usize)> {
+        self.reader.reset();
+        let (mut used, mut written, mut count) = (0, 0, 0);
+        loop {
+            let (result, read, out, ends) =
+                self.reader.read_record(&bytes[used..], &mut self.fields[written..], &mut self.ends[count..]);
+            used += read;
+            written += out;
+            count += ends;
+            match result {
+                ReadRecordResult::Record => return Some((used, count)),
+                ReadRecordResult::OutputFull => self.fields.resize(self.fields.len() * 2, 0),
+                ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
+                // Empty input, given once more, tells csv-core that the file is over.
+                ReadRecordResult::InputEmpty if last => {}
+                ReadRecordResult::InputEmpty | ReadRecordResult::End => return None,
+            }
+        }
+    }
+
+    fn field(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.fields[start..self.ends[index]]
+    }
+
+    fn read_header(&mut self, count: usize) -> Result<(), Unreadable> {
+        let mut names = Vec::with_capacity(count);
+        for index in 0..count {
+            let name = self.field(index);
+            // A byte order mark is how some tools say UTF-8.
+            let name = if index == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
+            let name = std::str::from_utf8(name).map_err(|_| Unreadable("its header is not UTF-8".into()))?;
+            names.push(name.to_owned());
+        }
+        let schema = match &self.schema {
+            Some(schema) => schema,
+            none => &none.clone().map_or_else(|| text_schema(&names), Ok)?,
+        };
+        let timestamp_field = self.foreign.as_ref().and_then(|foreign| foreign.timestamp_field.as_deref());
+        if let Some(missing) = timestamp_field.filter(|field| !names.iter().any(|name| name == field)) {
+            return Err(Unreadable(format!("its header has no column '{missing}', the input's timestamp_field")));
+        }
+        let mut columns = Vec::with_capacity(count);
+        for name in names {
+            let Some(field) = schema.fields.iter().find(|field| field.name == name) else {
+                let known: Vec<&str> = schema.fields.iter().map(|field| field.name.as_str()).collect();
+                let known = known.join(", ");
+                return Err(Unreadable(format!("its column '{name}' is not in the schema, which has: {known}")));
+            };
+            columns.push(Column::new(field, self.foreign.is_some(), timestamp_field));
+        }
+        self.columns = columns;
+        Ok(())
+    }
+
+    fn write_document(&self, count: usize, offset: u64, json: &mut Vec<u8>) -> Result<(), String> {
+        if count != self.columns.len() {
+            return Err(format!("the row has {count} columns, the header {}", self.columns.len()));
+        }
+        json.push(b'{');
+        if let Some(foreign) = &self.foreign {
+            foreign.origin.write_host(json);
+        }
+        let mut has_time = false;
+        for (index, column) in self.columns.iter().enumerate() {
+            let text = self.field(index);
+            if text.is_empty() {
+                continue;
+            }
+            has_time |= column.is_timestamp;
+            json.extend_from_slice(&column.key);
+            column.value.write(text, json).map_err(|why| format!("column '{}': {why}", column.name))?;
+            json.push(b',');
+        }
+        if !has_time {
+            write_time_of_reading(json);
+            json.push(b',');
+        }
+        if let Some(foreign) = &self.foreign {
+            foreign.origin.write_log(json, offset);
+        } else {
+            json.pop();
+        }
+        json.push(b'}');
+        Ok(())
+    }
+}
+
+impl Column {
+    fn new(field: &Field, foreign: bool, timestamp_field: Option<&str>) -> Column {
+        let named_timestamp = timestamp_field == Some(&field.name);
+        let name = if named_timestamp { "@timestamp" } else { &field.ecs };
+        let is_keyword = field.elasticsearch["type"] == "keyword";
+        let value = match field.r#type {
+            _ if named_timestamp => Value::ForeignTime,
+            FieldType::String => Value::Text,
+            FieldType::Integer if is_keyword => Value::IntegerAsText,
+            FieldType::Integer => Value::Integer,
+            FieldType::Number => Value::Number,
+            FieldType::Boolean => Value::Boolean,
+            FieldType::Datetime if foreign => Value::ForeignTime,
+            FieldType::Datetime => Value::OwnTime,
+        };
+        let mut key = Vec::new();
+        write_string(&mut key, name);
+        key.push(b':');
+        Column { key, value, is_timestamp: name == "@timestamp", name: field.name.clone() }
+    }
+}
+
+impl Value {
+    fn write(self, bytes: &[u8], json: &mut Vec<u8>) -> Result<(), String> {
+        if let Value::Text = self {
+            write_string(json, &kumon_schema::escape_invalid(bytes));
+            return Ok(());
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| "its value is not UTF-8".to_owned())?;
+        let wrong = |what: &str| format!("'{text}' is no {what}");
+        match self {
+            Value::Integer | Value::IntegerAsText => {
+                text.parse::<i64>().map_err(|_| wrong("whole number of 64 bits"))?;
+                if let Value::Integer = self {
+                    json.extend_from_slice(text.strip_prefix('+').unwrap_or(text).as_bytes());
+                } else {
+                    write_string(json, text);
+                }
+            }
+            Value::Number => {
+                let number: f64 = text.parse().map_err(|_| wrong("number"))?;
+                if !number.is_finite() {
+                    return Err(wrong("finite number"));
+                }
+                // A Vec takes all that is written.
+                let _ = serde_json::to_writer(json, &number);
+            }
+            Value::Boolean => match text {
+                "true" | "True" | "TRUE" | "1" => json.extend_from_slice(b"true"),
+                "false" | "False" | "FALSE" | "0" => json.extend_from_slice(b"false"),
+                _ => return Err(wrong("boolean (true or false)")),
+            },
+            Value::OwnTime => write_string(json, text),
+            Value::ForeignTime => {
+                let time = time::parse(text).ok_or_else(|| wrong("time, such as 2026-11-21T01:45:26Z"))?;
+                write_string(json, &time::render(time));
+            }
+            Value::Text => unreachable!("handled above"),
+        }
+        Ok(())
+    }
+}
+
+/// A record that doesn't end within the limit: as much of it as is there, up to a line end, is given up.
+fn too_long(bytes: &[u8]) -> Step {
+    let line = bytes.iter().rposition(|&b| b == b'\n').map_or(bytes.len(), |end| end + 1);
+    Step::Bad(line, format!("the record is longer than {MAX_RECORD} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use kumon_schema::rows::Exec;
+    use kumon_schema::{Common, Schema, builtin, write_row};
+
+    use super::{CsvDecoder, Step};
+    use crate::decode::{Origin, Unreadable};
+
+    fn decode(decoder: &mut CsvDecoder, mut bytes: &[u8]) -> Result<Vec<Result<serde_json::Value, String>>, Unreadable> {
+        let (mut rows, mut offset) = (Vec::new(), 0);
+        loop {
+            let mut json = Vec::new();
+            let used = match decoder.step(bytes, offset, false, &mut json)? {
+                Step::Row(used) => {
+                    rows.push(Ok(serde_json::from_slice(&json).unwrap()));
+                    used
+                }
+                Step::Nothing(used) => used,
+                Step::Bad(used, reason) => {
+                    rows.push(Err(reason));
+                    used
+                }
+                Step::Incomplete => return Ok(rows),
+            };
+            bytes = &bytes[used..];
+            offset += used as u64;
+        }
+    }
+
+    fn foreign(schema: Option<&str>, timestamp_field: Option<&str>) -> CsvDecoder {
+        let common = Common { host_name: "node-1".into(), ..Common::default() };
+        let schema = schema.map(|text| Schema::parse(text).unwrap());
+        CsvDecoder::foreign(schema, Origin::new(&common, "/srv/a.csv"), timestamp_field.map(Into::into))
+    }
+
+    #[test]
+    fn own_rows_become_flat_ecs_documents() {
+        let schema = builtin("exec").unwrap();
+        let mut bytes = schema.header().into_bytes();
+        let common = Common { host_name: "node-1".into(), ..Common::default() };
+        let row = Exec { pid: 7, uid: 1000, name: b"a,b\"\n=1+1", command_line: b"\xff", ..Exec::default() };
+        write_row(&mut bytes, &common, &row);
+        let rows = decode(&mut CsvDecoder::own(schema.clone()), &bytes).unwrap();
+        let [Ok(document)] = &rows[..] else { panic!("{rows:?}") };
+        assert_eq!(document["@timestamp"], "1970-01-01T00:00:00.000000Z");
+        assert_eq!(document["host.name"], "node-1");
+        assert_eq!(document["process.pid"], 7);
+        assert_eq!(document["user.id"], "1000");
+        assert_eq!(document["process.name"], "a,b\"\n=1+1");
+        assert_eq!(document["process.command_line"], "\\xff");
+        assert_eq!(document.get("container.id"), None);
+    }
+
+    #[test]
+    fn foreign_rows_are_typed_by_their_schema_and_bad_ones_say_why() {
+        let schema = r#"{"fields":[{"name":"t","type":"datetime"},{"name":"n","type":"integer","ecs":"event.duration"},
+            {"name":"ok","type":"boolean"},{"name":"x","type":"number"}]}"#;
+        let bytes = b"\xef\xbb\xbft,n,ok,x\r\n2026-11-21 01:00:00,5,TRUE,1.50\r\n\r\nsoon,5,true,1\r\n,x,true,1\r\n,1\r\n,,,inf\r\n";
+        let rows = decode(&mut foreign(Some(schema), Some("t")), bytes).unwrap();
+        let good = rows[0].as_ref().unwrap();
+        assert_eq!(good["@timestamp"], "2026-11-21T01:00:00Z");
+        assert_eq!((&good["event.duration"], &good["ok"], &good["x"]), (&5.into(), &true.into(), &1.5.into()));
+        assert_eq!((&good["host.name"], &good["log.file.path"]), (&"node-1".into(), &"/srv/a.csv".into()));
+        let reasons: Vec<_> = rows[1..].iter().map(|row| row.as_ref().unwrap_err().as_str()).collect();
+        assert_eq!(
+            reasons,
+            [
+                "column 't': 'soon' is no time, such as 2026-11-21T01:45:26Z",
+                "column 'n': 'x' is no whole number of 64 bits",
+                "the row has 2 columns, the header 4",
+                "column 'x': 'inf' is no finite number",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_header_that_does_not_fit_the_schema_is_named() {
+        let schema = r#"{"fields":[{"name":"a","type":"string"}]}"#;
+        let error = decode(&mut foreign(Some(schema), None), b"a,b\n").unwrap_err().to_string();
+        assert_eq!(error, "its column 'b' is not in the schema, which has: a");
+        let error = decode(&mut foreign(None, Some("time")), b"a,b\n").unwrap_err().to_string();
+        assert_eq!(error, "its header has no column 'time', the input's timestamp_field");
+    }
+
+    #[test]
+    fn every_cut_of_the_bytes_gives_the_same_rows() {
+        let whole = b"a,b\n1,\"x\ny\"\n2,\"\"\"\"\n3,z\n";
+        let expected = decode(&mut foreign(None, None), whole).unwrap();
+        assert_eq!(expected.len(), 3);
+        for cut in 0..whole.len() {
+            let mut decoder = foreign(None, None);
+            let (mut json, mut at, mut rows) = (Vec::new(), 0, 0);
+            for end in [cut, whole.len()] {
+                while let Step::Row(used) | Step::Nothing(used) =
+                    decoder.step(&whole[at..end], at as u64, false, &mut json).unwrap()
+                {
+                    rows += usize::from(!json.is_empty());
+                    json.clear();
+                    at += used;
+                }
+            }
+            assert_eq!((rows, at), (3, whole.len()), "cut at {cut}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Records of a file to documents.
+
+mod csv;
+mod ndjson;
+mod time;
+
+use chrono::Utc;
+use kumon_schema::{Common, Schema};
+
+pub(crate) use csv::CsvDecoder;
+pub(crate) use ndjson::NdjsonDecoder;
+
+/// A longer record is refused: it would have to stand in memory whole.
+pub(crate) const MAX_RECORD: usize = 16 << 20;
+
+/// Splits a file's bytes into records and renders each as a document.
+#[derive(Debug)]
+pub(crate) enum Decoder {
+    Csv(CsvDecoder),
+    Ndjson(NdjsonDecoder),
+}
+
+/// What stands at the beginning of the bytes given.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Step {
+    /// A row of so many bytes; its document was appended.
+    Row(usize),
+    /// So many bytes that are no row: the header, or an empty line.
+    Nothing(usize),
+    /// A row of so many bytes that can't be decoded.
+    Bad(usize, String),
+    /// No whole record yet.
+    Incomplete,
+}
+
+/// The file as a whole can't be decoded; it stays where it is.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unreadable(pub(crate) String);
+
+impl Decoder {
+    /// Decodes the record at the beginning of `bytes`, which stand at `offset` of the file; appends its document to
+    /// `json`. With `last` the end of `bytes` is the end of the file and ends the record.
+    pub(crate) fn step(
+        &mut self,
+        bytes: &[u8],
+        offset: u64,
+        last: bool,
+        json: &mut Vec<u8>,
+    ) -> Result<Step, Unreadable> {
+        match self {
+            Decoder::Csv(csv) => csv.step(bytes, offset, last, json),
+            Decoder::Ndjson(ndjson) => Ok(ndjson.step(bytes, offset, last, json)),
+        }
+    }
+
+    /// For a file of which `offset` bytes are already delivered: what the decoder must know of them. `head` are
+    /// the file's first bytes.
+    pub(crate) fn resume(&mut self, head: &[u8]) -> Result<(), Unreadable> {
+        match self {
+            Decoder::Csv(csv) => csv.resume(head),
+            Decoder::Ndjson(_) => Ok(()),
+        }
+    }
+}
+
+/// What is added to the rows of foreign files: where they come from.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// `"host.name":"…","host.id":"…",`
+    host: Vec<u8>,
+    /// `"log.file.path":"…","log.offset":`
+    log: Vec<u8>,
+}
+
+impl Origin {
+    pub(crate) fn new(common: &Common, path: &str) -> Origin {
+        let mut host = Vec::new();
+        for (name, value) in [("host.name", &common.host_name), ("host.id", &common.host_id)] {
+            if !value.is_empty() {
+                write_string(&mut host, name);
+                host.push(b':');
+                write_string(&mut host, value);
+                host.push(b',');
+            }
+        }
+        let mut log = Vec::from(b"\"log.file.path\":");
+        write_string(&mut log, path);
+        log.extend_from_slice(b",\"log.offset\":");
+        Origin { host, log }
+    }
+
+    fn write_host(&self, json: &mut Vec<u8>) {
+        json.extend_from_slice(&self.host);
+    }
+
+    /// Without a comma after it.
+    fn write_log(&self, json: &mut Vec<u8>, offset: u64) {
+        json.extend_from_slice(&self.log);
+        json.extend_from_slice(offset.to_string().as_bytes());
+    }
+}
+
+/// `"@timestamp":"…"` of now, for rows that have no time of their own.
+fn write_time_of_reading(json: &mut Vec<u8>) {
+    json.extend_from_slice(b"\"@timestamp\":\"");
+    json.extend_from_slice(time::render(Utc::now()).as_bytes());
+    json.push(b'"');
+}
+
+/// Appends a JSON string.
+fn write_string(json: &mut Vec<u8>, text: &str) {
+    // Neither a Vec nor a str can make this fail.
+    let _ = serde_json::to_writer(json, text);
+}
+
+/// The schema of a foreign CSV file without one: every column a string under its own name.
+pub(crate) fn text_schema(columns: &[String]) -> Result<Schema, Unreadable> {
+    let fields: Vec<_> = columns.iter().map(|name| serde_json::json!({"name": name, "type": "string"})).collect();
+    let text = serde_json::json!({ "fields": fields }).to_string();
+    Schema::parse(&text).map_err(|e| Unreadable(format!("its header is no CSV header: {e}")))
+}
