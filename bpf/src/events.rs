@@ -77,6 +77,8 @@ pub(crate) unsafe fn read<T: Copy>(event: &[u8]) -> Option<T> {
 }
 
 /// A NUL-terminated name in a fixed array, without its end.
-pub(crate) fn name(array: &[i8]) -> Vec<u8> {
-    array.iter().take_while(|&&c| c != 0).map(|&c| c as u8).collect()
+pub(crate) fn name(array: &[i8]) -> &[u8] {
+    // SAFETY: i8 and u8 have the same layout.
+    let bytes = unsafe { std::slice::from_raw_parts(array.as_ptr().cast::<u8>(), array.len()) };
+    bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }

@@ -5,12 +5,15 @@ use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd};
 
 use libbpf_rs::skel::SkelBuilder;
-use libbpf_rs::{Link, MapCore, MapFlags, Object, OpenObject, PrintLevel, libbpf_sys};
+use libbpf_rs::{Link, MapCore, MapFlags, Object, OpenMapMut, OpenObject, PrintLevel, libbpf_sys};
 
-use crate::{CollectorError, Loss, ProgramCost};
+use crate::{CollectorError, Loss, ProgramCost, Settings, tracepoint};
 
 /// What a counter of `losses` means, in the order of `enum loss_reason` in include/kumon.h.
 const REASONS: [&str; 2] = ["ring buffer full", "map full"];
+
+/// More than a poll's worth of events on the largest machines.
+const MAX_RING_BUFFER_BYTES: u32 = 256 << 20;
 
 /// Reason of the runs that the kernel left out because the program was already running on that CPU.
 const MISSED_RUN: &str = "missed run";
@@ -39,21 +42,42 @@ where
     B::default().open(place).map_err(CollectorError::because(collector, "opening its BPF object"))
 }
 
+/// Sets the size of an object's ring buffer: the setting, rounded up to what the kernel takes (a power of two of at
+/// least a page).
+pub(crate) fn size_events(
+    collector: &'static str,
+    events: &mut OpenMapMut<'_>,
+    settings: &Settings,
+) -> Result<(), CollectorError> {
+    let page = rustix::param::page_size() as u32;
+    let bytes = settings.ring_buffer_bytes.clamp(page, MAX_RING_BUFFER_BYTES).next_power_of_two();
+    let tried = format!("giving its ring buffer {bytes} bytes");
+    events.set_max_entries(bytes).map_err(CollectorError::because(collector, &tried))
+}
+
 /// Attaches every loaded program to the hook that its section names.
 pub(crate) fn attach(collector: &'static str, object: &Object) -> Result<Vec<Link>, CollectorError> {
     let loaded = object.progs_mut().filter(|program| program.autoload());
     loaded
         .map(|program| {
             let section = program.section().to_string_lossy().into_owned();
-            program.attach().map_err(CollectorError::because(collector, &format!("attaching {section}")))
+            let link = match section.strip_prefix("tracepoint/").and_then(|event| event.split_once('/')) {
+                Some((category, name)) => tracepoint::attach(&program, category, name),
+                None => program.attach(),
+            };
+            link.map_err(CollectorError::because(collector, &format!("attaching {section}")))
         })
         .collect()
 }
 
-/// The counters of include/kumon.h by metric and reason, and the programs' missed runs. `metrics` in the order of
-/// the object's `enum metric`; a missed run is counted for the first of them, because nobody knows which event it
-/// would have been. Counters that can't be read are left out: no number is better than a wrong zero.
-pub(crate) fn losses(object: &Object, metrics: &[&'static str]) -> Vec<Loss> {
+/// The counters of include/kumon.h by metric and reason, and the programs' missed runs. `metrics` stand in the order
+/// of the object's `enum metric`; `metric_of` says for which of them a program's missed runs count. Counters that
+/// can't be read are left out: no number is better than a wrong zero.
+pub(crate) fn losses(
+    object: &Object,
+    metrics: &[&'static str],
+    metric_of: fn(program: &str) -> &'static str,
+) -> Vec<Loss> {
     let mut losses = Vec::new();
     if let Some(map) = object.maps().find(|map| map.name() == OsStr::new("losses")) {
         for (index, metric) in metrics.iter().enumerate() {
@@ -65,9 +89,11 @@ pub(crate) fn losses(object: &Object, metrics: &[&'static str]) -> Vec<Loss> {
             }
         }
     }
-    if let Some(metric) = metrics.first() {
-        let missed = infos(object).map(|(_, info)| info.recursion_misses).sum();
-        losses.push(Loss { metric, reason: MISSED_RUN, count: missed });
+    let missed: Vec<_> =
+        infos(object).map(|(program, info)| (metric_of(&program), info.recursion_misses)).collect();
+    for &metric in metrics {
+        let count = missed.iter().filter(|(of, _)| *of == metric).map(|(_, count)| count).sum();
+        losses.push(Loss { metric, reason: MISSED_RUN, count });
     }
     losses
 }

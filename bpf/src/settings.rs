@@ -13,13 +13,21 @@ use crate::process::{ExecSettings, ExitSettings};
 pub struct Settings {
     /// KuMon's own processes are left out unless this is false.
     pub exclude_self: bool,
+    /// Size of the ring buffer of each BPF object that tells single events, bytes of kernel memory; rounded up to a
+    /// power of two of at least a page.
+    pub ring_buffer_bytes: u32,
     pub exec: ExecSettings,
     pub exit: ExitSettings,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { exclude_self: true, exec: ExecSettings::default(), exit: ExitSettings::default() }
+        Settings {
+            exclude_self: true,
+            ring_buffer_bytes: 2 << 20,
+            exec: ExecSettings::default(),
+            exit: ExitSettings::default(),
+        }
     }
 }
 
@@ -31,7 +39,7 @@ impl Settings {
 }
 
 /// Reads `10s`, `500ms`, `1m`; for `#[serde(deserialize_with = …)]`.
-pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text)
         .map_err(|e| de::Error::custom(format!("'{text}' is no duration such as 10s or 500ms: {e}")))

@@ -9,14 +9,14 @@ pub struct ExecSettings {
     pub enabled: bool,
     /// Failed execs too; they take tracepoints on two syscalls, which slow every syscall a little.
     pub failed: bool,
-    /// Bytes of the arguments that are kept; at most [`MAX_ARGS_BYTES`].
+    /// Bytes of the arguments that are kept; at most 4096.
     pub max_args_bytes: u32,
     /// Whether arguments that look like secrets are masked.
     pub mask: bool,
 }
 
 /// What the BPF program has room for.
-pub const MAX_ARGS_BYTES: u32 = 4096;
+pub(super) const MAX_ARGS_BYTES: u32 = 4096;
 
 impl Default for ExecSettings {
     fn default() -> ExecSettings {

@@ -1,0 +1,111 @@
+//! From the events of process.bpf.c to rows.
+
+use kumon_schema::rows;
+use kumon_spool::Spool;
+
+use super::mask;
+use super::skeleton::types;
+use crate::containers::Containers;
+use crate::{Clock, Entities, events};
+
+/// Makes the rows of exec and exit.
+pub(super) struct Rows {
+    pub(super) entities: Entities,
+    pub(super) containers: Containers,
+    /// Whether secrets in arguments are masked.
+    pub(super) mask: bool,
+}
+
+impl Rows {
+    /// Appends the row of one event. An event that is shorter than its type can't come from the BPF program and is
+    /// left out.
+    pub(super) fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
+        // SAFETY: the types are integers and arrays of them.
+        unsafe {
+            match events::read::<types::metric>(event) {
+                Some(types::metric::METRIC_EXEC) => {
+                    if let Some(exec) = events::read::<types::exec_event>(event) {
+                        self.exec(&exec, &event[size_of::<types::exec_event>()..], clock, spool);
+                    }
+                }
+                Some(types::metric::METRIC_EXIT) => {
+                    if let Some(exit) = events::read::<types::exit_event>(event) {
+                        self.exit(&exit, clock, spool);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn exec(&mut self, event: &types::exec_event, text: &[u8], clock: &Clock, spool: &mut Spool) {
+        let process = &event.process;
+        let path_bytes = (event.path_bytes as usize).min(text.len());
+        let (path, args) = text.split_at(path_bytes);
+        let args = &args[..args.len().min(event.args_bytes as usize)];
+        spool.append(&rows::Exec {
+            timestamp: clock.wall(process.time),
+            action: if event.return_value == 0 { b"exec" } else { b"exec-failed" },
+            entity_id: self.entities.id(process.pid, process.start).as_bytes(),
+            pid: process.pid.into(),
+            ppid: process.ppid.into(),
+            parent_name: events::name(&process.parent_name),
+            name: events::name(&process.name),
+            executable: path.strip_suffix(b"\0").unwrap_or(path),
+            command_line: &self.command_line(args),
+            args_count: Some(event.args_count.into()),
+            truncated: Some(event.truncated != 0),
+            return_value: event.return_value.into(),
+            uid: process.uid.into(),
+            gid: process.gid.into(),
+            cgroup_id: Some(process.cgroup),
+            container_id: self.containers.id(process.cgroup).unwrap_or_default().as_bytes(),
+        });
+    }
+
+    fn exit(&mut self, event: &types::exit_event, clock: &Clock, spool: &mut Spool) {
+        let process = &event.process;
+        let status = Status(event.status);
+        spool.append(&rows::Exit {
+            timestamp: clock.wall(process.time),
+            entity_id: self.entities.id(process.pid, process.start).as_bytes(),
+            pid: process.pid.into(),
+            ppid: process.ppid.into(),
+            parent_name: events::name(&process.parent_name),
+            name: events::name(&process.name),
+            exit_code: status.exit_code(),
+            signal: status.signal(),
+            core_dumped: status.core_dumped(),
+            duration: process.time.saturating_sub(process.start),
+            uid: process.uid.into(),
+            gid: process.gid.into(),
+            cgroup_id: Some(process.cgroup),
+            container_id: self.containers.id(process.cgroup).unwrap_or_default().as_bytes(),
+        });
+    }
+
+    /// The arguments lie one after the other, each with its NUL; the last one lacks it where they were cut.
+    fn command_line(&self, args: &[u8]) -> Vec<u8> {
+        let args = args.strip_suffix(b"\0").unwrap_or(args);
+        let args: Vec<&[u8]> = args.split(|&byte| byte == 0).collect();
+        if self.mask { mask::command_line(&args) } else { args.join(&b' ') }
+    }
+}
+
+/// How a process ended, encoded as wait(2) does.
+struct Status(u32);
+
+impl Status {
+    fn signal(&self) -> Option<u64> {
+        let signal = self.0 & 0x7f;
+        (signal != 0).then_some(signal.into())
+    }
+
+    fn exit_code(&self) -> Option<u64> {
+        self.signal().is_none().then_some(u64::from(self.0 >> 8 & 0xff))
+    }
+
+    fn core_dumped(&self) -> Option<bool> {
+        self.signal().map(|_| self.0 & 0x80 != 0)
+    }
+}
