@@ -1,8 +1,22 @@
 //! The shipper: tails CSV and NDJSON files and delivers every row exactly once to a sink.
 
+mod backoff;
 mod batch;
+mod checkpoint;
+mod dead_letters;
 mod decode;
+mod inputs;
+mod options;
+mod shipper;
 mod sink;
+mod source;
+mod spool_files;
+mod stats;
+mod tail;
+mod watch;
 
 pub use batch::{Batch, Document, StreamName};
+pub use options::{Format, Input, Options};
+pub use shipper::{Ended, Handle, Shipper, ShipperError};
 pub use sink::{Outcome, Rejected, Sink, SinkError};
+pub use stats::{Delivered, Halted, Stats};

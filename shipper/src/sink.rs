@@ -58,4 +58,9 @@ pub enum SinkError {
     /// Needs a person: wrong password, missing privilege, expired certificate. Tried again too, but slowly.
     #[error("{0}")]
     Refused(String),
+    /// The sink gave up what it had gathered but not made durable (a full disk in a commit). Nothing is lost when
+    /// the shipper goes back to [`Sink::positions`] and sends everything after them again; the batch at hand
+    /// alone would leave a gap.
+    #[error("{0}")]
+    Rewind(String),
 }

@@ -57,7 +57,11 @@ impl CsvDecoder {
     }
 
     /// For a foreign file; without a schema every column is a string.
-    pub(crate) fn foreign(schema: Option<Schema>, origin: Origin, timestamp_field: Option<String>) -> CsvDecoder {
+    pub(crate) fn foreign(
+        schema: Option<Schema>,
+        origin: Origin,
+        timestamp_field: Option<String>,
+    ) -> CsvDecoder {
         CsvDecoder::new(schema, Some(Foreign { origin, timestamp_field }))
     }
 
@@ -143,14 +147,18 @@ impl CsvDecoder {
         };
         let timestamp_field = self.foreign.as_ref().and_then(|foreign| foreign.timestamp_field.as_deref());
         if let Some(missing) = timestamp_field.filter(|field| !names.iter().any(|name| name == field)) {
-            return Err(Unreadable(format!("its header has no column '{missing}', the input's timestamp_field")));
+            return Err(Unreadable(format!(
+                "its header has no column '{missing}', the input's timestamp_field"
+            )));
         }
         let mut columns = Vec::with_capacity(count);
         for name in names {
             let Some(field) = schema.fields.iter().find(|field| field.name == name) else {
                 let known: Vec<&str> = schema.fields.iter().map(|field| field.name.as_str()).collect();
                 let known = known.join(", ");
-                return Err(Unreadable(format!("its column '{name}' is not in the schema, which has: {known}")));
+                return Err(Unreadable(format!(
+                    "its column '{name}' is not in the schema, which has: {known}"
+                )));
             };
             columns.push(Column::new(field, self.foreign.is_some(), timestamp_field));
         }
@@ -268,7 +276,10 @@ mod tests {
     use super::{CsvDecoder, Step};
     use crate::decode::{Origin, Unreadable};
 
-    fn decode(decoder: &mut CsvDecoder, mut bytes: &[u8]) -> Result<Vec<Result<serde_json::Value, String>>, Unreadable> {
+    fn decode(
+        decoder: &mut CsvDecoder,
+        mut bytes: &[u8],
+    ) -> Result<Vec<Result<serde_json::Value, String>>, Unreadable> {
         let (mut rows, mut offset) = (Vec::new(), 0);
         loop {
             let mut json = Vec::new();
@@ -321,7 +332,10 @@ mod tests {
         let rows = decode(&mut foreign(Some(schema), Some("t")), bytes).unwrap();
         let good = rows[0].as_ref().unwrap();
         assert_eq!(good["@timestamp"], "2026-11-21T01:00:00Z");
-        assert_eq!((&good["event.duration"], &good["ok"], &good["x"]), (&5.into(), &true.into(), &1.5.into()));
+        assert_eq!(
+            (&good["event.duration"], &good["ok"], &good["x"]),
+            (&5.into(), &true.into(), &1.5.into())
+        );
         assert_eq!((&good["host.name"], &good["log.file.path"]), (&"node-1".into(), &"/srv/a.csv".into()));
         let reasons: Vec<_> = rows[1..].iter().map(|row| row.as_ref().unwrap_err().as_str()).collect();
         assert_eq!(

@@ -116,7 +116,8 @@ fn write_string(json: &mut Vec<u8>, text: &str) {
 
 /// The schema of a foreign CSV file without one: every column a string under its own name.
 pub(crate) fn text_schema(columns: &[String]) -> Result<Schema, Unreadable> {
-    let fields: Vec<_> = columns.iter().map(|name| serde_json::json!({"name": name, "type": "string"})).collect();
+    let fields: Vec<_> =
+        columns.iter().map(|name| serde_json::json!({"name": name, "type": "string"})).collect();
     let text = serde_json::json!({ "fields": fields }).to_string();
     Schema::parse(&text).map_err(|e| Unreadable(format!("its header is no CSV header: {e}")))
 }

@@ -40,7 +40,8 @@ impl NdjsonDecoder {
     }
 
     fn write_document(&self, line: &[u8], offset: u64, json: &mut Vec<u8>) -> Result<(), String> {
-        let line = std::str::from_utf8(line).map_err(|e| format!("not UTF-8 at byte {}", e.valid_up_to() + 1))?;
+        let line =
+            std::str::from_utf8(line).map_err(|e| format!("not UTF-8 at byte {}", e.valid_up_to() + 1))?;
         let top = TopLevel::read(line, self.timestamp_field.as_deref())?;
 
         json.push(b'{');
@@ -85,7 +86,9 @@ impl<'a> TopLevel<'a> {
     /// Reads a JSON object without building it.
     fn read(line: &'a str, timestamp_field: Option<&str>) -> Result<TopLevel<'a>, String> {
         let mut json = serde_json::Deserializer::from_str(line);
-        let top = json.deserialize_map(TopLevelVisitor { timestamp_field }).map_err(|e| format!("no JSON object: {e}"))?;
+        let top = json
+            .deserialize_map(TopLevelVisitor { timestamp_field })
+            .map_err(|e| format!("no JSON object: {e}"))?;
         json.end().map_err(|e| format!("more than one JSON object: {e}"))?;
         Ok(top)
     }
@@ -142,7 +145,8 @@ mod tests {
         match decoder.step(line, 9, false, &mut json) {
             Step::Row(used) => {
                 assert_eq!(used, line.len());
-                Ok(serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&json))))
+                Ok(serde_json::from_slice(&json)
+                    .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&json))))
             }
             Step::Bad(_, reason) => Err(reason),
             other => panic!("{other:?}"),
@@ -151,10 +155,14 @@ mod tests {
 
     #[test]
     fn lines_pass_through_with_their_origin() {
-        let row = decode(b"{ \"@timestamp\":\"2026-11-21T00:00:00Z\",\"n\":1.50,\"deep\":{\"a\":[1]}}\r\n", None).unwrap();
+        let row =
+            decode(b"{ \"@timestamp\":\"2026-11-21T00:00:00Z\",\"n\":1.50,\"deep\":{\"a\":[1]}}\r\n", None)
+                .unwrap();
         assert_eq!(row["deep"]["a"][0], 1);
         assert_eq!((&row["host.name"], &row["log.offset"]), (&"node-1".into(), &9.into()));
-        let row = decode(b"{\"host\":{\"name\":\"other\"},\"log.level\":\"warn\",\"t\":1795225526}\n", Some("t")).unwrap();
+        let row =
+            decode(b"{\"host\":{\"name\":\"other\"},\"log.level\":\"warn\",\"t\":1795225526}\n", Some("t"))
+                .unwrap();
         assert_eq!(row["host"]["name"], "other");
         assert_eq!((row.get("host.name"), row.get("log.offset")), (None, None));
         assert_eq!(row["@timestamp"], "2026-11-21T01:45:26Z");

@@ -1,0 +1,48 @@
+//! What the shipper is told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kumon_schema::{Common, Schema};
+
+/// The shipper's settings.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The spool folder.
+    pub spool: PathBuf,
+    /// The shipper's own state: checkpoint, dead letters, lock.
+    pub state: PathBuf,
+    /// Foreign files.
+    pub inputs: Vec<Input>,
+    /// Last part of the data streams' names.
+    pub namespace: String,
+    /// Spliced into the rows of foreign files.
+    pub common: Common,
+    /// A batch is sent at the latest when its body has so many bytes.
+    pub batch_bytes: usize,
+    /// The first wait after a failure; doubles with each further one.
+    pub retry_initial: Duration,
+    /// The longest wait between tries.
+    pub retry_max: Duration,
+}
+
+/// Files written by somebody else.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// Glob patterns.
+    pub paths: Vec<String>,
+    pub format: Format,
+    /// CSV only; without one every column is a string.
+    pub schema: Option<Schema>,
+    /// Middle part of the data stream's name.
+    pub dataset: String,
+    /// The column or top-level key whose value becomes `@timestamp`; the time of reading where there is none.
+    pub timestamp_field: Option<String>,
+}
+
+/// How the rows of a file are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Csv,
+    Ndjson,
+}

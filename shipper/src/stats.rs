@@ -1,0 +1,37 @@
+//! What the shipper tells of itself.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+/// The shipper's ledger since its start, and how it is.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// By dataset (`kumon.exec`).
+    pub datasets: BTreeMap<String, Delivered>,
+    /// Resends of what had arrived already, recognised by their ids.
+    pub duplicates: u64,
+    /// Set while the sink can't be reached or refuses everything.
+    pub halted: Option<Halted>,
+    /// Files being shipped.
+    pub files: usize,
+    /// Files that can't be read on, with the reason.
+    pub stuck: BTreeMap<String, String>,
+    /// Bytes that stand in files and are not delivered for good.
+    pub lag: u64,
+}
+
+/// Rows of one dataset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Rows the sink has taken, those included that it had already.
+    pub created: u64,
+    /// In the dead letters: the sink refused them for good, or they could not be decoded.
+    pub dead_letters: u64,
+}
+
+/// Why nothing is shipped right now.
+#[derive(Debug, Clone)]
+pub struct Halted {
+    pub since: SystemTime,
+    pub reason: String,
+}
