@@ -118,7 +118,8 @@ impl Pattern {
         }
     }
 
-    pub(crate) fn lower_case(self) -> Pattern {
+    /// As the words of `.text` fields are.
+    pub fn lower_case(self) -> Pattern {
         let lower = |text: String| text.chars().flat_map(|c| c.to_lowercase().next()).collect();
         Pattern(
             self.0

@@ -18,4 +18,5 @@ pub use elasticsearch::to_elasticsearch;
 pub use fields::{FieldKind, Fields};
 pub use search::{Search, SearchError, SearchRequest, SearchResponse};
 pub use understand::{demanded, understand};
+pub use values::date;
 pub use words::words;

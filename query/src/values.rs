@@ -33,7 +33,7 @@ pub(crate) fn equals(field: &str, kind: FieldKind, text: &str) -> Result<Conditi
             _ => Err(format!("'{text}' is neither true nor false")),
         },
         FieldKind::Date => {
-            let (start, end) = date(text)?;
+            let (start, end) = date_interval(text)?;
             between(Value::Date(start), Value::Date(end))
         }
         FieldKind::Ip => {
@@ -168,24 +168,29 @@ fn try_bound(bound: Bound<&str>, read: fn(&str) -> Result<Value, String>) -> Res
 
 fn date_lower(bound: Bound<&str>) -> Result<Bound<Value>, String> {
     Ok(match bound {
-        Bound::Included(text) => Bound::Included(Value::Date(date(text)?.0)),
+        Bound::Included(text) => Bound::Included(Value::Date(date_interval(text)?.0)),
         // After a day, say, is from the next one on.
-        Bound::Excluded(text) => Bound::Included(Value::Date(date(text)?.1)),
+        Bound::Excluded(text) => Bound::Included(Value::Date(date_interval(text)?.1)),
         Bound::Unbounded => Bound::Unbounded,
     })
 }
 
 fn date_upper(bound: Bound<&str>) -> Result<Bound<Value>, String> {
     Ok(match bound {
-        Bound::Included(text) => Bound::Excluded(Value::Date(date(text)?.1)),
-        Bound::Excluded(text) => Bound::Excluded(Value::Date(date(text)?.0)),
+        Bound::Included(text) => Bound::Excluded(Value::Date(date_interval(text)?.1)),
+        Bound::Excluded(text) => Bound::Excluded(Value::Date(date_interval(text)?.0)),
         Bound::Unbounded => Bound::Unbounded,
     })
 }
 
+/// The first millisecond, since the Unix epoch, that a text such as `2026-11-21` or `2026-11-21T10:30:00Z` names.
+pub fn date(text: &str) -> Option<i64> {
+    date_interval(text).ok().map(|(start, _)| start)
+}
+
 /// The first millisecond that `text` names, and the first after it: a date may leave out its finer parts. Digits
 /// alone, more than a year has, are milliseconds since the Unix epoch.
-pub(crate) fn date(text: &str) -> Result<(i64, i64), String> {
+fn date_interval(text: &str) -> Result<(i64, i64), String> {
     let wrong = || format!("'{text}' is not a time such as 2026-11-21 or 2026-11-21T10:30:00Z");
     if text.len() > 4
         && let Ok(milliseconds) = text.parse::<i64>()
@@ -265,7 +270,7 @@ pub(crate) fn ip_network(text: &str) -> Result<(IpAddr, IpAddr), String> {
 mod tests {
     use std::ops::Bound;
 
-    use super::{date, ip_network, range};
+    use super::{date_interval as date, ip_network, range};
     use crate::condition::{Condition, Value};
     use crate::fields::FieldKind;
 

@@ -1,0 +1,199 @@
+//! Taking rows in.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{NaiveDate, Utc};
+use kumon_shipper::{Batch, Outcome, Rejected, Sink, SinkError};
+
+use crate::StoreOptions;
+use crate::document::prepare;
+use crate::error::StoreError;
+use crate::layout::Layout;
+use crate::lock::{self, WriterLock};
+use crate::note::{Note, Positions};
+use crate::reader::Attention;
+use crate::retention;
+use crate::writer::DayWriter;
+
+/// How soon rows are committed while somebody is looking.
+const WATCHED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often days are checked for being too old or too many.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// The writing end of the store.
+pub struct StoreSink {
+    root: PathBuf,
+    options: StoreOptions,
+    layout: Layout,
+    today: Box<dyn Fn() -> NaiveDate + Send>,
+    attention: Attention,
+    writer: Option<DayWriter>,
+    /// The number and positions of the last commit.
+    number: u64,
+    durable: Positions,
+    /// The positions of what was taken, committed or not.
+    taken: Positions,
+    uncommitted: Option<Uncommitted>,
+    retained: Option<Instant>,
+    _lock: WriterLock,
+}
+
+struct Uncommitted {
+    since: Instant,
+    bytes: usize,
+}
+
+impl StoreSink {
+    pub(crate) fn open(
+        root: PathBuf,
+        options: StoreOptions,
+        attention: Attention,
+        today: Box<dyn Fn() -> NaiveDate + Send>,
+    ) -> Result<StoreSink, StoreError> {
+        lock::make_root(&root)?;
+        let lock = WriterLock::take(&root)?;
+        retention::finish_removals(&root)?;
+        let latest = Note::latest(&root)?;
+        Ok(StoreSink {
+            root,
+            options,
+            layout: Layout::current(),
+            today,
+            attention,
+            writer: None,
+            number: latest.number,
+            durable: latest.positions(),
+            taken: latest.positions(),
+            uncommitted: None,
+            retained: None,
+            _lock: lock,
+        })
+    }
+
+    /// Today's index. What was gathered for the day before is committed first: a commit covers one index only.
+    fn writer(&mut self) -> Result<&mut DayWriter, SinkError> {
+        let today = (self.today)();
+        if self.writer.as_ref().is_some_and(|writer| writer.day.date != today) {
+            self.commit()?;
+            self.writer = None;
+            self.retained = None;
+        }
+        if self.writer.is_none() {
+            let opened = DayWriter::open(&self.root, today, &self.layout);
+            self.writer = Some(opened.map_err(|e| SinkError::Unavailable(e.to_string()))?);
+        }
+        Ok(self.writer.as_mut().expect("it was opened above"))
+    }
+
+    fn commit(&mut self) -> Result<(), SinkError> {
+        let (Some(writer), Some(_)) = (&mut self.writer, &self.uncommitted) else { return Ok(()) };
+        if let Err(error) = writer.commit(self.number + 1, &self.taken) {
+            return Err(self.give_up(&error));
+        }
+        self.number += 1;
+        self.durable.clone_from(&self.taken);
+        self.uncommitted = None;
+        Ok(())
+    }
+
+    /// A tantivy writer that failed once is of no more use: what it gathered must be sent again.
+    fn give_up(&mut self, error: &tantivy::TantivyError) -> SinkError {
+        self.writer = None;
+        self.uncommitted = None;
+        // The failure may have come after the commit had become durable: the disk knows.
+        match Note::latest(&self.root) {
+            Ok(latest) => {
+                let forgotten = |generation: &Arc<str>| !self.taken.contains_key(generation);
+                self.number = latest.number;
+                self.durable = latest.positions();
+                self.durable.retain(|generation, _| !forgotten(generation));
+            }
+            Err(unreadable) => log::error!("{unreadable}"),
+        }
+        self.taken.clone_from(&self.durable);
+        SinkError::Rewind(format!(
+            "could not write to the store {}: {error}; free some space if the disk is full, rows are sent again",
+            self.root.display()
+        ))
+    }
+
+    fn retain(&mut self) {
+        if self.retained.is_some_and(|last| last.elapsed() < RETENTION_INTERVAL) {
+            return;
+        }
+        let Some(writer) = &self.writer else { return };
+        self.retained = Some(Instant::now());
+        if let Err(error) = retention::apply(&self.root, &self.options, (self.today)(), &writer.day.path) {
+            log::warn!("old days stay for now: {error}");
+        }
+    }
+}
+
+impl Sink for StoreSink {
+    fn send(&mut self, batch: &Batch) -> Result<Outcome, SinkError> {
+        self.writer()?;
+        let mut outcome = Outcome::default();
+        for (index, document) in batch.documents.iter().enumerate() {
+            let generation = &batch.positions[document.file].0;
+            if self.taken.get(generation).is_some_and(|taken| document.offset < *taken) {
+                outcome.duplicates += 1;
+                continue;
+            }
+            let json = &batch.body[document.json.clone()];
+            match prepare(&self.layout, &document.stream.dataset, json) {
+                Ok(row) => {
+                    let writer = self.writer.as_mut().expect("opened above; only a failure closes it");
+                    if let Err(error) = writer.add(row) {
+                        return Err(self.give_up(&error));
+                    }
+                    outcome.created += 1;
+                }
+                Err(reason) => outcome.rejected.push(Rejected { document: index, reason }),
+            }
+        }
+        for (generation, offset) in &batch.positions {
+            let taken = self.taken.entry(generation.clone()).or_default();
+            *taken = (*taken).max(*offset);
+        }
+        let uncommitted =
+            self.uncommitted.get_or_insert_with(|| Uncommitted { since: Instant::now(), bytes: 0 });
+        uncommitted.bytes += batch.body.len();
+        Ok(outcome)
+    }
+
+    fn settle(&mut self, now: bool) -> Result<bool, SinkError> {
+        let interval = match self.attention.is_recent() {
+            true => self.options.commit_interval.min(WATCHED_INTERVAL),
+            false => self.options.commit_interval,
+        };
+        let due = self.uncommitted.as_ref().is_some_and(|uncommitted| {
+            now || uncommitted.since.elapsed() >= interval || uncommitted.bytes >= self.options.commit_bytes
+        });
+        if due {
+            self.commit()?;
+            self.retain();
+        }
+        Ok(self.uncommitted.is_none())
+    }
+
+    fn positions(&self) -> Option<HashMap<Arc<str>, u64>> {
+        Some(self.durable.clone())
+    }
+
+    /// The next commit leaves them out; until then a restart may still name them, which does no harm.
+    fn forget(&mut self, generations: &[Arc<str>]) {
+        for generation in generations {
+            self.durable.remove(generation);
+            self.taken.remove(generation);
+        }
+    }
+}
+
+/// The day it is, in UTC.
+pub(crate) fn utc_today() -> NaiveDate {
+    Utc::now().date_naive()
+}

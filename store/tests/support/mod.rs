@@ -1,0 +1,84 @@
+//! Batches as the shipper makes them, and questions.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::sync::Arc;
+
+use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
+use kumon_schema::Kind;
+use kumon_shipper::{Batch, Document, StreamName};
+use serde_json::{Value, json};
+
+/// A file that grows: its rows become batches with the offsets they would have.
+pub struct File {
+    generation: Arc<str>,
+    stream: Arc<StreamName>,
+    offset: u64,
+}
+
+impl File {
+    pub fn new(generation: &str, dataset: &str) -> File {
+        let stream = StreamName { kind: Kind::Event, dataset: dataset.into(), namespace: "default".into() };
+        File { generation: generation.into(), stream: stream.into(), offset: 0 }
+    }
+
+    pub fn exec(generation: &str) -> File {
+        File::new(generation, "kumon.exec")
+    }
+
+    /// Goes (back) to an offset.
+    pub fn seek(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    /// The next rows as one batch.
+    pub fn batch(&mut self, rows: &[Value]) -> Batch {
+        let (mut body, mut documents) = (Vec::new(), Vec::new());
+        for row in rows {
+            let action = body.len();
+            body.extend_from_slice(b"{\"create\":{}}\n");
+            let start = body.len();
+            body.extend_from_slice(row.to_string().as_bytes());
+            let json = start..body.len();
+            body.push(b'\n');
+            let (stream, offset) = (self.stream.clone(), self.offset);
+            documents.push(Document { stream, action: action..body.len(), json, file: 0, offset });
+            self.offset += 100;
+        }
+        let mut batch = Batch::default();
+        (batch.body, batch.documents) = (body, documents);
+        batch.positions = vec![(self.generation.clone(), self.offset)];
+        batch
+    }
+}
+
+/// A row of the metric exec, at `second` of the year 2026's 21 November, from 10:00 UTC on.
+pub fn exec(second: u32, name: &str, pid: u32, command_line: &str) -> Value {
+    json!({
+        "@timestamp": format!("2026-11-21T10:{:02}:{:02}.000001Z", second / 60, second % 60),
+        "host.name": "node",
+        "event.action": "exec",
+        "process.pid": pid,
+        "process.name": name,
+        "process.command_line": command_line,
+        "kumon.exec.truncated": pid % 2 == 0,
+    })
+}
+
+pub fn request(metric: &str, query: &str) -> SearchRequest {
+    SearchRequest { metric: metric.into(), query: query.into(), since: None, until: None, limit: None, aggs: None }
+}
+
+pub fn ask(store: &impl Search, query: &str) -> Result<SearchResponse, SearchError> {
+    store.search(&request("exec", query))
+}
+
+/// The pids of the rows found, newest first.
+pub fn pids(store: &impl Search, query: &str) -> Vec<u64> {
+    let answer = ask(store, query).unwrap_or_else(|e| panic!("{query}: {e}"));
+    assert_eq!(answer.total as usize, answer.hits.len(), "{query}");
+    answer.hits.iter().map(|hit| field(hit.get(), "process.pid").as_u64().unwrap()).collect()
+}
+
+pub fn field(row: &str, name: &str) -> Value {
+    serde_json::from_str::<Value>(row).unwrap()[name].clone()
+}
