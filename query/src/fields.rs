@@ -53,7 +53,8 @@ impl Fields {
 
     /// What a field is, if there is such a field.
     pub fn kind(&self, name: &str) -> Option<FieldKind> {
-        self.known.get(name).copied().or(self.open.then_some(FieldKind::Foreign))
+        let foreign = if name.ends_with(".text") { FieldKind::Words } else { FieldKind::Foreign };
+        self.known.get(name).copied().or(self.open.then_some(foreign))
     }
 
     /// Whether names beyond the known ones may occur.

@@ -1,8 +1,8 @@
 //! From the query's text to the grammar's tree, and from a part of that tree back to its place in the text.
 //!
-//! The grammar is the crate `tantivy-query-grammar`. Two things are done around it. A value that starts with `/` is
-//! a path here, not the start of a regular expression, so it is escaped before the grammar sees it. And the tree
-//! carries no positions: where a field or value of it stands is found again by name.
+//! The grammar is the crate `tantivy-query-grammar`. Three things are done around it. A value that starts with `/`
+//! is a path here, not the start of a regular expression, so it is escaped before the grammar sees it. The bounds of
+//! ranges may be quoted. And the tree carries no positions: where a field or value stands is found again by name.
 
 use tantivy_query_grammar::{UserInputAst, parse_query, parse_query_lenient};
 
@@ -14,17 +14,17 @@ const MOST_NESTED: usize = 50;
 /// Parses a query.
 pub(crate) fn parse(query: &str) -> Result<UserInputAst, SearchError> {
     refuse_deep_nesting(query)?;
-    let (protected, inserted) = protect_paths(query);
-    if let Ok(tree) = parse_query(&protected) {
+    let adapted = Adapted::new(query);
+    if let Ok(tree) = parse_query(&adapted.text) {
         return Ok(tree);
     }
-    let (_, errors) = parse_query_lenient(&protected);
+    let (_, errors) = parse_query_lenient(&adapted.text);
     let first = errors.into_iter().min_by_key(|error| error.pos);
     let Some(error) = first else {
         return Err(at(query, query.len(), "the query is incomplete".into()));
     };
-    let before = inserted.iter().filter(|&&position| position < error.pos).count();
-    let position = misplaced_operator(query, &error.message).unwrap_or(error.pos - before);
+    let origin = adapted.origin.get(error.pos).copied().unwrap_or(query.len());
+    let position = misplaced_operator(query, &error.message).unwrap_or(origin);
     Err(at(query, position, in_plain_words(&error.message)))
 }
 
@@ -93,22 +93,57 @@ fn refuse_deep_nesting(query: &str) -> Result<(), SearchError> {
     Ok(())
 }
 
-/// The query with a backslash before each value that starts with a slash, and where those backslashes are.
-fn protect_paths(query: &str) -> (String, Vec<usize>) {
-    let (mut protected, mut inserted) = (String::with_capacity(query.len() + 8), Vec::new());
-    let mut copied = 0;
-    for position in unquoted(query) {
-        let previous = query[..position].chars().next_back();
-        let starts = previous.is_none_or(|c| c.is_whitespace() || "(:+-[{><=".contains(c));
-        if query[position..].starts_with('/') && starts {
-            protected.push_str(&query[copied..position]);
-            inserted.push(protected.len());
-            protected.push('\\');
-            copied = position;
-        }
+/// The query as the grammar is to see it, and for each of its bytes where that comes from.
+struct Adapted {
+    text: String,
+    origin: Vec<usize>,
+}
+
+impl Adapted {
+    fn push(&mut self, piece: &str, position: usize) {
+        self.text.push_str(piece);
+        self.origin.extend(position..position + piece.len());
     }
-    protected.push_str(&query[copied..]);
-    (protected, inserted)
+
+    /// Puts a backslash before each value that starts with a slash, and takes the quotes off the bounds of ranges.
+    fn new(query: &str) -> Adapted {
+        let mut adapted = Adapted { text: String::new(), origin: Vec::new() };
+        let (mut copied, mut in_range) = (0, false);
+        for position in unquoted(query) {
+            let (before, rest) = (query[..position].trim_end(), &query[position..]);
+            match rest.as_bytes()[0] {
+                b'[' | b'{' => in_range = !before.ends_with("IN"),
+                b']' | b'}' => in_range = false,
+                b'/' if starts_value(&query[..position]) => {
+                    adapted.push(&query[copied..position], copied);
+                    adapted.push("\\", position);
+                    copied = position;
+                }
+                b'"' if in_range || before.ends_with(['<', '>', '=']) => {
+                    if let Some(bound) = plain_bound(rest) {
+                        adapted.push(&query[copied..position], copied);
+                        adapted.push(bound, position + 1);
+                        copied = position + bound.len() + 2;
+                    }
+                }
+                _ => {}
+            }
+        }
+        adapted.push(&query[copied..], copied);
+        adapted
+    }
+}
+
+fn starts_value(before: &str) -> bool {
+    before.chars().next_back().is_none_or(|c| c.is_whitespace() || "(:+-[{><=".contains(c))
+}
+
+/// What stands between the quotes at the start of `rest`, if it is as plain without them.
+fn plain_bound(rest: &str) -> Option<&str> {
+    let bound = rest[1..].split('"').next()?;
+    let closed = rest[1 + bound.len()..].starts_with('"');
+    let special = |c: char| c.is_whitespace() || "[]{}()\\".contains(c);
+    (closed && !bound.is_empty() && !bound.contains(special)).then_some(bound)
 }
 
 /// The parser gives no position for an operator that has nothing on its left.
@@ -144,7 +179,7 @@ fn in_plain_words(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{field_position, parse, protect_paths, value_position};
+    use super::{Adapted, field_position, parse, value_position};
     use crate::SearchError;
 
     fn column(query: &str) -> usize {
@@ -167,8 +202,15 @@ mod tests {
 
     #[test]
     fn paths_are_values_not_regular_expressions() {
-        assert_eq!(protect_paths("p:/bin/ls (/x) a/b \"/q\"").0, "p:\\/bin/ls (\\/x) a/b \"/q\"");
+        assert_eq!(Adapted::new("p:/bin/ls (/x) a/b \"/q\"").text, "p:\\/bin/ls (\\/x) a/b \"/q\"");
         assert!(parse("p:/bin/ OR /tmp/x").is_ok());
+    }
+
+    #[test]
+    fn bounds_may_be_quoted() {
+        let adapted = Adapted::new("t:>=\"10:30\" AND t:[\"a\" TO \"b c\"] IN [\"x\"] x:\"q\"");
+        assert_eq!(adapted.text, "t:>=10:30 AND t:[a TO \"b c\"] IN [\"x\"] x:\"q\"");
+        assert_eq!(column("t:>=\"10:30\" AND n:"), 19);
     }
 
     #[test]

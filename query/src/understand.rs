@@ -153,7 +153,8 @@ impl Reading<'_> {
     /// A `.text` field exists where its field does.
     fn exists(&self, field: &str) -> Result<Condition, SearchError> {
         let kind = self.kind(field)?;
-        let field = if kind == FieldKind::Words { field.trim_end_matches(".text") } else { field };
+        let whole = field.strip_suffix(".text").filter(|_| kind == FieldKind::Words);
+        let field = whole.unwrap_or(field);
         Ok(Condition::Exists(field.to_owned()))
     }
 

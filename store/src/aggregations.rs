@@ -59,8 +59,9 @@ fn refused(message: String) -> SearchError {
 fn prepare(aggs: &mut Value, fields: &Fields) -> Result<(), String> {
     let aggs = aggs.as_object_mut().ok_or("aggregations are an object of named aggregations")?;
     for (name, aggregation) in aggs {
-        let aggregation =
-            aggregation.as_object_mut().ok_or_else(|| format!("the aggregation '{name}' is not an object"))?;
+        let aggregation = aggregation
+            .as_object_mut()
+            .ok_or_else(|| format!("the aggregation '{name}' is not an object"))?;
         if let Some(nested) = aggregation.remove("aggregations") {
             aggregation.insert("aggs".into(), nested);
         }

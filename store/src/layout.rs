@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use kumon_query::{FieldKind, Fields};
 use tantivy::schema::{
-    DateOptions, DateTimePrecision, FAST, Field, INDEXED, IndexRecordOption, IpAddrOptions, JsonObjectOptions,
-    STORED, Schema, TextFieldIndexing, TextOptions,
+    DateOptions, DateTimePrecision, FAST, Field, INDEXED, IndexRecordOption, IpAddrOptions,
+    JsonObjectOptions, STORED, Schema, TextFieldIndexing, TextOptions,
 };
 
 use crate::tokenizer;
@@ -74,7 +74,8 @@ impl Layout {
         let words = builder.add_text_field(WORDS, words_of_text());
 
         // In the order of their names, so that the same schemas always make the same layout.
-        let mut known: BTreeMap<String, FieldKind> = BTreeMap::from([(TIMESTAMP.to_owned(), FieldKind::Date)]);
+        let mut known: BTreeMap<String, FieldKind> =
+            BTreeMap::from([(TIMESTAMP.to_owned(), FieldKind::Date)]);
         let mut longest = HashMap::new();
         for schema in kumon_schema::all() {
             known.extend(Fields::of(schema).known().map(|(name, kind)| (name.to_owned(), kind)));
@@ -110,9 +111,7 @@ fn add(builder: &mut tantivy::schema::SchemaBuilder, name: &str, kind: FieldKind
             name,
             DateOptions::default().set_fast().set_precision(DateTimePrecision::Microseconds),
         ),
-        FieldKind::Ip => {
-            builder.add_ip_addr_field(name, IpAddrOptions::default().set_indexed().set_fast())
-        }
+        FieldKind::Ip => builder.add_ip_addr_field(name, IpAddrOptions::default().set_indexed().set_fast()),
     }
 }
 

@@ -4,7 +4,8 @@ use std::ops::Bound;
 
 use kumon_query::{Condition, Pattern, Piece, Term as Sought, Value};
 use tantivy::query::{
-    AllQuery, BooleanQuery, EmptyQuery, ExistsQuery, Occur, PhraseQuery, Query, RangeQuery, RegexQuery, TermQuery,
+    AllQuery, BooleanQuery, EmptyQuery, ExistsQuery, Occur, PhraseQuery, Query, RangeQuery, RegexQuery,
+    TermQuery,
 };
 use tantivy::schema::{Field, IndexRecordOption, Schema, Type};
 use tantivy::{DateTime, Term};
@@ -65,25 +66,38 @@ impl Rendering<'_> {
     }
 
     fn phrase(&self, name: &str, words: &[String]) -> Box<dyn Query> {
-        let terms: Vec<Term> = match self.place(name) {
-            Some(Place::Column(field)) => words.iter().map(|word| Term::from_field_text(field, word)).collect(),
-            Some(Place::Foreign) => words.iter().filter_map(|word| self.foreign_word(name, word)).collect(),
-            None => Vec::new(),
-        };
-        phrase(terms)
+        match self.place(name) {
+            Some(Place::Column(field)) => {
+                phrase(words.iter().map(|word| Term::from_field_text(field, word)).collect())
+            }
+            Some(Place::Foreign) => {
+                let value = |word: &String| Value::Keyword(word.clone());
+                let term = |path, word| self.foreign_term(FOREIGN_WORDS, path, &value(word));
+                let at = |path| phrase(words.iter().filter_map(|word| term(path, word)).collect());
+                Box::new(BooleanQuery::union(word_paths(name).map(at).collect()))
+            }
+            None => Box::new(EmptyQuery),
+        }
     }
 
     fn wildcard(&self, name: &str, pattern: &Pattern) -> Rendered {
         match self.place(name) {
             Some(Place::Column(field)) => regex(&expression(pattern), field),
-            Some(Place::Foreign) => {
-                // How tantivy writes a JSON field's text term: path, its end, type, text.
-                let path = escape(&name.replace('.', "\u{1}"));
-                let field = self.schema.get_field(FOREIGN)?;
-                regex(&format!("{path}\\x00{}{}", char::from(Type::Str.to_code()), expression(pattern)), field)
+            Some(Place::Foreign) if name.ends_with(".text") => {
+                let any: tantivy::Result<_> = word_paths(name)
+                    .map(|path| self.foreign_wildcard(FOREIGN_WORDS, path, pattern))
+                    .collect();
+                Ok(Box::new(BooleanQuery::union(any?)))
             }
+            Some(Place::Foreign) => self.foreign_wildcard(FOREIGN, name, pattern),
             None => Ok(Box::new(EmptyQuery)),
         }
+    }
+
+    /// On a JSON field's terms, which tantivy writes as path, end of path, type, text.
+    fn foreign_wildcard(&self, place: &str, path: &str, pattern: &Pattern) -> Rendered {
+        let (path, text) = (escape(&path.replace('.', "\u{1}")), char::from(Type::Str.to_code()));
+        regex(&format!("{path}\\x00{text}{}", expression(pattern)), self.schema.get_field(place)?)
     }
 
     fn range(&self, name: &str, lower: &Bound<Value>, upper: &Bound<Value>) -> Box<dyn Query> {
@@ -153,11 +167,6 @@ impl Rendering<'_> {
         Some(term)
     }
 
-    fn foreign_word(&self, name: &str, word: &str) -> Option<Term> {
-        let name = name.strip_suffix(".text").unwrap_or(name);
-        self.foreign_term(FOREIGN_WORDS, name, &Value::Keyword(word.to_owned()))
-    }
-
     fn place(&self, name: &str) -> Option<Place> {
         if self.foreign && name != crate::layout::TIMESTAMP {
             return Some(Place::Foreign);
@@ -170,6 +179,11 @@ impl Rendering<'_> {
 enum Place {
     Column(Field),
     Foreign,
+}
+
+/// The fields whose words `name`, ending in `.text`, can mean: it may also be a field's own name.
+fn word_paths(name: &str) -> impl Iterator<Item = &str> {
+    name.strip_suffix(".text").into_iter().chain([name])
 }
 
 fn term(term: Term) -> Box<dyn Query> {

@@ -216,7 +216,8 @@ impl OpenDay {
 
     fn has_dataset(&self, dataset: &str) -> bool {
         let field = self.schema.get_field(DATASET);
-        let frequency = field.and_then(|field| self.searcher.doc_freq(&Term::from_field_text(field, dataset)));
+        let frequency =
+            field.and_then(|field| self.searcher.doc_freq(&Term::from_field_text(field, dataset)));
         frequency.is_ok_and(|rows| rows > 0)
     }
 

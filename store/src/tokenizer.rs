@@ -32,7 +32,8 @@ impl<I: Iterator<Item = (std::ops::Range<usize>, String)>> TokenStream for Strea
         let Some((range, text)) = self.words.next() else { return false };
         // The first token's position is 0: `Token::default` counts from just below it.
         let position = self.token.position.wrapping_add(1);
-        self.token = Token { offset_from: range.start, offset_to: range.end, position, text, position_length: 1 };
+        self.token =
+            Token { offset_from: range.start, offset_to: range.end, position, text, position_length: 1 };
         true
     }
 

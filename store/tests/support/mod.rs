@@ -65,7 +65,14 @@ pub fn exec(second: u32, name: &str, pid: u32, command_line: &str) -> Value {
 }
 
 pub fn request(metric: &str, query: &str) -> SearchRequest {
-    SearchRequest { metric: metric.into(), query: query.into(), since: None, until: None, limit: None, aggs: None }
+    SearchRequest {
+        metric: metric.into(),
+        query: query.into(),
+        since: None,
+        until: None,
+        limit: None,
+        aggs: None,
+    }
 }
 
 pub fn ask(store: &impl Search, query: &str) -> Result<SearchResponse, SearchError> {
