@@ -58,3 +58,5 @@ rust_is_new() {
   version=$(rust_version)
   command -v cargo >/dev/null && [ -n "$version" ] && at_least "$rust_needed" "$version"
 }
+
+systemd_runs() { [ -d /run/systemd/system ]; }
