@@ -1,6 +1,7 @@
 //! The analyzer of the `.text` fields, the same on both sides: Elasticsearch's `standard` analyzer, which is
 //! Unicode's word boundaries (UAX #29) and lower case.
 
+use unicode_properties::{GeneralCategory, UnicodeEmoji, UnicodeGeneralCategory};
 use unicode_segmentation::UnicodeSegmentation;
 
 /// Elasticsearch cuts longer words into pieces of so many UTF-16 units (`max_token_length`).
@@ -8,11 +9,24 @@ const LONGEST: usize = 255;
 
 /// The lower-cased words of `text`, each with the byte range it comes from.
 pub fn words(text: &str) -> impl Iterator<Item = (std::ops::Range<usize>, String)> {
-    text.unicode_word_indices().flat_map(|(start, word)| pieces(start, word)).map(|(start, word)| {
+    let segments = text.split_word_bound_indices().filter(|(_, segment)| is_word(segment));
+    segments.flat_map(|(start, word)| pieces(start, word)).map(|(start, word)| {
         // Character by character: a word-wise lower case would treat a final sigma specially, Lucene's does not.
         let lower = word.chars().flat_map(|c| c.to_lowercase().next()).collect();
         (start..start + word.len(), lower)
     })
+}
+
+/// Lucene's choice among the segments between word boundaries: with a letter or a decimal digit in them (½ and ² are
+/// none), or an emoji.
+fn is_word(segment: &str) -> bool {
+    let letter_or_digit = |c: char| {
+        c.is_alphabetic()
+            || c.is_ascii_digit()
+            || c.is_numeric() && c.general_category() == GeneralCategory::DecimalNumber
+    };
+    let emoji = |c: char| !c.is_ascii() && c.is_emoji_char();
+    segment.chars().any(letter_or_digit) || segment.chars().next().is_some_and(emoji)
 }
 
 fn pieces(start: usize, word: &str) -> impl Iterator<Item = (usize, &str)> {
@@ -46,6 +60,7 @@ mod tests {
             ["foo_bar", "1.5", "can't", "a", "b", "x", "ünïx"]
         );
         assert_eq!(list("--- __ ... "), Vec::<String>::new());
+        assert_eq!(list("m² ½ 🎉 ٣"), ["m", "🎉", "٣"]);
     }
 
     #[test]

@@ -9,29 +9,29 @@ use kumon_shipper::{Batch, Document, StreamName};
 use serde_json::{Value, json};
 
 /// A file that grows: its rows become batches with the offsets they would have.
-pub struct File {
+pub(crate) struct File {
     generation: Arc<str>,
     stream: Arc<StreamName>,
     offset: u64,
 }
 
 impl File {
-    pub fn new(generation: &str, dataset: &str) -> File {
+    pub(crate) fn new(generation: &str, dataset: &str) -> File {
         let stream = StreamName { kind: Kind::Event, dataset: dataset.into(), namespace: "default".into() };
         File { generation: generation.into(), stream: stream.into(), offset: 0 }
     }
 
-    pub fn exec(generation: &str) -> File {
+    pub(crate) fn exec(generation: &str) -> File {
         File::new(generation, "kumon.exec")
     }
 
     /// Goes (back) to an offset.
-    pub fn seek(&mut self, offset: u64) {
+    pub(crate) fn seek(&mut self, offset: u64) {
         self.offset = offset;
     }
 
     /// The next rows as one batch.
-    pub fn batch(&mut self, rows: &[Value]) -> Batch {
+    pub(crate) fn batch(&mut self, rows: &[Value]) -> Batch {
         let (mut body, mut documents) = (Vec::new(), Vec::new());
         for row in rows {
             let action = body.len();
@@ -52,7 +52,7 @@ impl File {
 }
 
 /// A row of the metric exec, at `second` of the year 2026's 21 November, from 10:00 UTC on.
-pub fn exec(second: u32, name: &str, pid: u32, command_line: &str) -> Value {
+pub(crate) fn exec(second: u32, name: &str, pid: u32, command_line: &str) -> Value {
     json!({
         "@timestamp": format!("2026-11-21T10:{:02}:{:02}.000001Z", second / 60, second % 60),
         "host.name": "node",
@@ -64,7 +64,7 @@ pub fn exec(second: u32, name: &str, pid: u32, command_line: &str) -> Value {
     })
 }
 
-pub fn request(metric: &str, query: &str) -> SearchRequest {
+pub(crate) fn request(metric: &str, query: &str) -> SearchRequest {
     SearchRequest {
         metric: metric.into(),
         query: query.into(),
@@ -75,17 +75,17 @@ pub fn request(metric: &str, query: &str) -> SearchRequest {
     }
 }
 
-pub fn ask(store: &impl Search, query: &str) -> Result<SearchResponse, SearchError> {
+pub(crate) fn ask(store: &impl Search, query: &str) -> Result<SearchResponse, SearchError> {
     store.search(&request("exec", query))
 }
 
 /// The pids of the rows found, newest first.
-pub fn pids(store: &impl Search, query: &str) -> Vec<u64> {
+pub(crate) fn pids(store: &impl Search, query: &str) -> Vec<u64> {
     let answer = ask(store, query).unwrap_or_else(|e| panic!("{query}: {e}"));
     assert_eq!(answer.total as usize, answer.hits.len(), "{query}");
     answer.hits.iter().map(|hit| field(hit.get(), "process.pid").as_u64().unwrap()).collect()
 }
 
-pub fn field(row: &str, name: &str) -> Value {
+pub(crate) fn field(row: &str, name: &str) -> Value {
     serde_json::from_str::<Value>(row).unwrap()[name].clone()
 }
