@@ -10,9 +10,8 @@ mod settings;
 use std::time::Instant;
 
 use kumon_spool::Spool;
-use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
+use libbpf_rs::Link;
 use libbpf_rs::skel::{OpenSkel, Skel};
-use libbpf_rs::{Btf, Link, ReferencesType};
 
 pub use settings::{ExecSettings, ExitSettings};
 
@@ -143,14 +142,7 @@ fn tp_btf(metric: &'static str, event: &'static str) -> Hook {
     Hook { metrics: vec![metric], event, strategy: probe::tp_btf(event) }
 }
 
-/// Since Linux 6.16 the tracepoint has a second argument, `group_dead`; its prototype begins with a context pointer.
+/// Since Linux 6.16 the tracepoint has a second argument, `group_dead`.
 fn exit_says_whether_group_is_dead() -> bool {
-    let parameters = || {
-        let btf = Btf::from_vmlinux().ok()?;
-        let typedef: Typedef<'_> = btf.type_by_name("btf_trace_sched_process_exit")?;
-        let pointer = Ptr::try_from(typedef.referenced_type()).ok()?;
-        let prototype = FuncProto::try_from(pointer.referenced_type()).ok()?;
-        Some(prototype.iter().count())
-    };
-    parameters() == Some(3)
+    probe::parameters("sched_process_exit") == Some(2)
 }

@@ -1,0 +1,18 @@
+//! Settings of tcplife.
+
+use serde::Deserialize;
+
+/// Settings of the metric tcplife.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TcplifeSettings {
+    pub enabled: bool,
+    /// Sessions that are followed at a time, about 250 bytes of kernel memory each; more are counted as lost.
+    pub max_sessions: u32,
+}
+
+impl Default for TcplifeSettings {
+    fn default() -> TcplifeSettings {
+        TcplifeSettings { enabled: true, max_sessions: 16_384 }
+    }
+}

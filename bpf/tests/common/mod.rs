@@ -1,0 +1,175 @@
+//! Runs collectors as the agent does and reads the files they wrote.
+
+// Each test file uses its part of it, and a failure here is a failed test.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::{Duration, Instant};
+
+use kumon_bpf::{Clock, Loss, Settings, collectors};
+use kumon_schema::{Common, unescape};
+use kumon_spool::{Limits, Spool};
+use kumon_testing::Child;
+use rustix::process::Signal;
+use tempfile::{NamedTempFile, TempDir};
+
+/// How often the kernel's events are taken.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Collectors at work in a thread, with a spool of their own.
+pub struct Collecting {
+    spool: TempDir,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Loss>>,
+}
+
+/// What they left behind.
+pub struct Collected {
+    spool: TempDir,
+    pub losses: Vec<Loss>,
+}
+
+/// One of libbpf-tools' originals at work, its output in a file.
+pub struct Original {
+    child: Child,
+    output: NamedTempFile,
+}
+
+impl Original {
+    /// Starts it with a tracefs of its own, which it needs for its tracepoints, and without buffering its lines.
+    pub fn start(command: &str) -> Original {
+        let output = NamedTempFile::new().unwrap();
+        let script = format!("mount -t tracefs tracefs /sys/kernel/tracing; exec stdbuf -oL {command}");
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+        unshare.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        let child = Child::spawn(unshare.stdout(output.reopen().unwrap()));
+        Original { child, output }
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        std::fs::read_to_string(self.output.path()).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// Interrupts it as the terminal would, and returns all it wrote.
+    pub fn stop(mut self) -> Vec<String> {
+        self.child.signal(Signal::INT);
+        self.child.wait(Duration::from_secs(10));
+        self.lines()
+    }
+}
+
+/// A row of a file, by column.
+#[derive(Debug, Clone)]
+pub struct Row(HashMap<String, String>);
+
+impl Collecting {
+    /// Starts one collector; returns once every hook is attached.
+    pub fn start(name: &'static str, settings: Settings) -> Collecting {
+        let spool = tempfile::tempdir().unwrap();
+        let root = spool.path().to_owned();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let (ready, started) = channel();
+        let thread = spawn(move || {
+            let collectors = collectors(&settings);
+            let collector = collectors.iter().find(|collector| collector.name() == name).unwrap();
+            let mut running = collector.start().unwrap();
+            let mut spool = Spool::open(&root, Common::default(), Limits::default()).unwrap();
+            ready.send(()).unwrap();
+            loop {
+                let last = stopped.load(Ordering::Acquire);
+                let mut clock = Clock::new();
+                clock.refresh();
+                running.poll(&clock, Instant::now(), last, &mut spool).unwrap();
+                spool.flush().unwrap();
+                if last {
+                    return running.losses();
+                }
+                sleep(POLL);
+            }
+        });
+        started.recv().expect("the collectors start");
+        Collecting { spool, stop, thread }
+    }
+
+    /// The rows written so far.
+    pub fn rows(&self, metric: &str) -> Vec<Row> {
+        read(self.spool.path(), metric)
+    }
+
+    /// Detaches, takes the rest, unloads.
+    pub fn stop(self) -> Collected {
+        self.stop.store(true, Ordering::Release);
+        Collected { losses: self.thread.join().unwrap(), spool: self.spool }
+    }
+}
+
+impl Collected {
+    pub fn rows(&self, metric: &str) -> Vec<Row> {
+        read(self.spool.path(), metric)
+    }
+
+    /// All that a metric lost in the kernel.
+    pub fn lost(&self, metric: &str) -> u64 {
+        self.losses.iter().filter(|loss| loss.metric == metric).map(|loss| loss.count).sum()
+    }
+}
+
+impl Row {
+    /// The column's text as it stands in the file.
+    pub fn text(&self, column: &str) -> &str {
+        self.0.get(column).unwrap_or_else(|| panic!("no column {column} in {self:?}"))
+    }
+
+    /// The column's bytes as the kernel gave them.
+    pub fn bytes(&self, column: &str) -> Vec<u8> {
+        unescape(self.text(column))
+    }
+
+    pub fn number(&self, column: &str) -> i64 {
+        let text = self.text(column);
+        text.parse().unwrap_or_else(|_| panic!("{column} '{text}' is no number in {self:?}"))
+    }
+}
+
+fn read(spool: &Path, metric: &str) -> Vec<Row> {
+    let Ok(entries) = std::fs::read_dir(spool.join(metric)) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "csv"));
+    paths.sort();
+    paths.iter().flat_map(|path| rows(&std::fs::read(path).unwrap())).collect()
+}
+
+fn rows(text: &[u8]) -> Vec<Row> {
+    let mut records = records(text).into_iter();
+    let header = records.next().unwrap_or_default();
+    records
+        .map(|record| {
+            assert_eq!(record.len(), header.len(), "{record:?}");
+            Row(header.iter().cloned().zip(record).collect())
+        })
+        .collect()
+}
+
+fn records(mut text: &[u8]) -> Vec<Vec<String>> {
+    let mut reader = csv_core::Reader::new();
+    let (mut fields, mut ends) = (vec![0; 1 << 20], [0; 64]);
+    let mut records = Vec::new();
+    loop {
+        let (result, read, _, count) = reader.read_record(text, &mut fields, &mut ends);
+        if !matches!(result, csv_core::ReadRecordResult::Record) {
+            return records;
+        }
+        let starts = std::iter::once(0).chain(ends);
+        let field = |(start, end)| String::from_utf8(fields[start..end].to_vec()).unwrap();
+        records.push(starts.zip(ends).take(count).map(field).collect());
+        text = &text[read..];
+    }
+}

@@ -1,0 +1,91 @@
+//! Starting and stopping collectors leaves nothing in the kernel.
+
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use common::Collecting;
+use kumon_bpf::{Settings, collectors};
+use kumon_testing::{require_bpf, wait_for};
+use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter, ProgInfoQueryOptions};
+
+/// The ids of programs, of the maps they use and of their links.
+#[derive(Debug, Default, PartialEq)]
+struct Ids {
+    programs: BTreeSet<u32>,
+    maps: BTreeSet<u32>,
+    links: BTreeSet<u32>,
+}
+
+impl Ids {
+    /// Those of the programs that are not in `before`.
+    fn since(before: &BTreeSet<u32>) -> Ids {
+        let mut ids = Ids::default();
+        let options = ProgInfoQueryOptions::default().include_map_ids(true);
+        for program in ProgInfoIter::with_query_opts(options).filter(|info| !before.contains(&info.id)) {
+            ids.programs.insert(program.id);
+            ids.maps.extend(program.map_ids);
+        }
+        let links = LinkInfoIter::default().filter(|link| ids.programs.contains(&link.prog_id));
+        ids.links.extend(links.map(|link| link.id));
+        ids
+    }
+
+    /// What of it is still in the kernel.
+    fn left(&self) -> usize {
+        let programs = ProgInfoIter::default().filter(|info| self.programs.contains(&info.id)).count();
+        let maps = MapInfoIter::default().filter(|info| self.maps.contains(&info.id)).count();
+        let links = LinkInfoIter::default().filter(|info| self.links.contains(&info.id)).count();
+        programs + maps + links
+    }
+}
+
+fn programs() -> BTreeSet<u32> {
+    ProgInfoIter::default().map(|info| info.id).collect()
+}
+
+#[test]
+fn twenty_starts_and_stops_leave_no_program_map_or_link() {
+    if !require_bpf() {
+        return;
+    }
+    let mut settings = Settings::default();
+    settings.exec.failed = true;
+    for name in ["process", "tcp"] {
+        for _ in 0..20 {
+            let before = programs();
+            let collecting = Collecting::start(name, settings.clone());
+            let ids = Ids::since(&before);
+            let [programs, maps, links] = [&ids.programs, &ids.maps, &ids.links].map(BTreeSet::len);
+            assert!(programs >= 2 && maps >= 3 && links >= 2, "{name}: {ids:?}");
+            Command::new("true").status().unwrap();
+            collecting.stop();
+            // The kernel frees them in the background.
+            wait_for("the kernel to free what was loaded", Duration::from_secs(20), || ids.left() == 0);
+        }
+    }
+}
+
+#[test]
+fn probing_finds_a_strategy_for_each_hook_and_leaves_nothing() {
+    if !require_bpf() {
+        return;
+    }
+    let mut settings = Settings::default();
+    settings.exec.failed = true;
+    let before = programs();
+    for collector in collectors(&settings).iter().filter(|it| ["process", "tcp"].contains(&it.name())) {
+        for hook in collector.probe() {
+            let expected = if hook.event.starts_with("sys_") { "tracepoint" } else { "tp_btf" };
+            assert_eq!(hook.strategy, Ok(expected), "{}", hook.event);
+        }
+    }
+    let probes =
+        || ProgInfoIter::default().filter(|info| info.name == "kumon_probe" && !before.contains(&info.id));
+    wait_for("the probes to be gone", Duration::from_secs(20), || probes().count() == 0);
+}
