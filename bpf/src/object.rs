@@ -5,7 +5,9 @@ use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd};
 
 use libbpf_rs::skel::SkelBuilder;
-use libbpf_rs::{Link, MapCore, MapFlags, Object, OpenMapMut, OpenObject, PrintLevel, libbpf_sys};
+use libbpf_rs::{
+    Link, MapCore, MapFlags, Object, OpenMapMut, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
+};
 
 use crate::{CollectorError, Loss, ProgramCost, Settings, tracepoint};
 
@@ -58,16 +60,20 @@ pub(crate) fn size_events(
 /// Attaches every loaded program to the hook that its section names.
 pub(crate) fn attach(collector: &'static str, object: &Object) -> Result<Vec<Link>, CollectorError> {
     let loaded = object.progs_mut().filter(|program| program.autoload());
-    loaded
-        .map(|program| {
-            let section = program.section().to_string_lossy().into_owned();
-            let link = match section.strip_prefix("tracepoint/").and_then(|event| event.split_once('/')) {
-                Some((category, name)) => tracepoint::attach(&program, category, name),
-                None => program.attach(),
-            };
-            link.map_err(CollectorError::because(collector, &format!("attaching {section}")))
-        })
-        .collect()
+    loaded.map(|program| attach_program(collector, &program)).collect()
+}
+
+/// Attaches one program to the hook that its section names.
+pub(crate) fn attach_program(
+    collector: &'static str,
+    program: &ProgramMut<'_>,
+) -> Result<Link, CollectorError> {
+    let section = program.section().to_string_lossy().into_owned();
+    let link = match section.strip_prefix("tracepoint/").and_then(|event| event.split_once('/')) {
+        Some((category, name)) => tracepoint::attach(program, category, name),
+        None => program.attach(),
+    };
+    link.map_err(CollectorError::because(collector, &format!("attaching {section}")))
 }
 
 /// The counters of include/kumon.h by metric and reason, and the programs' missed runs. `metrics` stand in the order
@@ -76,7 +82,7 @@ pub(crate) fn attach(collector: &'static str, object: &Object) -> Result<Vec<Lin
 pub(crate) fn losses(
     object: &Object,
     metrics: &[&'static str],
-    metric_of: fn(program: &str) -> &'static str,
+    metric_of: impl Fn(&str) -> &'static str,
 ) -> Vec<Loss> {
     let mut losses = Vec::new();
     if let Some(map) = object.maps().find(|map| map.name() == OsStr::new("losses")) {

@@ -4,28 +4,41 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use libbpf_rs::libbpf_sys::{self, BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, bpf_insn};
+use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
+use libbpf_rs::libbpf_sys::{
+    self, BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER, BPF_TRACE_RAW_TP, bpf_attach_type, bpf_insn,
+};
+use libbpf_rs::{Btf, ReferencesType};
 
 use crate::tracepoint;
 
 /// Strategy name of a BTF-typed tracepoint, see `struct Hook`.
 pub(crate) const TP_BTF: &str = "tp_btf";
+/// Strategy name of a program that is run for each object of a kind.
+pub(crate) const ITERATOR: &str = "iter";
 /// Strategy name of a classic tracepoint.
 pub(crate) const TRACEPOINT: &str = "tracepoint";
 
 /// Whether a program can be attached to `tp_btf/<event>`, or why not.
 pub(crate) fn tp_btf(event: &str) -> Result<&'static str, String> {
-    let Ok(name) = CString::new(event) else { return Err(format!("'{event}' is no name of a tracepoint")) };
-    // SAFETY: the name is a C string; libbpf looks up the typedef btf_trace_<name>.
-    let id = unsafe { libbpf_sys::libbpf_find_vmlinux_btf_id(name.as_ptr(), BPF_TRACE_RAW_TP) };
-    if id < 0 {
-        let why = io::Error::from_raw_os_error(-id);
-        return Err(format!("btf_trace_{event} is not in the kernel's BTF (/sys/kernel/btf/vmlinux): {why}"));
-    }
-    let refused = |what: &str, e: io::Error| format!("{what} a program for tp_btf/{event}: {}", explain(&e));
-    let program = load(id as u32).map_err(|e| refused("loading", e))?;
-    attach(&program).map_err(|e| refused("attaching", e))?;
+    let program = load("btf_trace_", event, BPF_TRACE_RAW_TP)?;
+    attach(&program).map_err(|e| format!("attaching a program for btf_trace_{event}: {}", explain(&e)))?;
     Ok(TP_BTF)
+}
+
+/// Whether a program can be run for each object of a kind by `iter/<kind>`, or why not.
+pub(crate) fn iterator(kind: &str) -> Result<&'static str, String> {
+    load("bpf_iter_", kind, BPF_TRACE_ITER).map(|_| ITERATOR)
+}
+
+/// How many parameters the tracepoint `event` hands over on this kernel.
+pub(crate) fn parameters(event: &str) -> Option<usize> {
+    let btf = Btf::from_vmlinux().ok()?;
+    let typedef: Typedef<'_> = btf.type_by_name(format!("btf_trace_{event}").as_str())?;
+    let pointer = Ptr::try_from(typedef.referenced_type()).ok()?;
+    let prototype = FuncProto::try_from(pointer.referenced_type()).ok()?;
+    // The first one is the tracepoint's own context.
+    prototype.iter().count().checked_sub(1)
 }
 
 /// Whether a program can be attached to `tracepoint/<category>/<name>`, or why not.
@@ -47,14 +60,26 @@ pub(crate) fn explain(error: &io::Error) -> String {
     }
 }
 
-/// Loads `return 0` as a program of a BTF-typed tracepoint.
-fn load(btf_id: u32) -> io::Result<OwnedFd> {
+/// Loads `return 0` as a program for the type `<prefix><name>` of the kernel's BTF, or says why that fails.
+fn load(prefix: &str, name: &str, attach_type: bpf_attach_type) -> Result<OwnedFd, String> {
+    let Ok(c_name) = CString::new(name) else { return Err(format!("'{name}' is no name of an event")) };
+    // SAFETY: the name is a C string; libbpf puts the prefix of the attach type before it.
+    let id = unsafe { libbpf_sys::libbpf_find_vmlinux_btf_id(c_name.as_ptr(), attach_type) };
+    if id < 0 {
+        let why = io::Error::from_raw_os_error(-id);
+        return Err(format!("{prefix}{name} is not in the kernel's BTF (/sys/kernel/btf/vmlinux): {why}"));
+    }
+    load_for(id as u32, attach_type)
+        .map_err(|e| format!("loading a program for {prefix}{name}: {}", explain(&e)))
+}
+
+fn load_for(btf_id: u32, attach_type: bpf_attach_type) -> io::Result<OwnedFd> {
     const MOVE_0: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
     const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
     let instructions = [MOVE_0, EXIT].map(|code| bpf_insn { code, ..bpf_insn::default() });
     let mut options = libbpf_sys::bpf_prog_load_opts {
         sz: size_of::<libbpf_sys::bpf_prog_load_opts>() as libbpf_sys::size_t,
-        expected_attach_type: BPF_TRACE_RAW_TP,
+        expected_attach_type: attach_type,
         attach_btf_id: btf_id,
         ..Default::default()
     };
