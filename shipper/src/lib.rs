@@ -5,6 +5,7 @@ mod batch;
 mod checkpoint;
 mod dead_letters;
 mod decode;
+pub mod elasticsearch;
 mod inputs;
 mod options;
 mod shipper;

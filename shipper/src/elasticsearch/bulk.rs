@@ -1,0 +1,82 @@
+//! Reading the answers of `_bulk`.
+
+use serde::Deserialize;
+
+use super::failure::ErrorCause;
+
+/// Where batches go. A missing template must not end in an ordinary index with guessed field types; and what is not
+/// read need not be sent.
+pub(super) const PATH: &str = "_bulk?require_data_stream=true&filter_path=errors,items.create.status,\
+                               items.create.failure_store,items.create.error";
+
+/// What became of one document.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Created,
+    /// Was there already.
+    Duplicate,
+    /// Taken, but to the failure store.
+    FailureStore,
+    /// May work later: the shard or the node has too much to do.
+    Retry(String),
+    /// Needs a person: a privilege, a template.
+    Refused {
+        status: u16,
+        reason: String,
+    },
+    /// Never.
+    Rejected(String),
+}
+
+#[derive(Deserialize)]
+struct Response {
+    items: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    create: Create,
+}
+
+#[derive(Deserialize)]
+struct Create {
+    status: u16,
+    #[serde(default)]
+    failure_store: Option<String>,
+    #[serde(default)]
+    error: Option<ErrorCause>,
+}
+
+/// Reads the answer to a request with so many documents.
+///
+/// # Errors
+/// When it is not the answer of a `_bulk` request with so many documents.
+pub(super) fn fates(body: &[u8], documents: usize) -> Result<Vec<Fate>, String> {
+    let response: Response = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+    if response.items.len() != documents {
+        return Err(format!("{} outcomes for {documents} documents", response.items.len()));
+    }
+    let fate = |item: Item| fate(item.create);
+    Ok(response.items.into_iter().map(fate).collect())
+}
+
+/// Whether every document was created: the answer nearly always, told without parsing it.
+pub(super) fn all_created(body: &[u8]) -> bool {
+    const FAILURE_STORE: &[u8] = b"\"failure_store\"";
+    body.starts_with(b"{\"errors\":false")
+        && !body.windows(FAILURE_STORE.len()).any(|window| window == FAILURE_STORE)
+}
+
+fn fate(create: Create) -> Fate {
+    let reason =
+        || create.error.as_ref().map_or_else(|| format!("status {}", create.status), ToString::to_string);
+    match create.status {
+        200..=299 if create.failure_store.as_deref() == Some("used") => Fate::FailureStore,
+        200..=299 => Fate::Created,
+        409 => Fate::Duplicate,
+        429 | 500..=599 => Fate::Retry(reason()),
+        // Index blocks (a full disk, a read-only index) come as 403 too.
+        status @ (401 | 403 | 404) => Fate::Refused { status, reason: reason() },
+        _ => Fate::Rejected(reason()),
+    }
+}

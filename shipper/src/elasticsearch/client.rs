@@ -1,0 +1,223 @@
+//! Blocking requests to a cluster of one or several hosts.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use elasticsearch::auth::{ClientCertificate, Credentials};
+use elasticsearch::cert::{Certificate, CertificateValidation};
+use elasticsearch::http::Method;
+use elasticsearch::http::headers::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use elasticsearch::http::transport::{Connection, ConnectionPool, Transport, TransportBuilder};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+use url::Url;
+
+use super::failure::{Failure, error_reason};
+use super::options::{Options, OptionsError, read_file};
+
+/// Talks to a cluster.
+pub struct Client {
+    transport: Transport,
+    hosts: Hosts,
+    runtime: Runtime,
+    options: Options,
+}
+
+/// What the cluster answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Bytes,
+    /// The URL of the host that answered.
+    pub host: String,
+}
+
+impl Client {
+    /// A client of that cluster. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When a file can't be read or used, or a host is no URL.
+    pub fn new(options: Options) -> Result<Client, OptionsError> {
+        let hosts = Hosts::new(&options.hosts)?;
+        let transport = transport(&options, hosts.clone())?;
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| OptionsError(format!("no runtime for network requests: {e}")))?;
+        Ok(Client { transport, hosts, runtime, options })
+    }
+
+    /// Sends a request with a JSON body, or with none. `path` may carry a query string.
+    ///
+    /// # Errors
+    /// When no host gave an answer. An answer that reports an error is none; see [`Client::ok`].
+    pub fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+        let body = body.map(Value::to_string);
+        let parts = body.as_ref().map(|text| [text.as_bytes()]);
+        self.send(method, path, "application/json", parts.as_ref().map(<[_; 1]>::as_slice))
+    }
+
+    /// The answer, when its status is 2xx.
+    ///
+    /// # Errors
+    /// What the cluster complains about, in words for the operator.
+    pub fn ok(&self, answer: Answer) -> Result<Answer, Failure> {
+        if (200..300).contains(&answer.status) { Ok(answer) } else { Err(self.refusal(&answer)) }
+    }
+
+    /// Posts NDJSON, which may be in several parts.
+    pub(super) fn post_ndjson(&self, path: &str, parts: &[&[u8]]) -> Result<Answer, Failure> {
+        self.send(Method::Post, path, "application/x-ndjson", Some(parts))
+    }
+
+    /// What an answer that is no success means.
+    pub(super) fn refusal(&self, answer: &Answer) -> Failure {
+        Failure::of_status(answer, self.options.authentication.keys())
+    }
+
+    fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        body: Option<&[&[u8]]>,
+    ) -> Result<Answer, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if body.is_some() && self.options.gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        let body = body.map(|parts| if self.options.gzip { gzip(parts) } else { parts.concat().into() });
+        let mut failures = Vec::new();
+        for _ in 0..self.hosts.len() {
+            let host = self.hosts.current();
+            match self.send_once(method, path, headers.clone(), body.clone()) {
+                Ok((status, body)) => return Ok(Answer { status, body, host }),
+                Err(error) => failures.push(Failure::of_transport(&host, &error, self.options.timeout)),
+            }
+            self.hosts.advance();
+            // Once it may have arrived, the caller decides about a second time.
+            if failures.last().is_some_and(|failure| failure.unclear) {
+                break;
+            }
+        }
+        Err(Failure::of_all(failures))
+    }
+
+    fn send_once(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Option<Bytes>,
+    ) -> Result<(u16, Bytes), elasticsearch::Error> {
+        self.runtime.block_on(async {
+            let answer = self.transport.send(method, path, headers, None::<&()>, body, None).await?;
+            let status = answer.status_code().as_u16();
+            Ok((status, answer.bytes().await?))
+        })
+    }
+}
+
+impl Answer {
+    /// The body as JSON; null where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The error that the body reports, else its beginning.
+    pub fn reason(&self) -> String {
+        error_reason(&self.body)
+    }
+}
+
+fn transport(options: &Options, hosts: Hosts) -> Result<Transport, OptionsError> {
+    let mut builder = TransportBuilder::new(hosts).timeout(options.timeout);
+    if let Some(path) = &options.ca_file {
+        let error = || {
+            OptionsError(format!("output.elasticsearch.ca_file: {} holds no PEM certificate", path.display()))
+        };
+        let certificates = Certificate::from_pem(&read_file("ca_file", path)?).map_err(|_| error())?;
+        if certificates.iter().next().is_none() {
+            return Err(error());
+        }
+        builder = builder.cert_validation(CertificateValidation::Full(certificates));
+    }
+    if let Some(certificate) = &options.client_certificate {
+        let mut pem = read_file("client_certificate_file", &certificate.certificate_file)?;
+        pem.push(b'\n');
+        pem.extend(read_file("client_key_file", &certificate.key_file)?);
+        builder = builder.auth(Credentials::Certificate(ClientCertificate::Pem(pem)));
+    }
+    // A header rather than the transport's credentials, which are either a certificate or something else.
+    if let Some(header) = options.authentication.header()? {
+        builder = builder.header(AUTHORIZATION, header);
+    }
+    builder.build().map_err(|e| {
+        OptionsError(format!("output.elasticsearch: the certificates or the key can't be used: {e}"))
+    })
+}
+
+/// The transport's own compression is of level 6 and copies the body first. At level 1 rows still shrink to about a
+/// tenth, at a fifth of the CPU time.
+fn gzip(parts: &[&[u8]]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    for part in parts {
+        // Writing to a Vec cannot fail.
+        let _ = encoder.write_all(part);
+    }
+    encoder.finish().unwrap_or_default().into()
+}
+
+/// The cluster's hosts, and which one is asked.
+#[derive(Debug, Clone)]
+struct Hosts {
+    connections: Arc<[Connection]>,
+    current: Arc<AtomicUsize>,
+}
+
+impl Hosts {
+    fn new(urls: &[String]) -> Result<Hosts, OptionsError> {
+        let parse = |text: &String| {
+            let error = |why: &str| {
+                OptionsError(format!(
+                    "output.elasticsearch.hosts: '{text}' {why}; write https://NAME:9200 or http://NAME:9200"
+                ))
+            };
+            let url = Url::parse(text).map_err(|e| error(&format!("is no URL ({e})")))?;
+            if !["http", "https"].contains(&url.scheme()) {
+                return Err(error("is neither http:// nor https://"));
+            }
+            if !url.username().is_empty() || url.password().is_some() {
+                return Err(error("must not hold credentials: use password_file or api_key_file"));
+            }
+            Ok(Connection::new(url))
+        };
+        if urls.is_empty() {
+            return Err(OptionsError("output.elasticsearch.hosts: at least one is needed".into()));
+        }
+        let connections = urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        Ok(Hosts { connections: connections.into(), current: Arc::default() })
+    }
+
+    fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn advance(&self) {
+        self.current.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The URL of the host that is asked, as it was configured.
+    fn current(&self) -> String {
+        self.next().url().as_str().trim_end_matches('/').to_owned()
+    }
+}
+
+impl ConnectionPool for Hosts {
+    fn next(&self) -> Connection {
+        self.connections[self.current.load(Ordering::Relaxed) % self.connections.len()].clone()
+    }
+}

@@ -1,0 +1,174 @@
+//! Keeps documents from doubling across a rollover.
+//!
+//! Ids are unique within a backing index only: once the data stream has rolled over, a document that had arrived
+//! would be created again. So where it is not known what has arrived (after a start, after a request without a clear
+//! answer), the ids are looked up in the data stream's older indices first.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use elasticsearch::http::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::Client;
+use super::failure::Failure;
+use crate::{Batch, StreamName};
+
+/// Below `index.max_result_window`, which is 10,000.
+const IDS_PER_REQUEST: usize = 5000;
+
+/// Knows of which files everything that was sent is accounted for.
+#[derive(Default)]
+pub(super) struct Lookup {
+    /// Generations of files whose last sent document is known to be new. Documents of a file arrive in order, so what
+    /// follows was never sent before.
+    clear: HashSet<Arc<str>>,
+    warned: bool,
+}
+
+impl Lookup {
+    /// Indices of the batch's documents that are in the cluster already and would not be answered 409.
+    pub(super) fn existing(&mut self, client: &Client, batch: &Batch) -> Result<HashSet<usize>, Failure> {
+        let mut unclear: HashMap<&StreamName, Vec<usize>> = HashMap::new();
+        for (index, document) in batch.documents.iter().enumerate() {
+            if !self.clear.contains(&batch.positions[document.file].0) {
+                unclear.entry(&document.stream).or_default().push(index);
+            }
+        }
+        let mut existing = HashSet::new();
+        for (stream, documents) in unclear {
+            match existing_in(client, batch, stream, &documents) {
+                Ok(found) => existing.extend(found),
+                // Shipping is more important than what a rollover at the worst moment might double.
+                Err(failure) if failure.status == Some(403) => self.warn(&failure),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(existing)
+    }
+
+    /// All of the batch is delivered; these documents had been delivered before.
+    pub(super) fn delivered(&mut self, batch: &Batch, duplicates: &[usize]) {
+        let last: HashMap<usize, usize> =
+            batch.documents.iter().enumerate().map(|(index, document)| (document.file, index)).collect();
+        let duplicates: HashSet<&usize> = duplicates.iter().collect();
+        let new = last.into_iter().filter(|(_, document)| !duplicates.contains(document));
+        self.clear.extend(new.map(|(file, _)| batch.positions[file].0.clone()));
+    }
+
+    /// It is not known how much of the batch was delivered.
+    pub(super) fn failed(&mut self, batch: &Batch) {
+        for (generation, _) in &batch.positions {
+            self.clear.remove(generation);
+        }
+    }
+
+    pub(super) fn forget(&mut self, generations: &[Arc<str>]) {
+        for generation in generations {
+            self.clear.remove(generation);
+        }
+    }
+
+    fn warn(&mut self, failure: &Failure) {
+        if !std::mem::replace(&mut self.warned, true) {
+            log::warn!("rows may double where a rollover meets an outage: {failure}");
+        }
+    }
+}
+
+fn existing_in(
+    client: &Client,
+    batch: &Batch,
+    stream: &StreamName,
+    documents: &[usize],
+) -> Result<Vec<usize>, Failure> {
+    let indices = backing_indices(client, stream)?;
+    let [.., previous, _write] = indices.as_slice() else { return Ok(Vec::new()) };
+    let by_id: HashMap<String, usize> =
+        documents.iter().filter_map(|document| Some((id(batch, *document)?, *document))).collect();
+    let ids: Vec<&str> = by_id.keys().map(String::as_str).collect();
+    let mut found = Vec::new();
+    for ids in ids.chunks(IDS_PER_REQUEST) {
+        // A get sees what no search sees yet; the indices before that one are refreshed long since.
+        found.extend(get(client, previous, ids)?);
+        found.extend(search(client, stream, ids)?);
+    }
+    Ok(found.iter().filter_map(|id| by_id.get(id).copied()).collect())
+}
+
+/// The names of a data stream's indices, the one that is written to last; none where there is no such stream yet.
+fn backing_indices(client: &Client, stream: &StreamName) -> Result<Vec<String>, Failure> {
+    #[derive(Deserialize, Default)]
+    struct Resolved {
+        #[serde(default)]
+        data_streams: Vec<DataStream>,
+    }
+    #[derive(Deserialize)]
+    struct DataStream {
+        backing_indices: Vec<String>,
+    }
+    let answer = client.request(Method::Get, &format!("_resolve/index/{stream}"), None)?;
+    if answer.status == 404 {
+        return Ok(Vec::new());
+    }
+    let resolved: Resolved = serde_json::from_slice(&client.ok(answer)?.body).unwrap_or_default();
+    Ok(resolved.data_streams.into_iter().next().map(|stream| stream.backing_indices).unwrap_or_default())
+}
+
+/// Which of the ids are in an index, whether it was refreshed or not.
+fn get(client: &Client, index: &str, ids: &[&str]) -> Result<Vec<String>, Failure> {
+    #[derive(Deserialize, Default)]
+    struct Documents {
+        #[serde(default)]
+        docs: Vec<Got>,
+    }
+    #[derive(Deserialize)]
+    struct Got {
+        _id: String,
+        #[serde(default)]
+        found: bool,
+    }
+    let path = format!("{index}/_mget?_source=false&filter_path=docs._id,docs.found");
+    let answer = client.request(Method::Post, &path, Some(&json!({"ids": ids})))?;
+    let documents: Documents = serde_json::from_slice(&client.ok(answer)?.body).unwrap_or_default();
+    Ok(documents.docs.into_iter().filter(|got| got.found).map(|got| got._id).collect())
+}
+
+/// Which of the ids are in any index of the data stream, as far as it was refreshed.
+fn search(client: &Client, stream: &StreamName, ids: &[&str]) -> Result<Vec<String>, Failure> {
+    #[derive(Deserialize, Default)]
+    struct Response {
+        #[serde(default)]
+        hits: Hits,
+    }
+    #[derive(Deserialize, Default)]
+    struct Hits {
+        #[serde(default)]
+        hits: Vec<Hit>,
+    }
+    #[derive(Deserialize)]
+    struct Hit {
+        _id: String,
+    }
+    let query = json!({"size": ids.len(), "_source": false, "query": {"ids": {"values": ids}}});
+    let answer =
+        client.request(Method::Post, &format!("{stream}/_search?filter_path=hits.hits._id"), Some(&query))?;
+    let response: Response = serde_json::from_slice(&client.ok(answer)?.body).unwrap_or_default();
+    Ok(response.hits.hits.into_iter().map(|hit| hit._id).collect())
+}
+
+/// The `_id` of a document, out of its action line.
+fn id(batch: &Batch, document: usize) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Action {
+        create: Create,
+    }
+    #[derive(Deserialize)]
+    struct Create {
+        _id: String,
+    }
+    let lines = &batch.body[batch.documents[document].action.clone()];
+    let line = lines.split(|byte| *byte == b'\n').next()?;
+    Some(serde_json::from_slice::<Action>(line).ok()?.create._id)
+}

@@ -1,0 +1,14 @@
+//! Delivering rows to Elasticsearch, and the client that `kumon setup` and `kumon query` use too.
+
+mod bulk;
+mod client;
+mod failure;
+mod lookup;
+mod options;
+mod sink;
+
+pub use client::{Answer, Client};
+pub use elasticsearch::http::Method;
+pub use failure::Failure;
+pub use options::{Authentication, ClientCertificate, Options, OptionsError};
+pub use sink::ElasticsearchSink;

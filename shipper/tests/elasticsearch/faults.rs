@@ -1,0 +1,171 @@
+//! Faults that a healthy Elasticsearch does not show, from a stand-in that speaks just enough HTTP.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use kumon_shipper::{Outcome, Sink, SinkError};
+use serde_json::{Value, json};
+
+use crate::support::{Access, batch};
+
+/// Answers `_bulk` requests with the given status and body, one after the other; `None` cuts the connection. What
+/// else is asked is answered with "there is no such thing".
+struct StandIn {
+    url: String,
+    bodies: Receiver<String>,
+}
+
+impl StandIn {
+    fn start(answers: Vec<Option<(u16, Value)>>) -> StandIn {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (sender, bodies) = channel();
+        thread::spawn(move || {
+            let mut answers = answers.into_iter();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let (request, body) = read_request(&stream);
+                if !request.contains("_bulk") {
+                    answer(&mut stream, 404, &json!({}));
+                    continue;
+                }
+                let _ = sender.send(body);
+                if let Some((status, body)) = answers.next().expect("an answer for each request") {
+                    answer(&mut stream, status, &body);
+                }
+            }
+        });
+        StandIn { url, bodies }
+    }
+
+    fn sends(&self, generation: &str) -> Result<Outcome, SinkError> {
+        let mut access = Access::new(vec![self.url.clone()], "secret");
+        access.options.gzip = false;
+        access.options.timeout = Duration::from_secs(5);
+        access.sink().send(&batch("faults", generation, (0..3).map(Value::from)))
+    }
+
+    /// The ids in each request so far.
+    fn requests(&self) -> Vec<Vec<String>> {
+        let ids = |body: String| {
+            let lines = body.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            lines.filter_map(|line| Some(line["create"]["_id"].as_str()?.to_owned())).collect()
+        };
+        self.bodies.try_iter().map(ids).collect()
+    }
+}
+
+fn read_request(stream: &TcpStream) -> (String, String) {
+    let mut reader = BufReader::new(stream);
+    let mut request = String::new();
+    reader.read_line(&mut request).unwrap();
+    let mut length = 0;
+    let mut line = String::new();
+    while reader.read_line(&mut line).unwrap() > 2 {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    (request, String::from_utf8(body).unwrap())
+}
+
+fn answer(stream: &mut TcpStream, status: u16, body: &Value) {
+    let body = body.to_string();
+    let head = format!(
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).unwrap();
+}
+
+fn items(statuses: [u16; 3]) -> Option<(u16, Value)> {
+    let item = |status: u16| match status {
+        201 => json!({"create": {"status": 201}}),
+        _ => {
+            json!({"create": {"status": status, "error": {"type": "some_exception", "reason": "some reason"}}})
+        }
+    };
+    let errors = statuses != [201; 3];
+    Some((200, json!({"errors": errors, "items": statuses.map(item)})))
+}
+
+#[test]
+fn a_document_that_a_shard_had_no_room_for_is_sent_again_alone() {
+    let stand_in = StandIn::start(vec![
+        items([201, 429, 503]),
+        Some((
+            200,
+            json!({"errors": true, "items": [
+                {"create": {"status": 429, "error": {"type": "t", "reason": "r"}}},
+                {"create": {"status": 201}},
+            ]}),
+        )),
+        Some((200, json!({"errors": false, "items": [{"create": {"status": 201}}]}))),
+    ]);
+    assert_eq!(stand_in.sends("g").unwrap(), Outcome { created: 3, ..Outcome::default() });
+    assert_eq!(stand_in.requests(), [vec!["g-0", "g-1", "g-2"], vec!["g-1", "g-2"], vec!["g-1"]]);
+}
+
+#[test]
+fn a_shard_that_never_has_room_halts_the_batch() {
+    let busy = Some((
+        200,
+        json!({"errors": true, "items": [
+            {"create": {"status": 429, "error": {"type": "es_rejected_execution_exception", "reason": "queue full"}}},
+        ]}),
+    ));
+    let stand_in = StandIn::start(vec![items([201, 201, 429]), busy.clone(), busy.clone(), busy]);
+    match stand_in.sends("g") {
+        Err(SinkError::Unavailable(message)) => assert!(message.contains("queue full"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_overloaded_or_starting_cluster_is_unavailable_and_named() {
+    for status in [429, 502, 503, 504] {
+        let reason = json!({"error": {"type": "some_exception", "reason": "some reason"}});
+        let stand_in = StandIn::start(vec![Some((status, reason))]);
+        match stand_in.sends("g") {
+            Err(SinkError::Unavailable(message)) => {
+                assert!(message.contains(&stand_in.url) && message.contains("some reason"), "{message}");
+            }
+            other => panic!("{status}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_cut_connection_is_unavailable() {
+    let stand_in = StandIn::start(vec![None]);
+    match stand_in.sends("g") {
+        Err(SinkError::Unavailable(message)) => {
+            assert!(message.contains(&stand_in.url) && message.contains("ended the connection"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_web_server_that_is_no_elasticsearch_is_recognised() {
+    let stand_in = StandIn::start(vec![Some((200, json!("Welcome to nginx!")))]);
+    match stand_in.sends("g") {
+        Err(SinkError::Refused(message)) => assert!(message.contains("is that one?"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_went_to_the_failure_store_is_counted_apart() {
+    let used = json!({"create": {"status": 201, "failure_store": "used"}});
+    let stored = json!({"create": {"status": 201}});
+    let stand_in =
+        StandIn::start(vec![Some((200, json!({"errors": false, "items": [used, stored, stored]})))]);
+    assert_eq!(stand_in.sends("g").unwrap(), Outcome { created: 2, failure_store: 1, ..Outcome::default() });
+}

@@ -1,0 +1,7 @@
+//! The sink against a real Elasticsearch, and against a stand-in for the faults that a healthy one does not have.
+
+mod delivery;
+mod faults;
+mod rollover;
+mod support;
+mod tls;
