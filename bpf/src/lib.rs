@@ -1,25 +1,39 @@
 //! The collectors that run in the kernel: one folder per BPF object, each feeding one or more metrics.
 
+mod block;
 mod clock;
 mod collector;
 mod containers;
 mod entity;
 mod events;
+mod histogram;
+mod interval;
 mod object;
 mod probe;
 mod process;
+mod sched;
 mod settings;
+mod tcp;
+mod top;
 mod tracepoint;
 
+pub use block::{BiolatencySettings, BitesizeSettings};
 pub use clock::Clock;
 pub use collector::{Collector, CollectorError, Hook, Loss, ProgramCost, Running};
 pub use containers::Containers;
 pub use entity::Entities;
 pub use process::{ExecSettings, ExitSettings};
+pub use sched::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
 pub use settings::Settings;
+pub use tcp::TcplifeSettings;
 
 /// Every collector with at least one enabled metric, in the order in which they start.
 pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
-    let all: [Box<dyn Collector>; 1] = [Box::new(process::Process::new(settings))];
+    let all: [Box<dyn Collector>; 4] = [
+        Box::new(process::Process::new(settings)),
+        Box::new(sched::Sched::new(settings)),
+        Box::new(block::Block::new(settings)),
+        Box::new(tcp::Tcp::new(settings)),
+    ];
     all.into_iter().filter(|collector| !collector.metrics().is_empty()).collect()
 }

@@ -5,7 +5,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::block::{BiolatencySettings, BitesizeSettings};
 use crate::process::{ExecSettings, ExitSettings};
+use crate::sched::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
+use crate::tcp::TcplifeSettings;
+
+/// Length of a summary's intervals unless configured.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
+/// How many keys of an interval get rows of their own unless configured.
+pub(crate) const TOP: usize = 200;
 
 /// Settings of every metric; each key is optional.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -18,6 +26,12 @@ pub struct Settings {
     pub ring_buffer_bytes: u32,
     pub exec: ExecSettings,
     pub exit: ExitSettings,
+    pub runqlat: RunqlatSettings,
+    pub runqslower: RunqslowerSettings,
+    pub cputime: CputimeSettings,
+    pub biolatency: BiolatencySettings,
+    pub bitesize: BitesizeSettings,
+    pub tcplife: TcplifeSettings,
 }
 
 impl Default for Settings {
@@ -27,6 +41,12 @@ impl Default for Settings {
             ring_buffer_bytes: 2 << 20,
             exec: ExecSettings::default(),
             exit: ExitSettings::default(),
+            runqlat: RunqlatSettings::default(),
+            runqslower: RunqslowerSettings::default(),
+            cputime: CputimeSettings::default(),
+            biolatency: BiolatencySettings::default(),
+            bitesize: BitesizeSettings::default(),
+            tcplife: TcplifeSettings::default(),
         }
     }
 }

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+/*
+ * Latencies of block I/O per disk and operation (biolatency) and its sizes per process (bitesize). A request
+ * is looked at when the driver gets it, in the context of whoever issues it, and when it completes.
+ */
+enum metric { METRIC_BIOLATENCY, METRIC_BITESIZE };
+#include "kumon.h"
+#include "histogram.h"
+#include "interval.h"
+
+#define DISK_NAME_LEN 32
+#define REQ_OP_MASK   0xff
+/* REQ_OP_READ, _WRITE, _FLUSH and _DISCARD are 0 to 3 in every kernel; the numbers of the others moved. */
+#define OPERATION_OTHER 4
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct gendisk {
+    int major;
+    int first_minor;
+    char disk_name[DISK_NAME_LEN];
+};
+
+struct request_queue {
+    struct gendisk *disk;
+};
+
+struct request {
+    struct request_queue *q;
+    unsigned int cmd_flags;
+    unsigned int __data_len;
+};
+
+/* Before 5.17. */
+struct request___rq_disk {
+    struct gendisk *rq_disk;
+};
+
+#pragma clang attribute pop
+
+/* Set before loading; the verifier drops what they switch off. */
+const volatile bool with_biolatency = false;
+const volatile bool with_bitesize = false;
+/* Before 5.11 block_rq_issue's first argument was the request queue. */
+const volatile bool queue_comes_first = false;
+
+struct disk_key {
+    u32 major;
+    u32 minor;
+    u32 operation;
+    /* Tells every key from other_key, operation 0 of a request without disk included. */
+    u32 is_key;
+};
+
+struct disk_latency {
+    char name[DISK_NAME_LEN];
+    struct histogram histogram;
+};
+EXPORT_TYPE(disk_latency);
+
+struct process_key {
+    /* CLOCK_BOOTTIME, ns. */
+    u64 start;
+    u32 pid;
+    u32 is_key;
+};
+
+struct process_sizes {
+    char name[TASK_COMM_LEN];
+    struct histogram histogram;
+};
+EXPORT_TYPE(process_sizes);
+
+struct in_flight {
+    /* CLOCK_MONOTONIC, ns. */
+    u64 issued;
+    struct disk_key disk;
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 16384);
+    __type(key, struct request *);
+    __type(value, struct in_flight);
+} in_flight SEC(".maps");
+
+INTERVAL_MAPS(latencies, BPF_MAP_TYPE_HASH, 512, BPF_F_NO_PREALLOC, struct disk_key, struct disk_latency);
+INTERVAL_MAPS(sizes, BPF_MAP_TYPE_HASH, 2048, BPF_F_NO_PREALLOC, struct process_key, struct process_sizes);
+
+static const struct disk_latency no_latencies;
+static const struct process_sizes no_sizes;
+
+static __always_inline struct gendisk *disk_of(struct request *request) {
+    struct request___rq_disk *before = (void *)request;
+
+    if (bpf_core_field_exists(before->rq_disk))
+        return BPF_CORE_READ(before, rq_disk);
+    return BPF_CORE_READ(request, q, disk);
+}
+
+static __always_inline void begin_latency(struct request *request) {
+    struct gendisk *disk = disk_of(request);
+    u32 operation = request->cmd_flags & REQ_OP_MASK;
+    struct in_flight start = {.disk.is_key = 1};
+
+    if (disk) {
+        start.disk.major = BPF_CORE_READ(disk, major);
+        start.disk.minor = BPF_CORE_READ(disk, first_minor);
+    }
+    start.disk.operation = operation < OPERATION_OTHER ? operation : OPERATION_OTHER;
+    start.issued = bpf_ktime_get_ns();
+    /* A request that the driver gave back begins anew when it is issued again. */
+    if (bpf_map_update_elem(&in_flight, &request, &start, BPF_ANY))
+        lost(METRIC_BIOLATENCY, LOSS_MAP_FULL);
+}
+
+static __always_inline void end_latency(struct request *request) {
+    struct in_flight *found = bpf_map_lookup_elem(&in_flight, &request);
+    struct disk_latency *entry = NULL;
+    struct in_flight start;
+    struct gendisk *disk;
+    void *map;
+    u64 latency;
+
+    if (!found)
+        return;
+    latency = bpf_ktime_get_ns() - found->issued;
+    start = *found;
+    bpf_map_delete_elem(&in_flight, &request);
+
+    map = current_map(&latencies);
+    if (map)
+        entry = value_of(map, &start.disk, &no_latencies);
+    if (!entry) {
+        lost(METRIC_BIOLATENCY, LOSS_MAP_FULL);
+        return;
+    }
+    disk = disk_of(request);
+    if (!entry->name[0] && disk)
+        BPF_CORE_READ_INTO(&entry->name, disk, disk_name);
+    /* The clocks of two CPUs may differ a little. */
+    histogram_add(&entry->histogram, (s64)latency < 0 ? 0 : latency, LATENCY_UNIT);
+}
+
+static __always_inline void add_size(struct request *request, u32 pid) {
+    struct task_struct *task = (void *)bpf_get_current_task();
+    struct process_key key = {.pid = pid, .is_key = 1};
+    struct process_sizes *entry = NULL;
+    u32 bytes = request->__data_len;
+    void *map;
+
+    /* A flush carries no data. */
+    if (!bytes)
+        return;
+    key.start = process_start(task);
+    map = current_map(&sizes);
+    if (map)
+        entry = value_of(map, &key, &no_sizes);
+    if (!entry) {
+        lost(METRIC_BITESIZE, LOSS_MAP_FULL);
+        return;
+    }
+    if (!entry->name[0])
+        BPF_CORE_READ_INTO(&entry->name, task, group_leader, comm);
+    histogram_add(&entry->histogram, bytes, SIZE_UNIT);
+}
+
+SEC("tp_btf/block_rq_issue")
+int issue(u64 *ctx) {
+    struct request *request = queue_comes_first ? (void *)ctx[1] : (void *)ctx[0];
+    u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+    if (is_self(pid))
+        return 0;
+    if (with_biolatency)
+        begin_latency(request);
+    if (with_bitesize)
+        add_size(request, pid);
+    return 0;
+}
+
+SEC("tp_btf/block_rq_complete")
+int BPF_PROG(complete, struct request *request, int error, unsigned int bytes) {
+    /* A driver may complete a request in parts: the last one ends it. */
+    if (bytes >= request->__data_len)
+        end_latency(request);
+    return 0;
+}

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+/*
+ * Waits for a CPU (runqlat, runqslower) and CPU time per process (cputime). A wait begins when a task is
+ * woken, created or taken off its CPU while it could go on running, and ends when it is switched in. CPU time
+ * and switches are the kernel's own accounts: read_tasks reads those of the living, the last switch of a task
+ * those of the ended.
+ */
+enum metric { METRIC_RUNQLAT, METRIC_RUNQSLOWER, METRIC_CPUTIME };
+#include "kumon.h"
+#include "histogram.h"
+#include "interval.h"
+
+#define TASK_RUNNING 0
+#define TASK_DEAD    0x80
+#define PF_EXITING   0x4
+#define E2BIG        7
+
+/* A wait feeds runqlat and runqslower; what is lost of it counts for one of them. */
+#define METRIC_OF_WAITS (with_runqlat ? METRIC_RUNQLAT : METRIC_RUNQSLOWER)
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct sched_entity {
+    u64 sum_exec_runtime;
+};
+
+struct task_struct___sched {
+    unsigned int __state;
+    int on_cpu;
+    struct sched_entity se;
+    unsigned long nvcsw;
+    unsigned long nivcsw;
+    u64 start_time;
+};
+
+/* Before 5.14. */
+struct task_struct___state {
+    volatile long state;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+    struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+    struct bpf_iter_meta *meta;
+    struct task_struct *task;
+};
+
+#pragma clang attribute pop
+
+/* Set before loading; the verifier drops what they switch off. */
+const volatile bool with_runqlat = false;
+const volatile bool with_cputime = false;
+/* ns; 0 without runqslower. */
+const volatile u64 slow_threshold = 0;
+/* CLOCK_MONOTONIC: what tasks did before is not KuMon's to tell. */
+const volatile u64 collecting_since = 0;
+
+struct process_key {
+    /* CLOCK_BOOTTIME, ns. */
+    u64 start;
+    u32 pid;
+    u32 padding;
+};
+
+struct cpu_usage {
+    /* ns. */
+    u64 on_cpu;
+    u64 off_cpu;
+    u64 voluntary;
+    u64 involuntary;
+};
+
+/* What a thread did since the last reading (read_tasks), or the sum of a process's ended threads (ended). */
+struct process_usage {
+    struct process_key process;
+    struct cpu_usage usage;
+    char name[TASK_COMM_LEN];
+};
+
+struct slow_wait {
+    /* CLOCK_BOOTTIME, ns. */
+    u64 time;
+    /* ns. */
+    u64 wait;
+    u64 start;
+    u32 pid;
+    u32 tid;
+    u32 previous_pid;
+    u32 cpu;
+    char name[TASK_COMM_LEN];
+    char thread_name[TASK_COMM_LEN];
+    char previous_name[TASK_COMM_LEN];
+};
+EXPORT_TYPE(slow_wait);
+EXPORT_TYPE(process_usage);
+
+/* How much of the kernel's accounts of a task is reported. */
+struct reported {
+    /* ns. */
+    u64 on_cpu;
+    u64 voluntary;
+    u64 involuntary;
+    /* CLOCK_MONOTONIC, ns: up to here time is reported as on or off the CPU; 0 before the first reading. */
+    u64 until;
+};
+
+struct task_record {
+    /* CLOCK_MONOTONIC, ns; 0 while the task is not waiting for a CPU. */
+    u64 runnable_since;
+    struct reported reported;
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, struct task_record);
+} tasks SEC(".maps");
+
+/*
+ * When the wait of a task without record began, by thread id. iter/task lists only the tasks of KuMon's own
+ * pid namespace, so that in a container all others are here until they end.
+ */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 8192);
+    __type(key, u32);
+    __type(value, u64);
+} unlisted SEC(".maps");
+
+INTERVAL_MAPS(waits, BPF_MAP_TYPE_PERCPU_ARRAY, 1, 0, u32, struct histogram);
+INTERVAL_MAPS(ended, BPF_MAP_TYPE_HASH, 8192, 0, struct process_key, struct process_usage);
+EVENTS(256 * 1024);
+
+/*
+ * The records of tasks are made here and by read_tasks, never in the scheduler's own hooks: those hold a run
+ * queue's lock, where older kernels must not allocate.
+ */
+SEC("tp_btf/task_newtask")
+int BPF_PROG(newtask, struct task_struct *task) {
+    /* Where there is no memory for it, `unlisted` takes its place. */
+    bpf_task_storage_get(&tasks, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+    return 0;
+}
+
+static __always_inline u32 state_of(struct task_struct *task) {
+    struct task_struct___sched *now = (void *)task;
+
+    if (bpf_core_field_exists(now->__state))
+        return now->__state;
+    return ((struct task_struct___state *)task)->state;
+}
+
+static __always_inline void begin_wait(struct task_struct *task, u64 now, u64 flags) {
+    struct task_record *record;
+    u32 tid = task->pid;
+
+    if (!tid || is_self(task->tgid))
+        return;
+    record = bpf_task_storage_get(&tasks, task, NULL, 0);
+    if (!record) {
+        if (bpf_map_update_elem(&unlisted, &tid, &now, flags) == -E2BIG)
+            lost(METRIC_OF_WAITS, LOSS_MAP_FULL);
+    } else if (flags == BPF_ANY || !record->runnable_since) {
+        record->runnable_since = now;
+    }
+}
+
+static __always_inline int woken(struct task_struct *task) {
+    /* Woken before it came to sleep: it still has its CPU and waits for none. */
+    if (((struct task_struct___sched *)task)->on_cpu)
+        return 0;
+    /* Preempted when it was about to sleep: then it waits since then. */
+    begin_wait(task, bpf_ktime_get_ns(), BPF_NOEXIST);
+    return 0;
+}
+
+SEC("tp_btf/sched_wakeup")
+int BPF_PROG(wakeup, struct task_struct *task) {
+    return woken(task);
+}
+
+SEC("tp_btf/sched_wakeup_new")
+int BPF_PROG(wakeup_new, struct task_struct *task) {
+    return woken(task);
+}
+
+static __always_inline void report_slow(struct task_struct *previous, struct task_struct *task, u64 wait) {
+    struct slow_wait *event = reserve_event(METRIC_RUNQSLOWER, struct slow_wait);
+
+    if (!event)
+        return;
+    event->time = bpf_ktime_get_boot_ns();
+    event->wait = wait;
+    event->start = process_start(task);
+    event->pid = task->tgid;
+    event->tid = task->pid;
+    event->previous_pid = previous->tgid;
+    event->cpu = bpf_get_smp_processor_id();
+    BPF_CORE_READ_INTO(&event->name, task, group_leader, comm);
+    BPF_CORE_READ_INTO(&event->thread_name, task, comm);
+    BPF_CORE_READ_INTO(&event->previous_name, previous, comm);
+    submit_event(event);
+}
+
+/* When the task's wait began, which ends with it; 0 where it did not wait. */
+static __always_inline u64 take_begin(struct task_struct *task) {
+    struct task_record *record = bpf_task_storage_get(&tasks, task, NULL, 0);
+    u64 begin = 0, *found;
+    u32 tid = task->pid;
+
+    if (record) {
+        begin = record->runnable_since;
+        record->runnable_since = 0;
+        return begin;
+    }
+    found = bpf_map_lookup_elem(&unlisted, &tid);
+    if (found) {
+        begin = *found;
+        bpf_map_delete_elem(&unlisted, &tid);
+    }
+    return begin;
+}
+
+static __always_inline void end_wait(struct task_struct *previous, struct task_struct *task, u64 now) {
+    u64 begin, wait;
+
+    if (!task->pid || is_self(task->tgid))
+        return;
+    begin = take_begin(task);
+    if (!begin)
+        return;
+    /* The clocks of two CPUs may differ a little. */
+    wait = now > begin ? now - begin : 0;
+
+    if (with_runqlat) {
+        struct histogram *histogram = NULL;
+        void *map = current_map(&waits);
+        u32 all = 0;
+
+        if (map)
+            histogram = bpf_map_lookup_elem(map, &all);
+        if (histogram)
+            histogram_add(histogram, wait, LATENCY_UNIT);
+    }
+    if (slow_threshold && wait >= slow_threshold)
+        report_slow(previous, task, wait);
+}
+
+/* What the kernel accounted to the task since `reported`, which moves on. */
+static __always_inline struct cpu_usage take_usage(struct task_struct *task, struct reported *reported) {
+    struct task_struct___sched *accounts = (void *)task;
+    struct cpu_usage usage = {};
+    u64 now = bpf_ktime_get_ns();
+
+    if (!reported->until && accounts->start_time < collecting_since) {
+        reported->on_cpu = accounts->se.sum_exec_runtime;
+        reported->voluntary = accounts->nvcsw;
+        reported->involuntary = accounts->nivcsw;
+        reported->until = now;
+        return usage;
+    }
+    if (!reported->until)
+        reported->until = accounts->start_time;
+
+    usage.on_cpu = accounts->se.sum_exec_runtime - reported->on_cpu;
+    usage.voluntary = accounts->nvcsw - reported->voluntary;
+    usage.involuntary = accounts->nivcsw - reported->involuntary;
+    reported->on_cpu += usage.on_cpu;
+    reported->voluntary += usage.voluntary;
+    reported->involuntary += usage.involuntary;
+
+    /*
+     * The account of a running task is as old as the last timer tick, so on-CPU time may come late: then it
+     * was taken for off-CPU time, and the next off-CPU time is that much less.
+     */
+    reported->until += usage.on_cpu;
+    if (now > reported->until) {
+        usage.off_cpu = now - reported->until;
+        reported->until = now;
+    }
+    return usage;
+}
+
+static __always_inline void identify(struct task_struct *task, struct process_usage *usage) {
+    usage->process.start = process_start(task);
+    usage->process.pid = task->tgid;
+    BPF_CORE_READ_INTO(&usage->name, task, group_leader, comm);
+}
+
+static __always_inline void add_ended(struct task_struct *task) {
+    struct process_usage initial = {}, *sum = NULL;
+    struct reported nothing = {};
+    struct task_record *record;
+    struct cpu_usage usage;
+    void *map;
+
+    if (is_self(task->tgid))
+        return;
+    /* No record: it came and went between two readings. */
+    record = bpf_task_storage_get(&tasks, task, NULL, 0);
+    usage = take_usage(task, record ? &record->reported : &nothing);
+    identify(task, &initial);
+    map = current_map(&ended);
+    if (map)
+        sum = value_of(map, &initial.process, &initial);
+    if (!sum) {
+        lost(METRIC_CPUTIME, LOSS_MAP_FULL);
+        return;
+    }
+    __sync_fetch_and_add(&sum->usage.on_cpu, usage.on_cpu);
+    __sync_fetch_and_add(&sum->usage.off_cpu, usage.off_cpu);
+    __sync_fetch_and_add(&sum->usage.voluntary, usage.voluntary);
+    __sync_fetch_and_add(&sum->usage.involuntary, usage.involuntary);
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(sched_switch, bool preempt, struct task_struct *previous, struct task_struct *next) {
+    u32 state = state_of(previous);
+
+    if (with_runqlat || slow_threshold) {
+        u64 now = bpf_ktime_get_ns();
+
+        /* A preempted task can go on, whatever state it was about to sleep in. */
+        if (preempt || state == TASK_RUNNING)
+            begin_wait(previous, now, BPF_ANY);
+        end_wait(previous, next, now);
+    }
+    if (with_cputime && (state & TASK_DEAD))
+        add_ended(previous);
+    return 0;
+}
+
+/* Makes a record for each task that has none, and writes one process_usage for each thread. */
+SEC("iter/task")
+int read_tasks(struct bpf_iter__task *ctx) {
+    struct task_struct *task = ctx->task;
+    struct process_usage usage = {};
+    struct task_record *record;
+    struct reported reported;
+
+    /* Exiting tasks and zombies: their last switch gives, or has given, their account. */
+    if (!task || task->flags & PF_EXITING)
+        return 0;
+    record = bpf_task_storage_get(&tasks, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+    if (!record) {
+        lost(METRIC_CPUTIME, LOSS_MAP_FULL);
+        return 0;
+    }
+    if (!with_cputime || is_self(task->tgid))
+        return 0;
+    reported = record->reported;
+    usage.usage = take_usage(task, &reported);
+    identify(task, &usage);
+    /* Where the buffer is full the kernel comes back to this task once it is read. */
+    if (!bpf_seq_write(ctx->meta->seq, &usage, sizeof(usage)))
+        record->reported = reported;
+    return 0;
+}

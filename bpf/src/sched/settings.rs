@@ -1,0 +1,57 @@
+//! Settings of runqlat, runqslower and cputime.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::settings::{INTERVAL, TOP, duration};
+
+/// Settings of the metrics runqlat and runqlat_hist.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunqlatSettings {
+    pub enabled: bool,
+    /// Time that a row sums up.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+}
+
+impl Default for RunqlatSettings {
+    fn default() -> RunqlatSettings {
+        RunqlatSettings { enabled: true, interval: INTERVAL }
+    }
+}
+
+/// Settings of the metric runqslower.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunqslowerSettings {
+    pub enabled: bool,
+    /// Waits for a CPU from here on are told one by one.
+    #[serde(deserialize_with = "duration")]
+    pub threshold: Duration,
+}
+
+impl Default for RunqslowerSettings {
+    fn default() -> RunqslowerSettings {
+        RunqslowerSettings { enabled: true, threshold: Duration::from_millis(10) }
+    }
+}
+
+/// Settings of the metric cputime.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CputimeSettings {
+    pub enabled: bool,
+    /// Time that a row sums up.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    /// How many processes get a row of their own; the row `other` sums the rest.
+    pub top: usize,
+}
+
+impl Default for CputimeSettings {
+    fn default() -> CputimeSettings {
+        CputimeSettings { enabled: true, interval: INTERVAL, top: TOP }
+    }
+}
