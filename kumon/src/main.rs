@@ -1,1 +1,58 @@
-fn main() {}
+//! `kumon`: watches a Linux node with eBPF and ships what it sees.
+
+mod agent;
+mod cli;
+mod commands;
+mod config;
+mod host;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use agent::Parts;
+use cli::{Cli, Command};
+
+/// Exit code for a wrong command line (clap's own), configuration or query.
+const WRONG_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("KUMON_LOG", "info")).init();
+    let config = match config::read(cli.config.as_deref()) {
+        Ok(config) => config,
+        Err(e) => {
+            eprintln!("kumon: {e}");
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
+    match execute(cli, config) {
+        Ok(code) => code,
+        // Whoever reads a pipe may have seen enough.
+        Err(e)
+            if e.downcast_ref::<std::io::Error>()
+                .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) =>
+        {
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("kumon: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: Cli, config: config::Config) -> Result<ExitCode> {
+    let run =
+        |parts, args: cli::RunArgs| agent::run(parts, config.clone(), cli.config.clone(), args.duration);
+    match cli.command {
+        Command::Run(args) => run(Parts { collect: true, ship: true }, args),
+        Command::Collect(args) => run(Parts { collect: true, ship: false }, args),
+        Command::Ship(args) => run(Parts { collect: false, ship: true }, args),
+        Command::Setup(_) => anyhow::bail!("not yet"),
+        Command::Check => Ok(commands::check(&config)),
+        Command::Status { json } => commands::status(&config, json),
+        Command::Query(args) => commands::query(&config, &args),
+    }
+}

@@ -1,0 +1,237 @@
+//! The collecting side: polls the collectors and writes what they see to the spool.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use kumon_bpf::{Clock, Loss, ProgramCost, Running, Settings, collectors};
+use kumon_spool::{FolderLock, Spool};
+
+use super::cost::Cost;
+use super::ledger::{self, Ledger};
+use super::status::{self, CollectStatus};
+use crate::config::Config;
+use crate::host;
+
+/// How long an event may stay in the kernel: events wake nobody, they are fetched.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the ledger's rows are written.
+const LEDGER_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the status file is replaced.
+const STATUS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The collecting thread, from outside.
+pub(super) struct Collecting {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+    status: Arc<Mutex<CollectStatus>>,
+}
+
+impl Collecting {
+    /// Starts all enabled collectors, and the thread that polls them. One that can't start is reported and left out.
+    ///
+    /// # Errors
+    /// When another agent collects into this state folder, the spool can't be used, or no collector starts.
+    pub(super) fn start(config: &Config) -> Result<Collecting> {
+        let state = config.path.collect();
+        let lock = FolderLock::take(&state).with_context(|| format!("{}: can't be used", state.display()))?;
+        let Some(lock) = lock else {
+            bail!(
+                "{}: another KuMon collects with this state folder; stop it (see 'kumon status'), or give this one \
+                 its own path.state and path.spool",
+                state.display()
+            );
+        };
+        let spool = Spool::open(&config.path.spool, host::common()?, config.spool_limits())?;
+
+        let status =
+            Arc::new(Mutex::new(CollectStatus { pid: std::process::id(), ..CollectStatus::default() }));
+        let (stop, stopped) = channel();
+        let (report, started) = channel();
+        let (settings, thread_status) = (config.collectors.clone(), status.clone());
+        // BPF objects stay in the thread that opened them.
+        let work = move || {
+            let (running, failed) = start_collectors(&settings);
+            let usable = !running.is_empty() || failed.is_empty();
+            thread_status.lock().unwrap_or_else(PoisonError::into_inner).failed = failed;
+            // Who started this thread waits for the report.
+            let _ = report.send(usable);
+            if usable {
+                Worker::new(running, spool, state, thread_status, lock).run(&stopped);
+            }
+        };
+        let thread = std::thread::Builder::new().name("collect".into()).spawn(work)?;
+        if !started.recv().unwrap_or(false) {
+            bail!("no collector could be started; 'kumon check' shows what this machine lacks");
+        }
+        Ok(Collecting { stop, thread, status })
+    }
+
+    /// What it has done so far.
+    pub(super) fn status(&self) -> CollectStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it still works; it ends by itself only when a thread dies of a bug.
+    pub(super) fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Detaches, writes what the kernel still had, and closes the spool's files.
+    pub(super) fn stop(self) -> CollectStatus {
+        // A thread that has ended doesn't listen any more.
+        let _ = self.stop.send(());
+        if self.thread.join().is_err() {
+            log::error!("the collecting thread died; what it had in memory is lost");
+        }
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The collectors that could be started, and why the others couldn't.
+fn start_collectors(settings: &Settings) -> (Vec<Collector>, BTreeMap<String, String>) {
+    let (mut running, mut failed) = (Vec::new(), BTreeMap::new());
+    for collector in collectors(settings) {
+        match collector.start() {
+            Ok(started) => running.push(Collector { name: collector.name(), running: started }),
+            Err(e) => {
+                log::error!("the collector {} is left out: {e}", collector.name());
+                failed.insert(collector.name().to_owned(), e.to_string());
+            }
+        }
+    }
+    (running, failed)
+}
+
+struct Collector {
+    name: &'static str,
+    running: Box<dyn Running>,
+}
+
+struct Worker {
+    running: Vec<Collector>,
+    spool: Spool,
+    clock: Clock,
+    ledger: Ledger,
+    state: PathBuf,
+    status: Arc<Mutex<CollectStatus>>,
+    spool_error: Option<String>,
+    _lock: FolderLock,
+}
+
+impl Worker {
+    fn new(
+        running: Vec<Collector>,
+        spool: Spool,
+        state: PathBuf,
+        status: Arc<Mutex<CollectStatus>>,
+        lock: FolderLock,
+    ) -> Worker {
+        let (clock, ledger) = (Clock::new(), Ledger::default());
+        Worker { running, spool, clock, ledger, state, status, spool_error: None, _lock: lock }
+    }
+
+    fn run(mut self, stopped: &Receiver<()>) {
+        self.mark_start();
+        let (mut next_ledger, mut next_status) = (Instant::now() + LEDGER_INTERVAL, Instant::now());
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(POLL_INTERVAL) {
+            let now = Instant::now();
+            self.poll(now, false);
+            self.flush();
+            if now >= next_ledger {
+                next_ledger = now + LEDGER_INTERVAL;
+                self.write_ledger();
+            }
+            if now >= next_status {
+                next_status = now + STATUS_INTERVAL;
+                self.write_status();
+            }
+        }
+        self.poll(Instant::now(), true);
+        self.flush();
+        self.write_ledger();
+        if let Err(e) = self.spool.close() {
+            log::error!("rows that could not be written are lost: {e}");
+        }
+        self.write_status();
+        self.mark_end();
+    }
+
+    fn poll(&mut self, now: Instant, last: bool) {
+        self.clock.refresh();
+        for collector in &mut self.running {
+            if let Err(e) = collector.running.poll(&self.clock, now, last, &mut self.spool) {
+                log::error!("the collector {}: {e}", collector.name);
+            }
+        }
+    }
+
+    /// Says once when rows can't be written, and once when they can again.
+    fn flush(&mut self) {
+        let error = self.spool.flush().err().map(|e| e.to_string());
+        match (&self.spool_error, &error) {
+            (None, Some(e)) => log::error!("rows can't be written, they wait in memory: {e}"),
+            (Some(_), None) => log::info!("rows are written again"),
+            _ => {}
+        }
+        self.spool_error = error;
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        self.running.iter().flat_map(|collector| collector.running.losses()).collect()
+    }
+
+    fn write_ledger(&mut self) {
+        let losses = self.losses();
+        let programs: Vec<ProgramCost> = self.running.iter().flat_map(|c| c.running.programs()).collect();
+        let spooled = self.spool.stats().clone();
+        self.ledger.collected(&losses, &programs, &spooled, &self.clock, &mut self.spool);
+        self.ledger.process("collect", Cost::now(), &self.clock, &mut self.spool);
+    }
+
+    fn write_status(&mut self) {
+        let cost = Cost::now();
+        let mut lost: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for loss in self.losses().into_iter().filter(|loss| loss.count > 0) {
+            *lost.entry(loss.metric.into()).or_default().entry(loss.reason.into()).or_default() += loss.count;
+        }
+        let spooled = self.spool.stats();
+        for ((metric, reason), count) in &spooled.lost {
+            *lost.entry(metric.clone()).or_default().entry(reason.to_string()).or_default() += count;
+        }
+        let rows = spooled.rows_out.iter().map(|(metric, rows)| ((*metric).to_owned(), *rows)).collect();
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.updated = super::status::now();
+        status.rows = rows;
+        status.lost = lost;
+        status.spool_error.clone_from(&self.spool_error);
+        (status.memory, status.cpu_time) = (cost.memory, cost.cpu);
+        let written = status::write(&self.state, &*status);
+        drop(status);
+        if let Err(e) = written {
+            log::warn!("{}: the status can't be written: {e}", self.state.display());
+        }
+    }
+
+    /// A marker that is still there from the last run tells that it didn't end in order.
+    fn mark_start(&mut self) {
+        let marker = self.state.join("running");
+        if marker.exists() {
+            log::warn!("the last collector ended without stopping: what was in flight then can't be counted");
+            ledger::gap(&self.clock, &mut self.spool);
+        }
+        if let Err(e) = fs::write(&marker, std::process::id().to_string()) {
+            log::warn!("{}: can't be written, a crash will go unnoticed: {e}", marker.display());
+        }
+    }
+
+    fn mark_end(&self) {
+        // Left behind it costs a gap row that says too much, never too little.
+        let _ = fs::remove_file(self.state.join("running"));
+    }
+}

@@ -1,0 +1,159 @@
+//! The `agent` metric: what came in, went out and was lost at each stage since the last row.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kumon_bpf::{Clock, Loss, ProgramCost};
+use kumon_schema::rows::Agent;
+use kumon_spool::{Spool, Stats as SpoolStats};
+
+use super::cost::Cost;
+
+/// Turns totals into the rows of one interval.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// The last totals, by what was counted.
+    last: BTreeMap<(&'static str, String, String), u64>,
+}
+
+impl Ledger {
+    /// What was added to a total since it was last asked for.
+    fn delta(&mut self, what: &'static str, name: &str, reason: &str, total: u64) -> u64 {
+        let last = self.last.insert((what, name.to_owned(), reason.to_owned()), total).unwrap_or(0);
+        total.saturating_sub(last)
+    }
+
+    /// Appends the rows of the collecting side.
+    pub(super) fn collected(
+        &mut self,
+        losses: &[Loss],
+        programs: &[ProgramCost],
+        spooled: &SpoolStats,
+        clock: &Clock,
+        spool: &mut Spool,
+    ) {
+        let mut rows = Vec::new();
+        let mut lost_in_kernel: BTreeMap<&str, u64> = BTreeMap::new();
+        for loss in losses {
+            let lost = self.delta("kernel lost", loss.metric, loss.reason, loss.count);
+            *lost_in_kernel.entry(loss.metric).or_default() += lost;
+            if lost > 0 {
+                rows.push(Entry::lost("kernel", loss.metric, loss.reason, lost));
+            }
+        }
+        let metrics: BTreeSet<&str> = lost_in_kernel.keys().chain(spooled.rows_in.keys()).copied().collect();
+        for metric in metrics {
+            let total = |counts: &BTreeMap<&str, u64>| counts.get(metric).copied().unwrap_or(0);
+            let appended = self.delta("spool in", metric, "", total(&spooled.rows_in));
+            let written = self.delta("spool out", metric, "", total(&spooled.rows_out));
+            let lost = lost_in_kernel.get(metric).copied().unwrap_or(0);
+            if appended > 0 || written > 0 || lost > 0 {
+                rows.push(Entry::passed("kernel", metric, appended + lost, appended));
+                rows.push(Entry::passed("spool", metric, appended, written));
+            }
+        }
+        for ((metric, reason), total) in &spooled.lost {
+            let reason = reason.to_string();
+            let lost = self.delta("spool lost", metric, &reason, *total);
+            if lost > 0 {
+                rows.push(Entry::lost("spool", metric, &reason, lost));
+            }
+        }
+        for program in programs {
+            let runs = self.delta("runs", &program.program, "", program.runs);
+            let run_time = self.delta("run time", &program.program, "", program.run_time);
+            if runs > 0 {
+                let entry = Entry { stage: "program", name: program.program.clone(), ..Entry::default() };
+                rows.push(Entry { runs: Some(runs), run_time: Some(run_time), ..entry });
+            }
+        }
+        append(rows, "collect", clock, spool);
+    }
+
+    /// Appends the rows of the shipping side.
+    pub(super) fn shipped(&mut self, stats: &kumon_shipper::Stats, clock: &Clock, spool: &mut Spool) {
+        let mut rows = Vec::new();
+        for (dataset, delivered) in &stats.datasets {
+            let out = self.delta("ship out", dataset, "", delivered.created);
+            let lost = self.delta("ship lost", dataset, "", delivered.dead_letters);
+            if out > 0 || lost > 0 {
+                rows.push(Entry::passed("ship", dataset, out + lost, out));
+            }
+            if lost > 0 {
+                rows.push(Entry::lost("ship", dataset, "dead letter", lost));
+            }
+        }
+        rows.push(Entry { stage: "ship", name: "all".into(), lag: Some(stats.lag), ..Entry::default() });
+        append(rows, "ship", clock, spool);
+    }
+
+    /// Appends the row on the process as a whole.
+    pub(super) fn process(&mut self, component: &'static str, cost: Cost, clock: &Clock, spool: &mut Spool) {
+        let cpu_time = Some(self.delta("cpu", component, "", cost.cpu));
+        let memory = Some(cost.memory);
+        let entry = Entry { stage: "process", name: component.into(), cpu_time, memory, ..Entry::default() };
+        append(vec![entry], component, clock, spool);
+    }
+}
+
+/// The last collector ended without stopping: what was in flight then can't be counted.
+pub(super) fn gap(clock: &Clock, spool: &mut Spool) {
+    let reason = "gap: the collector ended without stopping, rows in flight are lost uncounted".into();
+    append(
+        vec![Entry { stage: "kernel", name: "all".into(), reason, ..Entry::default() }],
+        "collect",
+        clock,
+        spool,
+    );
+}
+
+/// A row, owning its texts.
+#[derive(Debug, Default)]
+struct Entry {
+    stage: &'static str,
+    name: String,
+    reason: String,
+    rows_in: Option<u64>,
+    rows_out: Option<u64>,
+    rows_lost: Option<u64>,
+    runs: Option<u64>,
+    run_time: Option<u64>,
+    cpu_time: Option<u64>,
+    memory: Option<u64>,
+    lag: Option<u64>,
+}
+
+impl Entry {
+    fn passed(stage: &'static str, name: &str, rows_in: u64, rows_out: u64) -> Entry {
+        Entry {
+            stage,
+            name: name.into(),
+            rows_in: Some(rows_in),
+            rows_out: Some(rows_out),
+            ..Entry::default()
+        }
+    }
+
+    fn lost(stage: &'static str, name: &str, reason: &str, lost: u64) -> Entry {
+        Entry { stage, name: name.into(), reason: reason.into(), rows_lost: Some(lost), ..Entry::default() }
+    }
+}
+
+fn append(entries: Vec<Entry>, component: &str, clock: &Clock, spool: &mut Spool) {
+    for entry in entries {
+        spool.append(&Agent {
+            timestamp: clock.now(),
+            component: component.as_bytes(),
+            stage: entry.stage.as_bytes(),
+            name: entry.name.as_bytes(),
+            reason: entry.reason.as_bytes(),
+            rows_in: entry.rows_in,
+            rows_out: entry.rows_out,
+            rows_lost: entry.rows_lost,
+            runs: entry.runs,
+            run_time: entry.run_time,
+            cpu_time: entry.cpu_time,
+            memory: entry.memory,
+            lag: entry.lag,
+        });
+    }
+}

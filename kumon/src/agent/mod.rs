@@ -1,0 +1,14 @@
+//! The agent at work: collecting, shipping, or both in one process.
+
+mod collect;
+mod cost;
+mod ledger;
+mod query_server;
+mod run;
+mod ship;
+mod status;
+mod summary;
+
+pub(crate) use query_server::Remote;
+pub(crate) use run::{Parts, run};
+pub(crate) use status::{CollectStatus, ShipStatus, read as read_status};

@@ -1,0 +1,130 @@
+//! Queries of other processes to the agent that has the embedded store open: one JSON line each way over a Unix
+//! socket in the shipper's state folder.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
+use kumon_shipper::Handle;
+use kumon_store::Store;
+use serde::{Deserialize, Serialize};
+
+/// A request line is a query and some options.
+const MAX_REQUEST: u64 = 1 << 20;
+/// How long a question may wait for what stands in the files.
+const SYNC_LIMIT: Duration = Duration::from_secs(3);
+/// Somebody who connects and says nothing.
+const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Found(SearchResponse),
+    Failed(SearchError),
+}
+
+/// The server's thread.
+pub(super) struct QueryServer {
+    path: PathBuf,
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl QueryServer {
+    /// Listens on `path`; whoever may open the state folder may ask.
+    pub(super) fn start(path: &Path, store: Store, shipper: Handle) -> Result<QueryServer> {
+        // A crash leaves the socket behind; the state folder's lock says that nobody uses it.
+        let _ = fs::remove_file(path);
+        let listener =
+            UnixListener::bind(path).with_context(|| format!("{}: can't listen", path.display()))?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = stopping.clone();
+        let serve = move || {
+            for connection in listener.incoming() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                // One question at a time bounds the memory; a broken connection is its client's affair.
+                if let Err(e) = connection.and_then(|stream| answer(&stream, &store, &shipper)) {
+                    log::debug!("a query's connection failed: {e}");
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("query".into()).spawn(serve)?;
+        Ok(QueryServer { path: path.to_owned(), stopping, thread })
+    }
+
+    pub(super) fn stop(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // Wakes the thread from accept().
+        let woken = UnixStream::connect(&self.path);
+        let _ = fs::remove_file(&self.path);
+        if woken.is_ok() {
+            // Its only panic would be a bug, and it holds nothing.
+            let _ = self.thread.join();
+        }
+    }
+}
+
+fn answer(stream: &UnixStream, store: &Store, shipper: &Handle) -> io::Result<()> {
+    stream.set_read_timeout(Some(SILENCE_LIMIT))?;
+    stream.set_write_timeout(Some(SILENCE_LIMIT))?;
+    let mut line = String::new();
+    if BufReader::new(stream.take(MAX_REQUEST)).read_line(&mut line)? == 0 {
+        return Ok(());
+    }
+    let request: SearchRequest = serde_json::from_str(&line)?;
+    // What can't be shipped now is not there yet; what is there can still be asked for.
+    shipper.sync(SYNC_LIMIT);
+    let answer = match store.search(&request) {
+        Ok(response) => Answer::Found(response),
+        Err(error) => Answer::Failed(error),
+    };
+    let mut writer = io::BufWriter::new(stream);
+    serde_json::to_writer(&mut writer, &answer)?;
+    writer.write_all(b"\n")?;
+    writer.flush()
+}
+
+/// The store of a running agent, asked through its socket.
+pub(crate) struct Remote {
+    path: PathBuf,
+}
+
+impl Remote {
+    /// `None` when no agent listens there.
+    pub(crate) fn connect(path: &Path) -> Option<Remote> {
+        UnixStream::connect(path).ok().map(|_| Remote { path: path.to_owned() })
+    }
+
+    fn ask(&self, request: &SearchRequest) -> io::Result<Answer> {
+        let mut stream = UnixStream::connect(&self.path)?;
+        serde_json::to_writer(&mut stream, request)?;
+        stream.write_all(b"\n")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_to_string(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+impl Search for Remote {
+    fn search(&self, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
+        match self.ask(request) {
+            Ok(Answer::Found(response)) => Ok(response),
+            Ok(Answer::Failed(error)) => Err(error),
+            Err(e) => Err(SearchError::Unavailable {
+                message: format!(
+                    "{}: the agent did not answer: {e}; see 'kumon status'",
+                    self.path.display()
+                ),
+            }),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Supervision: starts the parts, keeps them going, reloads the configuration, and stops cleanly.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::collect::Collecting;
+use super::ship::Shipping;
+use super::summary::Summary;
+use crate::config::{self, Config, DEFAULT_FILE};
+
+/// What this process does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts {
+    pub(crate) collect: bool,
+    pub(crate) ship: bool,
+}
+
+/// Status files, the live summary and the configuration's date are looked after so often.
+const ROUND: Duration = Duration::from_secs(1);
+/// How long a stop may take to deliver what stands in the files; the rest is delivered after the next start.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// With `--duration` the run is to end with everything delivered, so it may wait for its sink.
+const DURATION_STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a round of running ended.
+enum End {
+    Signal,
+    Duration,
+    Reload(Box<Config>),
+}
+
+/// Runs until a signal, or for `duration`.
+///
+/// # Errors
+/// When a part can't be started, or dies.
+pub(crate) fn run(
+    parts: Parts,
+    config: Config,
+    config_file: Option<PathBuf>,
+    duration: Option<Duration>,
+) -> Result<ExitCode> {
+    let signals = signals()?;
+    let config_file = config_file.unwrap_or_else(|| DEFAULT_FILE.into());
+    let deadline = duration.map(|duration| Instant::now() + duration);
+    let mut config = config;
+    loop {
+        let mut agent = Agent::start(parts, &config)?;
+        let end = agent.watch(&config, &config_file, &signals, deadline);
+        let limit = if deadline.is_some() { DURATION_STOP_LIMIT } else { STOP_LIMIT };
+        let undelivered = agent.stop(limit)?;
+        match end? {
+            End::Reload(new) => {
+                log::info!("{}: loaded", config_file.display());
+                config = *new;
+            }
+            End::Signal => return Ok(ExitCode::SUCCESS),
+            End::Duration if undelivered == 0 => return Ok(ExitCode::SUCCESS),
+            End::Duration => {
+                log::error!(
+                    "{undelivered} bytes of rows are not delivered; they wait in the spool for the next start"
+                );
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+}
+
+/// SIGTERM, SIGINT and SIGHUP as messages.
+fn signals() -> Result<Receiver<i32>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (sender, receiver) = channel();
+    let forward = move || {
+        for signal in signals.forever() {
+            if sender.send(signal).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(forward)?;
+    Ok(receiver)
+}
+
+/// The parts at work.
+struct Agent {
+    collecting: Option<Collecting>,
+    shipping: Option<Shipping>,
+    summary: Option<Summary>,
+}
+
+impl Agent {
+    fn start(parts: Parts, config: &Config) -> Result<Agent> {
+        // Shipping first: it may find rows of the last run, and its folder may be taken.
+        let shipping = parts.ship.then(|| Shipping::start(config)).transpose()?;
+        let collecting = match parts.collect.then(|| Collecting::start(config)).transpose() {
+            Ok(collecting) => collecting,
+            Err(e) => {
+                if let Some(shipping) = shipping {
+                    shipping.stop(Duration::ZERO)?;
+                }
+                return Err(e);
+            }
+        };
+        let both_on_a_terminal = parts.collect && parts.ship && std::io::stdout().is_terminal();
+        Ok(Agent { collecting, shipping, summary: both_on_a_terminal.then(Summary::new) })
+    }
+
+    /// Keeps the books until something ends the round.
+    fn watch(
+        &mut self,
+        config: &Config,
+        config_file: &Path,
+        signals: &Receiver<i32>,
+        deadline: Option<Instant>,
+    ) -> Result<End> {
+        let mut stamp = Stamp::of(config_file);
+        loop {
+            let left = deadline.map_or(ROUND, |at| at.saturating_duration_since(Instant::now()).min(ROUND));
+            let reload = match signals.recv_timeout(left) {
+                Ok(SIGHUP) => true,
+                Ok(_) => return Ok(End::Signal),
+                Err(RecvTimeoutError::Disconnected) => bail!("the thread that takes signals died"),
+                Err(RecvTimeoutError::Timeout) => false,
+            };
+            if deadline.is_some_and(|at| Instant::now() >= at) {
+                return Ok(End::Duration);
+            }
+            self.check_threads()?;
+            if let Some(shipping) = &mut self.shipping {
+                shipping.keep_books(self.collecting.is_none());
+            }
+            if let (Some(summary), Some(collecting), Some(shipping)) =
+                (&mut self.summary, &self.collecting, &self.shipping)
+            {
+                summary.show(&collecting.status(), &shipping.status());
+            }
+            let now = Stamp::of(config_file);
+            if (reload || now != stamp)
+                && let Some(new) = read_again(config_file, config)
+            {
+                return Ok(End::Reload(Box::new(new)));
+            }
+            stamp = now;
+        }
+    }
+
+    fn check_threads(&self) -> Result<()> {
+        if self.collecting.as_ref().is_some_and(|collecting| !collecting.is_running()) {
+            bail!("the collecting thread died; rows already written are in the spool");
+        }
+        if self.shipping.as_ref().is_some_and(|shipping| !shipping.is_running()) {
+            bail!("the shipping thread died; rows wait in the spool");
+        }
+        Ok(())
+    }
+
+    /// Stops the parts in the rows' direction; bytes that are left in files.
+    fn stop(self, limit: Duration) -> Result<u64> {
+        let collected = self.collecting.map(Collecting::stop);
+        let Some(shipping) = self.shipping else { return Ok(0) };
+        let handle = shipping.handle();
+        let output = shipping.status().output;
+        let ended = shipping.stop(limit)?;
+        if let Some(collected) = collected {
+            super::summary::farewell(&collected, &handle.stats(), &output);
+        }
+        Ok(ended.undelivered)
+    }
+}
+
+/// A new configuration; `None` when it is the same, or wrong, which leaves the old one in force.
+fn read_again(file: &Path, old: &Config) -> Option<Config> {
+    match config::read(Some(file)) {
+        Ok(new) if new == *old => None,
+        Ok(new) => Some(new),
+        Err(e) => {
+            log::error!("{e}\nthe old configuration stays in force");
+            None
+        }
+    }
+}
+
+/// Tells a replaced or rewritten file from the one before.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp(Option<(u64, i64, i64, u64)>);
+
+impl Stamp {
+    fn of(path: &Path) -> Stamp {
+        Stamp(fs::metadata(path).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.len())))
+    }
+}

@@ -1,0 +1,155 @@
+//! The shipping side: the shipper with its sink, and with the embedded store the server that answers queries.
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use kumon_bpf::Clock;
+use kumon_shipper::elasticsearch::ElasticsearchSink;
+use kumon_shipper::{Ended, Handle, Options, Shipper, Sink};
+use kumon_spool::Spool;
+use kumon_store::{Store, StoreOptions};
+
+use super::cost::Cost;
+use super::ledger::Ledger;
+use super::query_server::QueryServer;
+use super::status::{self, ShipStatus};
+use crate::config::{Config, default_batch_bytes};
+use crate::host;
+
+/// How often the ledger's rows are written.
+const LEDGER_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The shipping thread, from outside.
+pub(super) struct Shipping {
+    handle: Handle,
+    thread: JoinHandle<Ended>,
+    server: Option<QueryServer>,
+    output: String,
+    state: PathBuf,
+    ledger: Ledger,
+    /// For the ledger's rows only.
+    spool: Spool,
+    next_ledger: Instant,
+}
+
+impl Shipping {
+    /// Starts shipping.
+    ///
+    /// # Errors
+    /// When another agent ships with this state folder, or the output can't be set up. An Elasticsearch that is away
+    /// is no error: rows wait.
+    pub(super) fn start(config: &Config) -> Result<Shipping> {
+        let common = host::common()?;
+        let options = Options {
+            spool: config.path.spool.clone(),
+            state: config.path.ship(),
+            inputs: config.shipper_inputs()?,
+            namespace: config.namespace.0.clone(),
+            common: common.clone(),
+            batch_bytes: batch_bytes(config),
+            retry_initial: Duration::from_millis(500),
+            retry_max: Duration::from_secs(30),
+        };
+        let (sink, store, output) = open_output(config)?;
+        let (shipper, handle) = Shipper::new(options, sink)?;
+        let state = config.path.ship();
+        let server = store
+            .map(|store| QueryServer::start(&config.path.socket(), store, handle.clone()))
+            .transpose()?;
+        let spool = Spool::open(&config.path.spool, common, config.spool_limits())?;
+        let thread = std::thread::Builder::new().name("ship".into()).spawn(move || shipper.run())?;
+        let next_ledger = Instant::now() + LEDGER_INTERVAL;
+        Ok(Shipping { handle, thread, server, output, state, ledger: Ledger::default(), spool, next_ledger })
+    }
+
+    /// What it has done so far.
+    pub(super) fn status(&self) -> ShipStatus {
+        let (stats, cost) = (self.handle.stats(), Cost::now());
+        let counted = |count: fn(&kumon_shipper::Delivered) -> u64| {
+            let counts =
+                stats.datasets.iter().map(move |(dataset, delivered)| (dataset.clone(), count(delivered)));
+            counts.filter(|(_, count)| *count > 0).collect()
+        };
+        ShipStatus {
+            pid: std::process::id(),
+            updated: status::now(),
+            output: self.output.clone(),
+            rows: counted(|delivered| delivered.created),
+            dead_letters: counted(|delivered| delivered.dead_letters),
+            halted: stats.halted.as_ref().map(|halted| halted.reason.clone()),
+            halted_since: stats
+                .halted
+                .map(|halted| chrono::DateTime::<chrono::Utc>::from(halted.since).to_rfc3339()),
+            stuck: stats.stuck,
+            lag: stats.lag,
+            memory: cost.memory,
+            cpu_time: cost.cpu,
+        }
+    }
+
+    /// For what is to be asked after its end.
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Regular work beside the shipping: the status file and, when they are due, the ledger's rows. `alone` says
+    /// that no collecting side in this process reports the process's cost.
+    pub(super) fn keep_books(&mut self, alone: bool) {
+        if let Err(e) = status::write(&self.state, &self.status()) {
+            log::warn!("{}: the status can't be written: {e}", self.state.display());
+        }
+        if Instant::now() < self.next_ledger {
+            return;
+        }
+        self.next_ledger = Instant::now() + LEDGER_INTERVAL;
+        let clock = Clock::new();
+        self.ledger.shipped(&self.handle.stats(), &clock, &mut self.spool);
+        if alone {
+            self.ledger.process("ship", Cost::now(), &clock, &mut self.spool);
+        }
+        if let Err(e) = self.spool.flush() {
+            log::warn!("the shipper's own rows wait: {e}");
+        }
+    }
+
+    /// Whether the thread still works; it ends by itself only of a bug.
+    pub(super) fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Ships what stands in the files, for at most `limit`, and ends.
+    pub(super) fn stop(mut self, limit: Duration) -> Result<Ended> {
+        if let Err(e) = self.spool.close() {
+            log::warn!("the shipper's own rows are lost: {e}");
+        }
+        self.handle.stop(limit);
+        let ended = self.thread.join().ok().context("the shipping thread died; rows wait in their files")?;
+        if let Some(server) = self.server {
+            server.stop();
+        }
+        Ok(ended)
+    }
+}
+
+fn batch_bytes(config: &Config) -> usize {
+    let configured = config.output.elasticsearch.as_ref().map(|output| output.batch_bytes);
+    configured.unwrap_or_else(default_batch_bytes).as_u64() as usize
+}
+
+/// The sink of the configuration; with the embedded store also what answers queries.
+fn open_output(config: &Config) -> Result<(Box<dyn Sink>, Option<Store>, String)> {
+    if let Some(output) = &config.output.elasticsearch {
+        let sink = ElasticsearchSink::new(output.client_options()?)?;
+        return Ok((Box::new(sink), None, format!("elasticsearch {}", output.hosts.join(", "))));
+    }
+    let root = config.path.store();
+    let options = StoreOptions {
+        keep_days: config.store.keep_days,
+        keep_bytes: config.store.keep_bytes.as_u64(),
+        ..StoreOptions::default()
+    };
+    let (sink, store) = Store::open_for_writing(&root, options)?;
+    Ok((Box::new(sink), Some(store), format!("embedded store {}", root.display())))
+}

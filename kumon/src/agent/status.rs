@@ -1,0 +1,80 @@
+//! What a running agent tells other processes: status files, replaced in one step.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// `<state>/collect/status.json`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct CollectStatus {
+    pub(crate) pid: u32,
+    /// RFC 3339; of the last update.
+    pub(crate) updated: String,
+    /// Rows written since the start, by metric.
+    pub(crate) rows: BTreeMap<String, u64>,
+    /// Losses since the start, by metric and reason; zeros left out.
+    pub(crate) lost: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Collectors that could not start, with the reason.
+    pub(crate) failed: BTreeMap<String, String>,
+    /// Why rows can't be written right now.
+    pub(crate) spool_error: Option<String>,
+    /// Resident memory, bytes, and CPU time since the start, ns, of the process.
+    pub(crate) memory: u64,
+    pub(crate) cpu_time: u64,
+}
+
+/// `<state>/ship/status.json`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct ShipStatus {
+    pub(crate) pid: u32,
+    /// RFC 3339; of the last update.
+    pub(crate) updated: String,
+    /// `elasticsearch` with its hosts, or the embedded store's folder.
+    pub(crate) output: String,
+    /// Rows delivered since the start, by dataset.
+    pub(crate) rows: BTreeMap<String, u64>,
+    /// Rows in the dead letters since the start, by dataset.
+    pub(crate) dead_letters: BTreeMap<String, u64>,
+    /// Why nothing is delivered right now, and since when.
+    pub(crate) halted: Option<String>,
+    pub(crate) halted_since: Option<String>,
+    /// Files that can't be shipped, with the reason.
+    pub(crate) stuck: BTreeMap<String, String>,
+    /// Bytes not delivered yet.
+    pub(crate) lag: u64,
+    pub(crate) memory: u64,
+    pub(crate) cpu_time: u64,
+}
+
+const NAME: &str = "status.json";
+
+/// Replaces a folder's status file.
+///
+/// # Errors
+/// When the folder can't be written.
+pub(crate) fn write(folder: &Path, status: &impl Serialize) -> io::Result<()> {
+    let new = folder.join(".status.json.new");
+    fs::write(&new, serde_json::to_vec_pretty(status)?)?;
+    fs::rename(new, folder.join(NAME))
+}
+
+/// Reads a folder's status file; `None` where there is none.
+///
+/// # Errors
+/// When it can't be read or is damaged.
+pub(crate) fn read<T: DeserializeOwned>(folder: &Path) -> io::Result<Option<T>> {
+    match fs::read(folder.join(NAME)) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Now, as the status files write it.
+pub(super) fn now() -> String {
+    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}

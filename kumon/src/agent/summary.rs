@@ -1,0 +1,86 @@
+//! What `kumon run` shows: a few lines that renew themselves on a terminal, and a closing account.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Instant;
+
+use bytesize::ByteSize;
+use kumon_shipper::Stats;
+
+use super::status::{CollectStatus, ShipStatus};
+
+/// The lines on the terminal.
+pub(super) struct Summary {
+    lines: usize,
+    started: Instant,
+    last_cpu: u64,
+    last_shown: Instant,
+}
+
+impl Summary {
+    pub(super) fn new() -> Summary {
+        let now = Instant::now();
+        Summary { lines: 0, started: now, last_cpu: 0, last_shown: now }
+    }
+
+    /// Draws over what was shown last.
+    pub(super) fn show(&mut self, collected: &CollectStatus, shipped: &ShipStatus) {
+        let elapsed = self.last_shown.elapsed().as_nanos().max(1) as f64;
+        let cpu = shipped.cpu_time.saturating_sub(self.last_cpu) as f64 / elapsed * 100.0;
+        (self.last_cpu, self.last_shown) = (shipped.cpu_time, Instant::now());
+
+        let mut text = format!(
+            "KuMon, {} s; {cpu:.1} % of one core, {} of memory; to the {}\n",
+            self.started.elapsed().as_secs(),
+            ByteSize(shipped.memory),
+            shipped.output
+        );
+        text += &format!("{:<18}{:>14}{:>14}{:>10}\n", "metric", "rows", "delivered", "lost");
+        for metric in collected.rows.keys() {
+            let delivered = shipped.rows.get(&format!("kumon.{metric}")).copied().unwrap_or(0);
+            text += &format!(
+                "{metric:<18}{:>14}{delivered:>14}{:>10}\n",
+                collected.rows[metric],
+                lost(collected, metric)
+            );
+        }
+        for (collector, reason) in &collected.failed {
+            text += &format!("{collector} is left out: {reason}\n");
+        }
+        if let Some(reason) = shipped.halted.as_ref().or(collected.spool_error.as_ref()) {
+            text += &format!("halted: {reason}\n");
+        }
+        text += "Ask in another terminal, for example: kumon query exec; end with Ctrl-C.\n";
+
+        let up = if self.lines > 0 { format!("\x1b[{}A", self.lines) } else { String::new() };
+        self.lines = text.matches('\n').count();
+        let text = text.replace('\n', "\x1b[K\n");
+        let mut out = std::io::stdout().lock();
+        // A terminal that went away is no reason to stop collecting.
+        let _ = write!(out, "{up}{text}\x1b[J").and_then(|()| out.flush());
+    }
+}
+
+/// One account line per metric, when the agent ends.
+pub(super) fn farewell(collected: &CollectStatus, shipped: &Stats, output: &str) {
+    for metric in
+        collected.rows.keys().chain(collected.lost.keys().filter(|m| !collected.rows.contains_key(*m)))
+    {
+        let delivered = shipped.datasets.get(&format!("kumon.{metric}")).copied().unwrap_or_default();
+        let none = BTreeMap::new();
+        let losses = collected.lost.get(metric).unwrap_or(&none);
+        let losses: Vec<String> =
+            losses.iter().map(|(reason, count)| format!("{count} ({reason})")).collect();
+        let losses = if losses.is_empty() { "0".to_owned() } else { losses.join(", ") };
+        log::info!(
+            "{metric}: {} rows written, {} delivered to the {output}, {} dead letters, lost: {losses}",
+            collected.rows.get(metric).copied().unwrap_or(0),
+            delivered.created,
+            delivered.dead_letters
+        );
+    }
+}
+
+fn lost(collected: &CollectStatus, metric: &str) -> u64 {
+    collected.lost.get(metric).map_or(0, |reasons| reasons.values().sum())
+}

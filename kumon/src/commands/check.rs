@@ -1,0 +1,48 @@
+//! `kumon check`: what this machine allows.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use kumon_bpf::collectors;
+
+use super::table::Table;
+use crate::config::Config;
+
+/// Prints the machine's facts and each hook's strategy; fails when a metric can't be collected.
+pub(crate) fn check(config: &Config) -> ExitCode {
+    let uname = rustix::system::uname();
+    println!("kernel         {} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy());
+    println!(
+        "BTF            {}",
+        if Path::new("/sys/kernel/btf/vmlinux").exists() {
+            "yes, /sys/kernel/btf/vmlinux"
+        } else {
+            "no: a kernel with CONFIG_DEBUG_INFO_BTF is needed (Debian 11, Ubuntu 20.10, RHEL 8.2 and later have it)"
+        }
+    );
+    println!("capabilities   {}", capabilities());
+    println!();
+
+    let mut table = Table::new(&["metric", "event", "strategy"]);
+    let mut complete = true;
+    for collector in collectors(&config.collectors) {
+        for hook in collector.probe() {
+            complete &= hook.strategy.is_ok();
+            let strategy = hook.strategy.map_or_else(|reason| format!("none: {reason}"), str::to_owned);
+            table.row([hook.metrics.join(", "), hook.event.to_owned(), strategy]);
+        }
+    }
+    print!("{table}");
+    if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The needed ones of CapEff in /proc/self/status (capabilities(7)).
+fn capabilities() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    let needed = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
+    let has = |bit: u32| if effective & 1 << bit == 0 { "missing" } else { "yes" };
+    needed.map(|(name, bit)| format!("{name} {}", has(bit))).join(", ")
+}

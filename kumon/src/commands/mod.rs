@@ -1,0 +1,10 @@
+//! The commands that look and ask; running is in `agent`.
+
+mod check;
+mod query;
+mod status;
+mod table;
+
+pub(crate) use check::check;
+pub(crate) use query::{QueryArgs, query};
+pub(crate) use status::status;

@@ -1,0 +1,207 @@
+//! `kumon query`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use chrono::Utc;
+use clap::{Args, ValueEnum};
+use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
+use kumon_store::Store;
+use serde_json::{Map, Value};
+
+use super::table::Table;
+use crate::agent::Remote;
+use crate::config::Config;
+
+/// A table is for eyes; json and csv give everything unless told otherwise.
+const TABLE_LIMIT: usize = 50;
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// A metric such as exec (docs/metrics.md lists them), or the dataset of an input
+    metric: String,
+    /// Terms, phrases, ranges, * and ?, AND, OR, NOT, parentheses; empty for every row
+    #[arg(default_value = "")]
+    query: String,
+    /// Only rows of the last 15m, 2h, 7d, …
+    #[arg(long, value_parser = humantime::parse_duration)]
+    since: Option<Duration>,
+    /// table: one line a row; json: one flat ECS object a line; csv
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// At most so many rows, the newest [default: 50 as a table, all otherwise]
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Aggregations in Elasticsearch's JSON; prints their answer instead of rows
+    #[arg(long, value_name = "JSON")]
+    aggs: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+    Csv,
+}
+
+/// Asks and prints. The exit code tells rows (0), no match or expired (1) and a wrong query (2) apart.
+///
+/// # Errors
+/// When nobody can be asked.
+pub(crate) fn query(config: &Config, args: &QueryArgs) -> Result<ExitCode> {
+    let aggs = args.aggs.as_deref().map(serde_json::from_str::<Value>).transpose();
+    let aggs = match aggs {
+        Ok(aggs) => aggs,
+        Err(e) => {
+            eprintln!("--aggs: not JSON: {e}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let since = args.since.map(|since| Utc::now() - since);
+    let request = SearchRequest {
+        metric: args.metric.clone(),
+        query: args.query.clone(),
+        since: since.and_then(|time| time.timestamp_nanos_opt()),
+        until: None,
+        limit: match (args.limit, args.format, &aggs) {
+            (Some(limit), ..) => Some(limit),
+            (None, _, Some(_)) => Some(0),
+            (None, Format::Table, None) => Some(TABLE_LIMIT),
+            (None, ..) => None,
+        },
+        aggs,
+    };
+    match open(config)?.search(&request) {
+        Ok(response) => print(&request, &response, args.format),
+        Err(
+            e @ (SearchError::Query { .. }
+            | SearchError::UnknownMetric { .. }
+            | SearchError::Aggregations { .. }),
+        ) => {
+            eprintln!("{e}");
+            Ok(ExitCode::from(2))
+        }
+        Err(e) => {
+            eprintln!("{e}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Who is to be asked: Elasticsearch where rows go there, else the agent that has the store open, else the store.
+fn open(config: &Config) -> Result<Box<dyn Search>> {
+    if let Some(remote) = Remote::connect(&config.path.socket()) {
+        return Ok(Box::new(remote));
+    }
+    let root = config.path.store();
+    let store = Store::open_read_only(&root).with_context(|| {
+        format!("there is nothing to ask: no agent runs, and no store can be read; start one with 'kumon run' ({})", root.display())
+    })?;
+    Ok(Box::new(store))
+}
+
+fn print(request: &SearchRequest, response: &SearchResponse, format: Format) -> Result<ExitCode> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if let Some(aggregations) = &response.aggregations {
+        serde_json::to_writer_pretty(&mut out, aggregations)?;
+        writeln!(out)?;
+    }
+    if request.limit != Some(0) {
+        match format {
+            Format::Json => response.hits.iter().try_for_each(|hit| writeln!(out, "{hit}"))?,
+            Format::Csv => print_csv(&mut out, request, response)?,
+            Format::Table => print_table(&mut out, request, response)?,
+        }
+    }
+    out.flush()?;
+    if response.total == 0 {
+        eprintln!("no match");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The rows' fields in the schema's order; those no row has are left out of tables.
+fn columns(request: &SearchRequest, rows: &[Map<String, Value>]) -> Vec<String> {
+    let schema = kumon_schema::builtin(&request.metric);
+    let known: Vec<String> = schema.iter().flat_map(|s| &s.fields).map(|field| field.ecs.clone()).collect();
+    let mut foreign: Vec<String> =
+        rows.iter().flat_map(Map::keys).filter(|key| !known.contains(key)).cloned().collect();
+    foreign.sort();
+    foreign.dedup();
+    known.into_iter().chain(foreign).collect()
+}
+
+fn rows(response: &SearchResponse) -> Result<Vec<Map<String, Value>>> {
+    let parse = |hit: &Box<serde_json::value::RawValue>| serde_json::from_str(hit.get());
+    response
+        .hits
+        .iter()
+        .map(parse)
+        .collect::<Result<_, _>>()
+        .context("the answer holds a row that is no object")
+}
+
+fn text(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn print_csv(out: &mut impl Write, request: &SearchRequest, response: &SearchResponse) -> Result<()> {
+    let rows = rows(response)?;
+    let columns = columns(request, &rows);
+    let line = |cells: Vec<String>| {
+        let cells = cells.iter().map(|cell| quoted(cell));
+        cells.collect::<Vec<_>>().join(",")
+    };
+    writeln!(out, "{}", line(columns.clone()))?;
+    for row in &rows {
+        writeln!(out, "{}", line(columns.iter().map(|column| text(row.get(column))).collect()))?;
+    }
+    Ok(())
+}
+
+/// RFC 4180.
+fn quoted(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.to_owned()
+    }
+}
+
+/// Who and where is the same in every row of a node, and ids are for joins: neither is for eyes.
+const NOT_FOR_EYES: [&str; 6] = [
+    "host.name",
+    "host.id",
+    "host.boot.id",
+    "process.entity_id",
+    "process.parent.entity_id",
+    "kumon.cgroup.id",
+];
+
+fn print_table(out: &mut impl Write, request: &SearchRequest, response: &SearchResponse) -> Result<()> {
+    let rows = rows(response)?;
+    let mut columns = columns(request, &rows);
+    columns.retain(|column| {
+        !NOT_FOR_EYES.contains(&&**column) && rows.iter().any(|row| row.contains_key(column))
+    });
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(&columns);
+    for row in &rows {
+        table.row(columns.iter().map(|column| text(row.get(column))));
+    }
+    write!(out, "{table}")?;
+    let more = response.total - rows.len() as u64;
+    if more > 0 {
+        writeln!(out, "… and {more} more; --limit N or --format json shows them")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! Reading the configuration file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::{Config, DEFAULT_FILE, ElasticsearchOutput, environment};
+
+/// Why there is no usable configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("the configuration {} can't be read: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("the configuration {}: {message}", path.display())]
+    Syntax { path: PathBuf, message: String },
+    #[error("the environment variable {variable}: {message}")]
+    Environment { variable: String, message: String },
+    #[error("the configuration, {key}: {what}")]
+    Value { key: String, what: String },
+}
+
+/// Reads `path`, or the default file where there is one, and applies the `KUMON_…` variables.
+///
+/// # Errors
+/// When the file can't be read or holds something that is no configuration; with line and column.
+pub(crate) fn read(path: Option<&Path>) -> Result<Config, ConfigError> {
+    let (path, must_exist) = path.map_or((Path::new(DEFAULT_FILE), false), |path| (path, true));
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !must_exist => String::new(),
+        Err(source) => return Err(ConfigError::Io { path: path.into(), source }),
+    };
+    let config = parse(&text).map_err(|message| ConfigError::Syntax { path: path.into(), message })?;
+    let config = environment::apply(config, &text, environment::variables())?;
+    config.shipper_inputs()?;
+    config.output.elasticsearch.as_ref().map(ElasticsearchOutput::client_options).transpose()?;
+    Ok(config)
+}
+
+/// A file of comments only is an empty configuration.
+fn parse(text: &str) -> Result<Config, String> {
+    let config: Option<Config> = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
+    Ok(config.unwrap_or_default())
+}
+
+/// Reads `10s`, `500ms`, `1h`.
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text)
+        .map_err(|e| de::Error::custom(format!("'{text}' is no duration such as 10s or 500ms: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn the_shipped_file_holds_the_defaults() {
+        let text = include_str!("../../kumon.yml");
+        assert_eq!(parse(text).unwrap(), super::Config::default());
+        // Every key of it that is commented out is valid too.
+        let keys: Vec<&str> = text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
+        let all = parse(&keys.join("\n")).unwrap();
+        assert!(all.output.elasticsearch.is_some() && all.inputs.len() == 2, "{all:?}");
+    }
+
+    #[test]
+    fn mistakes_are_named_with_line_and_column() {
+        for (text, expected) in [
+            ("path:\n  spol: /tmp\n", ["line 2 column 3", "unknown field `spol`"]),
+            ("collectors:\n  exec: { enabled: maybe }\n", ["line 2 column 20", "bool"]),
+            ("spool:\n  file_age: soon\n", ["line 2", "'soon' is no duration"]),
+            ("namespace: Prod-1\n", ["line 1", "'Prod-1' can't be part of"]),
+            ("path: [\n", ["line 1 column 7", "expected mapping"]),
+        ] {
+            let message = parse(text).unwrap_err();
+            assert!(expected.iter().all(|part| message.contains(part)), "{text:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(parse("").unwrap(), super::Config::default());
+        assert_eq!(parse("# nothing\n").unwrap(), super::Config::default());
+    }
+}

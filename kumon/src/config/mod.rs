@@ -1,0 +1,209 @@
+//! The configuration: `/etc/kumon/kumon.yml`, every key optional.
+
+mod environment;
+mod file;
+mod output;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use kumon_bpf::Settings;
+use serde::Deserialize;
+
+pub(crate) use file::{ConfigError, read};
+pub(crate) use output::{ElasticsearchOutput, Output, default_batch_bytes};
+
+/// Where the configuration is looked for when no `--config` is given.
+pub(crate) const DEFAULT_FILE: &str = "/etc/kumon/kumon.yml";
+
+/// The whole of it. The keys are described in `kumon/kumon.yml`, the file that is shipped.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) path: Paths,
+    /// Last part of the data streams' names.
+    pub(crate) namespace: Namespace,
+    pub(crate) collectors: Settings,
+    pub(crate) spool: SpoolLimits,
+    pub(crate) output: Output,
+    pub(crate) store: StoreLimits,
+    pub(crate) inputs: Vec<InputConfig>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Paths {
+    pub(crate) spool: PathBuf,
+    pub(crate) state: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Paths {
+        Paths { spool: "/var/lib/kumon/spool".into(), state: "/var/lib/kumon/state".into() }
+    }
+}
+
+impl Paths {
+    /// State of the collecting side.
+    pub(crate) fn collect(&self) -> PathBuf {
+        self.state.join("collect")
+    }
+
+    /// State of the shipping side.
+    pub(crate) fn ship(&self) -> PathBuf {
+        self.state.join("ship")
+    }
+
+    /// The embedded store.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.state.join("store")
+    }
+
+    /// Where the agent that has the embedded store open answers queries.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.ship().join("query.sock")
+    }
+}
+
+/// A data stream's namespace: lower case, without the characters Elasticsearch forbids there.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Namespace(pub(crate) String);
+
+impl Default for Namespace {
+    fn default() -> Namespace {
+        Namespace("default".into())
+    }
+}
+
+impl TryFrom<String> for Namespace {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Namespace, String> {
+        valid_stream_part(&name).map(|()| Namespace(name))
+    }
+}
+
+/// Whether a text may be the dataset or namespace of a data stream: Elasticsearch's rules for index names, and no
+/// `-`, which separates the parts.
+fn valid_stream_part(text: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
+    if text.is_empty() || text.len() > 100 || !text.chars().all(allowed) || text.starts_with(['.', '_']) {
+        return Err(format!(
+            "'{text}' can't be part of a data stream's name: lower-case letters, digits, '.' and '_' are allowed, \
+             at most 100, a letter or digit first"
+        ));
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SpoolLimits {
+    pub(crate) max_bytes: ByteSize,
+    pub(crate) file_bytes: ByteSize,
+    #[serde(deserialize_with = "file::duration")]
+    pub(crate) file_age: Duration,
+}
+
+impl Default for SpoolLimits {
+    fn default() -> SpoolLimits {
+        let limits = kumon_spool::Limits::default();
+        SpoolLimits {
+            max_bytes: ByteSize(limits.spool_bytes),
+            file_bytes: ByteSize(limits.file_bytes),
+            file_age: limits.file_age,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StoreLimits {
+    pub(crate) keep_days: u32,
+    pub(crate) keep_bytes: ByteSize,
+}
+
+impl Default for StoreLimits {
+    fn default() -> StoreLimits {
+        let options = kumon_store::StoreOptions::default();
+        StoreLimits { keep_days: options.keep_days, keep_bytes: ByteSize(options.keep_bytes) }
+    }
+}
+
+/// Foreign files to ship.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InputConfig {
+    pub(crate) paths: Vec<String>,
+    pub(crate) format: InputFormat,
+    pub(crate) dataset: String,
+    #[serde(default)]
+    pub(crate) schema: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) timestamp_field: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum InputFormat {
+    Csv,
+    Ndjson,
+}
+
+impl Config {
+    /// The spool's limits.
+    pub(crate) fn spool_limits(&self) -> kumon_spool::Limits {
+        kumon_spool::Limits {
+            file_bytes: self.spool.file_bytes.as_u64(),
+            file_age: self.spool.file_age,
+            spool_bytes: self.spool.max_bytes.as_u64(),
+            ..kumon_spool::Limits::default()
+        }
+    }
+
+    /// The inputs, with their schemas read.
+    ///
+    /// # Errors
+    /// When a schema can't be read, or a name or pattern can't be used.
+    pub(crate) fn shipper_inputs(&self) -> Result<Vec<kumon_shipper::Input>, ConfigError> {
+        self.inputs.iter().map(InputConfig::resolve).collect()
+    }
+}
+
+impl InputConfig {
+    fn resolve(&self) -> Result<kumon_shipper::Input, ConfigError> {
+        let wrong =
+            |what: String| ConfigError::Value { key: format!("inputs (dataset '{}')", self.dataset), what };
+        valid_stream_part(&self.dataset).map_err(wrong)?;
+        for pattern in &self.paths {
+            glob::Pattern::new(pattern)
+                .map_err(|e| wrong(format!("paths: '{pattern}' is no pattern: {e}")))?;
+            if !Path::new(pattern).is_absolute() {
+                return Err(wrong(format!("paths: '{pattern}' must be absolute")));
+            }
+        }
+        let schema = self.schema.as_ref().map(|path| {
+            let text = std::fs::read_to_string(path).map_err(|e| e.to_string());
+            let schema = text.and_then(|text| kumon_schema::Schema::parse(&text).map_err(|e| e.to_string()));
+            schema.map_err(|e| wrong(format!("schema: {}: {e}", path.display())))
+        });
+        let format = match self.format {
+            InputFormat::Csv => kumon_shipper::Format::Csv,
+            InputFormat::Ndjson if self.schema.is_some() => {
+                return Err(wrong(
+                    "schema: only CSV files have one; NDJSON rows carry their own types".into(),
+                ));
+            }
+            InputFormat::Ndjson => kumon_shipper::Format::Ndjson,
+        };
+        Ok(kumon_shipper::Input {
+            paths: self.paths.clone(),
+            format,
+            schema: schema.transpose()?,
+            dataset: self.dataset.clone(),
+            timestamp_field: self.timestamp_field.clone(),
+        })
+    }
+}

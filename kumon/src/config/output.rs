@@ -1,0 +1,100 @@
+//! Where rows go.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use kumon_shipper::elasticsearch::{Authentication, ClientCertificate, Options as ClientOptions};
+use serde::Deserialize;
+
+use super::{ConfigError, file};
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Output {
+    /// Absent: the embedded store.
+    pub(crate) elasticsearch: Option<ElasticsearchOutput>,
+}
+
+/// Secrets come from files only, so that they never stand in the configuration, a process list or a log.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ElasticsearchOutput {
+    pub(crate) hosts: Vec<String>,
+    #[serde(default)]
+    pub(crate) username: Option<String>,
+    #[serde(default)]
+    pub(crate) password_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) api_key_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) ca_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) client_certificate_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) client_key_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) compression: CompressionSetting,
+    #[serde(default = "default_batch_bytes")]
+    pub(crate) batch_bytes: ByteSize,
+    #[serde(default = "default_timeout", deserialize_with = "file::duration")]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CompressionSetting {
+    #[default]
+    Gzip,
+    None,
+}
+
+/// Elasticsearch's own advice for bulk bodies is 5 to 15 MB.
+pub(crate) fn default_batch_bytes() -> ByteSize {
+    ByteSize::mb(5)
+}
+
+fn default_timeout() -> Duration {
+    Duration::from_secs(60)
+}
+
+impl ElasticsearchOutput {
+    /// How to reach the cluster, and as whom.
+    ///
+    /// # Errors
+    /// When keys contradict each other.
+    pub(crate) fn client_options(&self) -> Result<ClientOptions, ConfigError> {
+        let authentication = match (&self.username, &self.password_file, &self.api_key_file) {
+            (None, None, None) => Authentication::None,
+            (Some(username), Some(password_file), None) => {
+                Authentication::Basic { username: username.clone(), password_file: password_file.clone() }
+            }
+            (None, None, Some(file)) => Authentication::ApiKey { file: file.clone() },
+            (Some(_), None, None) => return Err(wrong("username needs password_file beside it")),
+            (None, Some(_), None) => return Err(wrong("password_file needs username beside it")),
+            _ => return Err(wrong("give either username and password_file or api_key_file, not both")),
+        };
+        let client_certificate = match (&self.client_certificate_file, &self.client_key_file) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => {
+                Some(ClientCertificate { certificate_file: certificate.clone(), key_file: key.clone() })
+            }
+            _ => return Err(wrong("client_certificate_file and client_key_file go together")),
+        };
+        if self.hosts.is_empty() {
+            return Err(wrong("hosts is empty"));
+        }
+        Ok(ClientOptions {
+            hosts: self.hosts.clone(),
+            authentication,
+            ca_file: self.ca_file.clone(),
+            client_certificate,
+            gzip: self.compression == CompressionSetting::Gzip,
+            timeout: self.timeout,
+        })
+    }
+}
+
+fn wrong(what: &str) -> ConfigError {
+    ConfigError::Value { key: "output.elasticsearch".into(), what: what.into() }
+}
