@@ -49,8 +49,8 @@ fn require_clang(clang: &str) -> Result<(), String> {
 
 /// Every `<name>/<name>.bpf.c`, ordered by name.
 fn sources(src: &Path) -> Result<Vec<(String, PathBuf)>, Box<dyn Error>> {
-    // A new folder has to be found too.
-    println!("cargo::rerun-if-changed={}", src.display());
+    // A new folder is found by its `mod` line; watching the folder would recompile all with every Rust file.
+    println!("cargo::rerun-if-changed={}", src.join("lib.rs").display());
     let mut sources = Vec::new();
     for entry in fs::read_dir(src)? {
         let entry = entry?;
