@@ -8,6 +8,7 @@ use tantivy::aggregation::intermediate_agg_result::IntermediateAggregationResult
 use tantivy::aggregation::{AggContextParams, AggregationLimitsGuard, DistributedAggregationCollector};
 
 use crate::layout::{FOREIGN, TIMESTAMP};
+use crate::like_elasticsearch;
 
 /// Elasticsearch's `search.max_buckets`.
 const MOST_BUCKETS: u32 = 65_536;
@@ -15,17 +16,25 @@ const MOST_BUCKETS: u32 = 65_536;
 /// An agent is to stay small: a question that needs more than this is refused.
 const MEMORY: u64 = 64_000_000;
 
+/// Aggregations that tantivy answers in nanoseconds or not at all when their field is a date.
+const NOT_OF_DATES: &[&str] =
+    &["terms", "range", "histogram", "percentiles", "stats", "extended_stats", "sum"];
+
 /// The aggregations of one request.
-pub(crate) struct Aggregating {
+pub(crate) struct Aggregating<'a> {
+    asked: Value,
     request: Aggregations,
+    fields: &'a Fields,
 }
 
-impl Aggregating {
-    pub(crate) fn new(aggs: &Value, fields: &Fields) -> Result<Aggregating, SearchError> {
-        let mut aggs = aggs.clone();
+impl Aggregating<'_> {
+    pub(crate) fn new<'a>(aggs: &Value, fields: &'a Fields) -> Result<Aggregating<'a>, SearchError> {
+        let mut asked = aggs.clone();
+        use_one_name(&mut asked);
+        let mut aggs = asked.clone();
         prepare(&mut aggs, fields).map_err(refused)?;
         let request = serde_json::from_value(aggs).map_err(|e| refused(e.to_string()))?;
-        Ok(Aggregating { request })
+        Ok(Aggregating { asked, request, fields })
     }
 
     /// Gathers one index's part of the answer.
@@ -42,7 +51,9 @@ impl Aggregating {
             merged.merge_fruits(part).map_err(|e| refused(e.to_string()))?;
         }
         let answer = merged.into_final_result(self.request, limits()).map_err(|e| refused(e.to_string()))?;
-        serde_json::to_value(answer).map_err(|e| refused(e.to_string()))
+        let mut answer = serde_json::to_value(answer).map_err(|e| refused(e.to_string()))?;
+        like_elasticsearch::rewrite(&self.asked, &mut answer, self.fields);
+        Ok(answer)
     }
 }
 
@@ -54,6 +65,18 @@ fn refused(message: String) -> SearchError {
     SearchError::Aggregations { message }
 }
 
+/// Elasticsearch takes `aggregations` for `aggs`.
+fn use_one_name(aggs: &mut Value) {
+    for aggregation in aggs.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        if let Some(aggregation) = aggregation.as_object_mut() {
+            if let Some(nested) = aggregation.remove("aggregations") {
+                aggregation.insert("aggs".into(), nested);
+            }
+            aggregation.get_mut("aggs").into_iter().for_each(use_one_name);
+        }
+    }
+}
+
 /// Checks the fields' names (tantivy would answer as if a wrong one were merely empty), and finds foreign fields
 /// where the store keeps them.
 fn prepare(aggs: &mut Value, fields: &Fields) -> Result<(), String> {
@@ -62,13 +85,13 @@ fn prepare(aggs: &mut Value, fields: &Fields) -> Result<(), String> {
         let aggregation = aggregation
             .as_object_mut()
             .ok_or_else(|| format!("the aggregation '{name}' is not an object"))?;
-        if let Some(nested) = aggregation.remove("aggregations") {
-            aggregation.insert("aggs".into(), nested);
-        }
         for (kind, body) in aggregation {
-            match (kind.as_str(), body) {
-                ("aggs", nested) => prepare(nested, fields)?,
-                (_, Value::Object(body)) => prepare_field(name, body, fields)?,
+            match body {
+                nested if kind == "aggs" => prepare(nested, fields)?,
+                Value::Object(body) => {
+                    like_elasticsearch::fix_interval(body);
+                    prepare_field(kind, body, fields).map_err(|message| format!("'{name}': {message}"))?;
+                }
                 _ => {}
             }
         }
@@ -76,14 +99,17 @@ fn prepare(aggs: &mut Value, fields: &Fields) -> Result<(), String> {
     Ok(())
 }
 
-fn prepare_field(name: &str, body: &mut Map<String, Value>, fields: &Fields) -> Result<(), String> {
+fn prepare_field(kind: &str, body: &mut Map<String, Value>, fields: &Fields) -> Result<(), String> {
     let Some(Value::String(field)) = body.get_mut("field") else { return Ok(()) };
     match fields.kind(field) {
         None => Err(match fields.nearest(field) {
-            Some(near) => format!("'{name}': there is no field '{field}'; did you mean '{near}'?"),
-            None => format!("'{name}': there is no field '{field}'"),
+            Some(near) => format!("there is no field '{field}'; did you mean '{near}'?"),
+            None => format!("there is no field '{field}'"),
         }),
-        Some(FieldKind::Words) => Err(format!("'{name}': '{field}' has words, not values")),
+        Some(FieldKind::Words) => Err(format!("'{field}' has words, not values")),
+        Some(FieldKind::Date) if NOT_OF_DATES.contains(&kind) => {
+            Err(format!("the embedded store has no {kind} of a date; use date_histogram, min, max or avg"))
+        }
         Some(_) => {
             if fields.is_open() && field != TIMESTAMP {
                 *field = format!("{FOREIGN}.{field}");

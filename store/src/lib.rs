@@ -9,6 +9,7 @@ mod days;
 mod document;
 mod error;
 mod layout;
+mod like_elasticsearch;
 mod lock;
 mod newest;
 mod note;

@@ -7,14 +7,13 @@ use kumon_shipper::Sink;
 use kumon_store::{Store, StoreOptions, StoreSink};
 use kumon_testing::{Elasticsearch, require_elasticsearch};
 use serde_json::{Value, json};
-use support::{File, exec, field, request};
+use support::{File, exec, request};
 
 /// Both of them, with the same rows.
 struct Both {
     elasticsearch: &'static Elasticsearch,
     index: String,
     store: Store,
-    metric: &'static str,
     fields: Fields,
     _sink: StoreSink,
     _folder: tempfile::TempDir,
@@ -36,7 +35,7 @@ impl Both {
         let outcome = sink.send(&File::new("a", &dataset).batch(rows)).unwrap();
         assert_eq!(outcome.created as usize, rows.len(), "{outcome:?}");
         sink.settle(true).unwrap();
-        Both { elasticsearch, index: index.into(), store, metric, fields, _sink: sink, _folder: folder }
+        Both { elasticsearch, index: index.into(), store, fields, _sink: sink, _folder: folder }
     }
 
     /// Elasticsearch's whole answer, and the store's as if it were one.
@@ -302,5 +301,81 @@ fn foreign_rows_are_found_alike() {
         ("ann AND NOT user:*", &[4]),
     ] {
         assert_eq!(both.found(&request("app.events", query), "n"), expected, "{query}");
+    }
+}
+
+#[test]
+fn aggregations_give_the_same_numbers() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let both = exec_both("aggregations");
+    for (query, aggs) in [
+        ("", json!({"a": {"terms": {"field": "process.name"}}})),
+        ("", json!({"a": {"terms": {"field": "process.name", "size": 3}}})),
+        ("", json!({"a": {"terms": {"field": "process.name", "order": {"_key": "desc"}}}})),
+        ("", json!({"a": {"terms": {"field": "process.args_count", "size": 3, "order": {"_key": "asc"}}}})),
+        ("", json!({"a": {"terms": {"field": "kumon.exec.truncated"}}})),
+        ("", json!({"a": {"date_histogram": {"field": "@timestamp", "fixed_interval": "10s"}}})),
+        (
+            "process.name:make OR process.pid:140",
+            json!({"a": {"date_histogram": {
+            "field": "@timestamp", "fixed_interval": "5s", "min_doc_count": 1}}}),
+        ),
+        (
+            "",
+            json!({"a": {"date_histogram": {"field": "@timestamp", "fixed_interval": "30s"}, "aggs": {
+            "names": {"terms": {"field": "process.name", "size": 2}, "aggs": {"p": {"avg": {"field": "process.pid"}}}}}}}),
+        ),
+        ("", json!({"a": {"histogram": {"field": "process.pid", "interval": 20}}})),
+        (
+            "",
+            json!({"a": {"range": {"field": "process.pid", "ranges": [{"to": 110}, {"from": 110, "to": 130}, {"from": 130}]}}}),
+        ),
+        (
+            "",
+            json!({"a": {"avg": {"field": "process.pid"}}, "b": {"min": {"field": "process.pid"}},
+            "c": {"max": {"field": "process.pid"}}, "d": {"sum": {"field": "process.pid"}},
+            "e": {"value_count": {"field": "process.args_count"}}}),
+        ),
+        ("", json!({"a": {"stats": {"field": "process.args_count"}}})),
+        ("", json!({"a": {"cardinality": {"field": "process.name"}}})),
+        ("", json!({"a": {"min": {"field": "@timestamp"}}, "b": {"max": {"field": "@timestamp"}}})),
+        (
+            "process.name:nobody",
+            json!({"a": {"avg": {"field": "process.pid"}}, "b": {"terms": {"field": "process.name"}},
+            "c": {"stats": {"field": "process.pid"}}}),
+        ),
+        (
+            "",
+            json!({"a": {"date_histogram": {"field": "@timestamp", "calendar_interval": "minute"}, "aggregations": {
+            "first": {"min": {"field": "@timestamp"}}}}}),
+        ),
+    ] {
+        let mut request = request("exec", query);
+        request.limit = Some(0);
+        request.aggs = Some(aggs.clone());
+        let (theirs, ours) = both.ask(&request);
+        assert_eq!(
+            theirs["aggregations"], ours["aggregations"],
+            "{aggs}: Elasticsearch's answer, and the store's"
+        );
+    }
+}
+
+#[test]
+fn percentiles_are_nearly_the_same() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let both = exec_both("percentiles");
+    let mut request = request("exec", "");
+    request.aggs = Some(json!({"a": {"percentiles": {"field": "process.pid", "percents": [50, 90, 99]}}}));
+    let (theirs, ours) = both.ask(&request);
+    // Each side estimates in its own way.
+    for (percent, theirs) in theirs["aggregations"]["a"]["values"].as_object().unwrap() {
+        let ours = ours["aggregations"]["a"]["values"][percent].as_f64().unwrap();
+        let ratio = ours / theirs.as_f64().unwrap();
+        assert!((0.98..1.02).contains(&ratio), "p{percent}: {theirs} and {ours}");
     }
 }
