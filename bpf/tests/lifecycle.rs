@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::Collecting;
 use kumon_bpf::{Settings, collectors};
 use kumon_testing::{require_bpf, wait_for};
-use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter, ProgInfoQueryOptions};
+use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter, ProgInfoQueryOptions, ProgramInfo};
 
 /// The ids of programs, of the maps they use and of their links.
 #[derive(Debug, Default, PartialEq)]
@@ -23,11 +23,13 @@ struct Ids {
 }
 
 impl Ids {
-    /// Those of the programs that are not in `before`.
-    fn since(before: &BTreeSet<u32>) -> Ids {
+    /// Those of the programs with one of these names that are not in `before`.
+    fn since(before: &BTreeSet<u32>, names: &[&str]) -> Ids {
         let mut ids = Ids::default();
         let options = ProgInfoQueryOptions::default().include_map_ids(true);
-        for program in ProgInfoIter::with_query_opts(options).filter(|info| !before.contains(&info.id)) {
+        let ours =
+            |info: &ProgramInfo| names.iter().any(|name| info.name == *name) && !before.contains(&info.id);
+        for program in ProgInfoIter::with_query_opts(options).filter(ours) {
             ids.programs.insert(program.id);
             ids.maps.extend(program.map_ids);
         }
@@ -56,13 +58,24 @@ fn twenty_starts_and_stops_leave_no_program_map_or_link() {
     }
     let mut settings = Settings::default();
     settings.exec.failed = true;
-    for name in ["process", "tcp"] {
+    let collectors: [(&str, &[&str]); 2] = [
+        (
+            "process",
+            &["on_exec", "on_exit", "enter_execve", "exit_execve", "enter_execveat", "exit_execveat"],
+        ),
+        ("tcp", &["on_state", "find_owner"]),
+    ];
+    for (name, expected) in collectors {
         for _ in 0..20 {
             let before = programs();
             let collecting = Collecting::start(name, settings.clone());
-            let ids = Ids::since(&before);
-            let [programs, maps, links] = [&ids.programs, &ids.maps, &ids.links].map(BTreeSet::len);
-            assert!(programs >= 2 && maps >= 3 && links >= 2, "{name}: {ids:?}");
+            let ids = Ids::since(&before, expected);
+            assert_eq!(
+                (ids.programs.len(), ids.links.len()),
+                (expected.len(), expected.len()),
+                "{name}: {ids:?}"
+            );
+            assert!(ids.maps.len() >= 3, "{name}: {ids:?}");
             Command::new("true").status().unwrap();
             collecting.stop();
             // The kernel frees them in the background.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::{Collecting, Row};
 use kumon_bpf::{Clock, Settings};
-use kumon_testing::{require_bpf, wait_for};
+use kumon_testing::{require, require_bpf, wait_for};
 
 const SIGKILL: i64 = 9;
 
@@ -88,7 +88,7 @@ fn a_process_of_many_threads_ends_once() {
     }
     // Threads that all end by themselves at the same time, and threads that the main thread's exit takes along.
     let scripts = [
-        "import threading\nfor i in range(20): threading.Thread(target=lambda: None).start()",
+        "import threading\nfor i in range(200): threading.Thread(target=lambda: None).start()",
         "import os, threading, time\nfor i in range(20): threading.Thread(target=time.sleep, args=(9,)).start()\n\
          os._exit(7)",
     ];
@@ -216,6 +216,55 @@ fn kumon_itself_is_left_out_unless_the_setting_says_otherwise() {
             "exclude_self: {exclude_self}"
         );
     }
+}
+
+/// A cgroup v2 that is removed in the end.
+struct Cgroup(std::path::PathBuf);
+
+impl Cgroup {
+    /// Below the mount that /proc/self/mountinfo names; none where cgroup v2 is not mounted.
+    fn new(name: &str) -> Option<Cgroup> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+        let path = std::path::Path::new(mount).join(name);
+        std::fs::create_dir(&path).unwrap();
+        Some(Cgroup(path))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // It is busy until the last of its processes is reaped, and they are.
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_process_in_a_containers_cgroup_bears_its_id() {
+    let id = format!("{:064x}", std::process::id());
+    if !require_bpf() {
+        return;
+    }
+    let cgroup = Cgroup::new(&format!("docker-{id}.scope"));
+    if !require(cgroup.is_some(), "a cgroup v2 mount") {
+        return;
+    }
+    let cgroup = cgroup.unwrap();
+    let collecting = Collecting::start("process", Settings::default());
+    let script = "echo $$ >\"$1/cgroup.procs\" && exec true kumon-contained";
+    let status = Command::new("sh").args(["-c", script, "sh"]).arg(&cgroup.0).status().unwrap();
+    assert!(status.success());
+    wait_for("the row in the file", Duration::from_secs(5), || {
+        !marked(collecting.rows("exec"), "kumon-contained").is_empty()
+    });
+    let collected = collecting.stop();
+    let rows = marked(collected.rows("exec"), "kumon-contained");
+    let row = rows.iter().find(|row| row.text("name") == "true").unwrap();
+    let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&cgroup.0).unwrap());
+    assert_eq!((row.text("container_id"), row.number("cgroup_id")), (id.as_str(), inode as i64));
+    let exits = collected.rows("exit");
+    let exit = exits.iter().find(|exit| exit.text("entity_id") == row.text("entity_id")).unwrap();
+    assert_eq!(exit.text("container_id"), id);
 }
 
 #[test]
