@@ -5,6 +5,8 @@
 //! processes read. See `docs/store.md`.
 
 mod aggregations;
+#[cfg(test)]
+mod day_tests;
 mod days;
 mod document;
 mod error;
@@ -17,6 +19,9 @@ mod query;
 mod reader;
 mod retention;
 mod sink;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
 mod tokenizer;
 mod writer;
 
