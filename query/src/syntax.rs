@@ -219,4 +219,60 @@ mod tests {
         assert_eq!(field_position(query, "b"), Some(17));
         assert_eq!(value_position(query, Some("b"), "x"), Some(26));
     }
+
+    /// No text may take the program down, and a column always lies within the query or just behind it.
+    #[test]
+    fn whatever_is_typed_gets_an_answer() {
+        let pieces = [
+            "a",
+            "b:",
+            "(",
+            ")",
+            "[",
+            "]",
+            "{",
+            "}",
+            "\"",
+            "'",
+            "\\",
+            "/",
+            "*",
+            "?",
+            "~",
+            "^",
+            "2",
+            "-",
+            "+",
+            "!",
+            ":",
+            " ",
+            " ",
+            " AND ",
+            " OR ",
+            "NOT ",
+            " TO ",
+            "IN ",
+            ">",
+            "<=",
+            ".",
+            "ä",
+            "process.pid:",
+            "1.5",
+            "\u{1F389}",
+            "\n",
+        ];
+        let fields = crate::Fields::of_metric("exec");
+        // A plain linear congruential generator: the same queries each time.
+        let mut state = 42_u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..30_000 {
+            let query: String = (0..random(12)).map(|_| pieces[random(pieces.len())]).collect();
+            if let Err(SearchError::Query { column, .. }) = crate::understand(&query, &fields) {
+                assert!(column <= query.chars().count() + 1, "{query:?}: column {column}");
+            }
+        }
+    }
 }
