@@ -44,6 +44,19 @@ impl Process {
     fn failed_execs(&self) -> bool {
         self.settings.exec.enabled && self.settings.exec.failed
     }
+
+    /// Whether failed execs are asked for and can be had. Where they can't, exec and exit go on without them.
+    fn can_see_failed_execs(&self) -> bool {
+        let refused = || SYSCALLS.iter().find_map(|event| probe::tracepoint("syscalls", event).err());
+        match self.failed_execs().then(refused) {
+            None => false,
+            Some(None) => true,
+            Some(Some(why)) => {
+                log::warn!("{NAME}: failed execs are left out (collectors.exec.failed): {why}");
+                false
+            }
+        }
+    }
 }
 
 impl Collector for Process {
@@ -84,9 +97,10 @@ impl Collector for Process {
         object::size_events(NAME, &mut open.maps.events, &self.settings)?;
         open.progs.on_exec.set_autoload(self.settings.exec.enabled);
         open.progs.on_exit.set_autoload(self.settings.exit.enabled);
+        let failed_execs = self.can_see_failed_execs();
         for mut program in open.open_object_mut().progs_mut() {
             if program.section().to_string_lossy().starts_with("tracepoint/") {
-                program.set_autoload(self.failed_execs());
+                program.set_autoload(failed_execs);
             }
         }
         let skeleton = open.load().map_err(CollectorError::because(NAME, "loading its BPF programs"))?;
