@@ -89,18 +89,12 @@ impl Cputime {
         let Some(record) = (unsafe { events::read::<types::process_usage>(usage) }) else { return };
         let sum = self.processes.entry((record.process.start, record.process.pid)).or_default();
         sum.name = events::name(&record.name).to_vec();
-        sum.on_cpu += record.usage.on_cpu;
-        sum.off_cpu += record.usage.off_cpu;
-        sum.voluntary += record.usage.voluntary;
-        sum.involuntary += record.usage.involuntary;
+        let types::cpu_usage { on_cpu, off_cpu, voluntary, involuntary } = record.usage;
+        sum.add(&Usage { name: Vec::new(), on_cpu, off_cpu, voluntary, involuntary });
     }
 
     fn append(&mut self, timestamp: i64, interval: u64, spool: &mut Spool) {
-        let mut other = self.processes.remove(&(0, 0)).unwrap_or_default();
-        // A process that slept all the time has nothing to tell.
-        let ran = |usage: &Usage| usage.on_cpu + usage.voluntary + usage.involuntary > 0;
-        let processes = self.processes.drain().filter(|(_, usage)| ran(usage)).collect();
-        let (largest, rest) = top(processes, self.top, |(_, usage)| usage.on_cpu);
+        let (largest, other) = split(self.processes.drain().collect(), self.top);
         for ((start, pid), usage) in &largest {
             let entity_id = self.entities.id(*pid, *start);
             spool.append(&rows::Cputime {
@@ -110,16 +104,37 @@ impl Cputime {
                 ..row(usage, timestamp, interval)
             });
         }
-        for (_, usage) in &rest {
-            other.on_cpu += usage.on_cpu;
-            other.off_cpu += usage.off_cpu;
-            other.voluntary += usage.voluntary;
-            other.involuntary += usage.involuntary;
-        }
-        if ran(&other) {
+        if other.ran() {
             spool.append(&rows::Cputime { name: OTHER, ..row(&other, timestamp, interval) });
         }
     }
+}
+
+impl Usage {
+    /// A process that slept all the time has nothing to tell.
+    fn ran(&self) -> bool {
+        self.on_cpu + self.voluntary + self.involuntary > 0
+    }
+
+    fn add(&mut self, other: &Usage) {
+        self.on_cpu += other.on_cpu;
+        self.off_cpu += other.off_cpu;
+        self.voluntary += other.voluntary;
+        self.involuntary += other.involuntary;
+    }
+}
+
+/// The processes that ran longest, and the sum of all others that ran.
+fn split(mut processes: Vec<(Process, Usage)>, limit: usize) -> (Vec<(Process, Usage)>, Usage) {
+    processes.retain(|(_, usage)| usage.ran());
+    let (unnamed, named): (Vec<_>, Vec<_>) =
+        processes.into_iter().partition(|(process, _)| *process == (0, 0));
+    let (largest, rest) = top(named, limit, |(_, usage)| usage.on_cpu);
+    let mut other = Usage::default();
+    for (_, usage) in unnamed.iter().chain(&rest) {
+        other.add(usage);
+    }
+    (largest, other)
 }
 
 fn row(usage: &Usage, timestamp: i64, interval: u64) -> rows::Cputime<'static> {
@@ -131,5 +146,37 @@ fn row(usage: &Usage, timestamp: i64, interval: u64) -> rows::Cputime<'static> {
         voluntary_switches: usage.voluntary,
         involuntary_switches: usage.involuntary,
         ..rows::Cputime::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Process, Usage, split};
+
+    fn processes() -> Vec<(Process, Usage)> {
+        let process = |n: u32| {
+            let n64 = u64::from(n);
+            let usage = Usage { on_cpu: n64 * n64, off_cpu: 1_000 - n64, voluntary: n64, ..Usage::default() };
+            ((7, n), usage)
+        };
+        let unnamed = ((0, 0), Usage { on_cpu: 1_000_000, involuntary: 3, ..Usage::default() });
+        let asleep = ((7, 100), Usage { off_cpu: 1_000_000, ..Usage::default() });
+        (1..=20).map(process).chain([unnamed, asleep]).collect()
+    }
+
+    fn sum(limit: usize) -> (usize, [u64; 4]) {
+        let (largest, mut sum) = split(processes(), limit);
+        for (_, usage) in &largest {
+            sum.add(usage);
+        }
+        (largest.len(), [sum.on_cpu, sum.off_cpu, sum.voluntary, sum.involuntary])
+    }
+
+    #[test]
+    fn the_sum_of_rows_does_not_depend_on_the_limit() {
+        let (rows, all) = sum(1_000);
+        assert_eq!((rows, all[0], all[3]), (20, 1_002_870, 3));
+        assert_eq!(sum(3), (3, all));
+        assert_eq!(sum(0), (0, all));
     }
 }

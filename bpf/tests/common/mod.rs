@@ -3,7 +3,7 @@
 // Each test file uses its part of it, and a failure here is a failed test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -63,6 +63,29 @@ impl Original {
         self.child.wait(Duration::from_secs(10));
         self.lines()
     }
+}
+
+/// The first histogram an original printed under the heading `unit`: counts by their buckets' lower bounds.
+pub fn log2_histogram(lines: &[String], unit: &str) -> BTreeMap<u64, u64> {
+    let heading = |line: &&String| line.split_whitespace().next() == Some(unit);
+    let bucket = |line: &String| {
+        // `      64 -> 127        : 18       |*****   |`
+        let (bounds, rest) = line.split_once(" : ")?;
+        let low = bounds.split_whitespace().next()?.parse().ok()?;
+        Some((low, rest.split_whitespace().next()?.parse().ok()?))
+    };
+    lines.iter().skip_while(|line| !heading(line)).skip(1).map_while(bucket).collect()
+}
+
+/// The power of two that holds a percentile; 0 for the first bucket.
+pub fn percentile_bucket(histogram: &BTreeMap<u64, u64>, percent: u64) -> u32 {
+    let total: u64 = histogram.values().sum();
+    let mut below = 0;
+    let found = histogram.iter().find(|(_, count)| {
+        below += *count;
+        below * 100 >= total * percent
+    });
+    found.unwrap().0.checked_ilog2().unwrap_or(0)
 }
 
 /// A row of a file, by column.

@@ -1,0 +1,172 @@
+//! cputime against what the load itself did.
+
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::mem::zeroed;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{Collected, Collecting, Row};
+use kumon_bpf::Settings;
+use kumon_testing::{Child, require_bpf, wait_for};
+
+/// Runs until it has used so many ns of CPU time or so.
+fn burn(milliseconds: u64) -> Command {
+    let mut python = Command::new("/usr/bin/python3");
+    let script = format!("import time\nwhile time.process_time() < {}: pass", milliseconds as f64 / 1000.0);
+    python.args(["-c", &script]);
+    python
+}
+
+/// Runs without ever sleeping.
+fn spin() -> Child {
+    Child::spawn(Command::new("sh").args(["-c", "while :; do :; done"]))
+}
+
+/// Waits for the end of a child, and returns its CPU time in ns as wait4(2) tells it.
+fn cpu_time_of(pid: u32) -> i64 {
+    // SAFETY: rusage is plain data, and the pid is that of a child nobody else waits for.
+    let usage = unsafe {
+        let mut usage: libc::rusage = zeroed();
+        assert_eq!(libc::wait4(pid as i32, std::ptr::null_mut(), 0, &raw mut usage), pid as i32);
+        usage
+    };
+    let ns = |time: libc::timeval| time.tv_sec * 1_000_000_000 + time.tv_usec * 1_000;
+    ns(usage.ru_utime) + ns(usage.ru_stime)
+}
+
+/// User and system time of a living process in ns, from /proc/pid/stat.
+fn cpu_time_now(pid: u32) -> i64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: i64 = fields[11].parse::<i64>().unwrap() + fields[12].parse::<i64>().unwrap();
+    ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second() as i64
+}
+
+fn rows_of(collected: &Collected, pid: u32) -> Vec<Row> {
+    let mut rows = collected.rows("cputime");
+    rows.retain(|row| row.text("pid") == pid.to_string());
+    rows
+}
+
+fn sum(rows: &[Row], column: &str) -> i64 {
+    rows.iter().map(|row| row.number(column)).sum()
+}
+
+#[track_caller]
+fn assert_close(ours: i64, theirs: i64, percent: i64) {
+    assert!((ours - theirs).abs() * 100 <= theirs * percent, "{ours} is not within {percent} % of {theirs}");
+}
+
+fn settings(interval: Duration) -> Settings {
+    let mut settings = Settings::default();
+    settings.cputime.interval = interval;
+    settings.runqlat.interval = interval;
+    settings
+}
+
+#[test]
+fn a_process_that_ended_has_the_cpu_time_that_wait4_tells() {
+    if !require_bpf() {
+        return;
+    }
+    let collecting = Collecting::start("sched", settings(Duration::from_millis(300)));
+    let pid = burn(1_000).spawn().unwrap().id();
+    let used = cpu_time_of(pid);
+    let collected = collecting.stop();
+    let rows = rows_of(&collected, pid);
+    assert!(rows.len() > 2, "several intervals: {rows:?}");
+    assert_close(sum(&rows, "on_cpu"), used, 2);
+    assert_eq!(rows.last().unwrap().text("name"), "python3");
+    assert_eq!(collected.losses.iter().map(|loss| loss.count).sum::<u64>(), 0);
+}
+
+#[test]
+fn a_process_that_never_sleeps_has_its_cpu_time_in_each_interval() {
+    if !require_bpf() {
+        return;
+    }
+    let mut child = spin();
+    let before = cpu_time_now(child.id());
+    let collecting = Collecting::start("sched", settings(Duration::from_millis(500)));
+    let begin = Instant::now();
+    wait_for("two seconds of spinning", Duration::from_secs(30), || begin.elapsed().as_secs() >= 2);
+    let collected = collecting.stop();
+    let used = cpu_time_now(child.id()) - before;
+    child.kill().unwrap();
+
+    let rows = rows_of(&collected, child.id());
+    assert!(rows.len() >= 4, "{rows:?}");
+    // /proc/pid/stat counts in ticks of 10 ms, and starting and stopping take a moment too.
+    assert_close(sum(&rows, "on_cpu"), used, 5);
+    // Each interval is told whole: on or off the CPU.
+    for row in &rows[..4] {
+        assert_close(row.number("on_cpu") + row.number("off_cpu"), row.number("interval"), 5);
+    }
+}
+
+#[test]
+fn ended_threads_and_short_processes_are_folded_in() {
+    if !require_bpf() {
+        return;
+    }
+    let collecting = Collecting::start("sched", settings(Duration::from_secs(60)));
+    // Ten threads one after the other, 50 ms each; and processes far shorter than the interval.
+    let script = "import threading, time\n\
+        def burn():\n end = time.thread_time() + 0.05\n while time.thread_time() < end: pass\n\
+        for i in range(10):\n thread = threading.Thread(target=burn)\n thread.start()\n thread.join()";
+    let threads = Command::new("/usr/bin/python3").args(["-c", script]).spawn().unwrap().id();
+    let used = cpu_time_of(threads);
+    let short: Vec<(u32, i64)> = (0..20)
+        .map(|_| {
+            let pid = burn(20).spawn().unwrap().id();
+            (pid, cpu_time_of(pid))
+        })
+        .collect();
+    let collected = collecting.stop();
+    assert!(used > 500_000_000);
+    assert_close(sum(&rows_of(&collected, threads), "on_cpu"), used, 2);
+    let ours = short.iter().map(|(pid, _)| sum(&rows_of(&collected, *pid), "on_cpu")).sum();
+    assert_close(ours, short.iter().map(|(_, used)| used).sum(), 2);
+}
+
+#[test]
+fn a_sleeper_is_off_the_cpu_and_switches_voluntarily() {
+    if !require_bpf() {
+        return;
+    }
+    let collecting = Collecting::start("sched", settings(Duration::from_secs(60)));
+    let script = "import time\nfor i in range(50): time.sleep(0.01)";
+    let begin = Instant::now();
+    let pid = Command::new("/usr/bin/python3").args(["-c", script]).spawn().unwrap().id();
+    let used = cpu_time_of(pid);
+    let lived = begin.elapsed().as_nanos() as i64;
+    let rows = rows_of(&collecting.stop(), pid);
+    let [row] = rows.as_slice() else { panic!("{rows:?}") };
+    assert!((50..200).contains(&row.number("voluntary_switches")), "{row:?}");
+    assert_close(row.number("on_cpu") + row.number("off_cpu"), lived, 5);
+    assert!(row.number("off_cpu") > 500_000_000 && row.number("on_cpu") <= used * 11 / 10, "{row:?}");
+}
+
+#[test]
+fn what_is_below_the_top_is_summed_in_the_row_other() {
+    if !require_bpf() {
+        return;
+    }
+    let mut limited = settings(Duration::from_secs(60));
+    limited.cputime.top = 3;
+    let collecting = Collecting::start("sched", limited);
+    let pids: Vec<u32> = (0..8).map(|_| burn(200).spawn().unwrap().id()).collect();
+    let used: i64 = pids.iter().map(|&pid| cpu_time_of(pid)).sum();
+    let rows = collecting.stop().rows("cputime");
+
+    let (other, top): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.text("pid").is_empty());
+    let [other] = other.as_slice() else { panic!("{other:?}") };
+    assert_eq!((other.text("name"), other.text("entity_id")), ("other", ""));
+    assert_eq!(top.len(), 3);
+    assert!(top.iter().all(|row| row.number("on_cpu") > 100_000_000), "{top:?}");
+    assert!(sum(&top, "on_cpu") + other.number("on_cpu") >= used);
+}

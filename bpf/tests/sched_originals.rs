@@ -1,0 +1,118 @@
+//! runqlat and runqslower against the originals of libbpf-tools, at the same time on the same load.
+
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Collecting, Original, log2_histogram, percentile_bucket};
+use kumon_bpf::Settings;
+use kumon_testing::{require_bpf, require_program, wait_for};
+
+/// Four pairs that wake each other 500,000 times, on two CPUs and more waiting than running.
+fn switch_a_lot() {
+    let status = Command::new("stress-ng")
+        .args(["--switch", "4", "--switch-ops", "500000", "--switch-method", "pipe", "--quiet"])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn waits_are_distributed_as_runqlat_sees_them() {
+    if !require_bpf() || !require_program("runqlat") || !require_program("stress-ng") {
+        return;
+    }
+    let original = Original::start("runqlat");
+    wait_for("runqlat to trace", Duration::from_secs(30), || !original.lines().is_empty());
+    let mut settings = Settings::default();
+    // Many intervals: nothing may get lost between them.
+    settings.runqlat.interval = Duration::from_millis(50);
+    let collecting = Collecting::start("sched", settings);
+    switch_a_lot();
+    let collected = collecting.stop();
+    let theirs = log2_histogram(&original.stop(), "usecs");
+
+    let mut ours: BTreeMap<u64, u64> = BTreeMap::new();
+    for row in collected.rows("runqlat_hist") {
+        // Below 2 us the original has one bucket.
+        let low = row.number("low") as u64 / 1_000;
+        *ours.entry(if low < 2 { 0 } else { low }).or_default() += row.number("count") as u64;
+    }
+    let (our_total, their_total) = (ours.values().sum::<u64>(), theirs.values().sum::<u64>());
+    assert!(their_total > 100_000, "{theirs:?}");
+    assert!(our_total.abs_diff(their_total) * 50 <= their_total, "{ours:?} {theirs:?}");
+    for percent in [50, 99] {
+        let (our_bucket, their_bucket) =
+            (percentile_bucket(&ours, percent), percentile_bucket(&theirs, percent));
+        assert!(our_bucket.abs_diff(their_bucket) <= 1, "p{percent}: {ours:?} {theirs:?}");
+    }
+
+    let rows = collected.rows("runqlat");
+    assert!(rows.len() >= 2, "several intervals: {rows:?}");
+    assert_eq!(rows.iter().map(|row| row.number("count") as u64).sum::<u64>(), our_total);
+    for row in &rows {
+        let [min, p50, p90, p99, max] = ["min", "p50", "p90", "p99", "max"].map(|column| row.number(column));
+        assert!([min, p50, p90, p99, max].is_sorted(), "{row:?}");
+        assert!(
+            row.number("sum") >= min * row.number("count") && row.number("sum") <= max * row.number("count")
+        );
+    }
+    assert_eq!(collected.losses.iter().map(|loss| loss.count).sum::<u64>(), 0);
+}
+
+#[test]
+fn long_waits_are_those_that_runqslower_tells() {
+    if !require_bpf() || !require_program("runqslower") || !require_program("stress-ng") {
+        return;
+    }
+    const THRESHOLD: Duration = Duration::from_millis(2);
+    let original = Original::start(&format!("runqslower {}", THRESHOLD.as_micros()));
+    wait_for("runqslower to trace", Duration::from_secs(30), || original.lines().len() >= 2);
+    let mut settings = Settings::default();
+    settings.runqslower.threshold = THRESHOLD;
+    let collecting = Collecting::start("sched", settings);
+    // Eight for two CPUs, so that each waits again and again.
+    let load = Command::new("stress-ng").args(["--cpu", "8", "--timeout", "4s", "--quiet"]).status();
+    assert!(load.unwrap().success());
+    let collected = collecting.stop();
+    let lines = original.stop();
+
+    // TIME COMM TID LAT(us)
+    let mut theirs: Vec<(i64, i64)> = lines
+        .iter()
+        .filter(|line| line.contains("stress-ng-cpu"))
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            (words[words.len() - 2].parse().unwrap(), words[words.len() - 1].parse().unwrap())
+        })
+        .collect();
+    let rows: Vec<_> = collected.rows("runqslower");
+    let mut ours: Vec<(i64, i64)> = rows
+        .iter()
+        .filter(|row| row.text("thread_name").starts_with("stress-ng-cpu"))
+        .map(|row| (row.number("tid"), row.number("wait") / 1_000))
+        .collect();
+    assert!(theirs.len() > 100, "{theirs:?}");
+    assert!(ours.len().abs_diff(theirs.len()) * 50 <= theirs.len(), "{} {}", ours.len(), theirs.len());
+
+    // Each of theirs is one of ours; the two programs read the clock a moment apart.
+    theirs.sort_unstable();
+    ours.sort_unstable();
+    let mut missing = Vec::new();
+    for (tid, wait) in theirs {
+        let same = |other: &(i64, i64)| other.0 == tid && (other.1 - wait).abs() <= 100 + wait / 50;
+        match ours.iter().position(same) {
+            Some(index) => drop(ours.remove(index)),
+            None => missing.push((tid, wait)),
+        }
+    }
+    assert!(missing.is_empty(), "missing {missing:?}, left over {ours:?}");
+    let threshold = THRESHOLD.as_nanos() as i64;
+    assert!(rows.iter().all(|row| row.number("wait") >= threshold && row.number("cpu") < 4096));
+    assert_eq!(collected.lost("runqslower"), 0);
+}
