@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod config;
 mod host;
+mod setup;
 
 use std::process::ExitCode;
 
@@ -50,7 +51,7 @@ fn execute(cli: Cli, config: config::Config) -> Result<ExitCode> {
         Command::Run(args) => run(Parts { collect: true, ship: true }, args),
         Command::Collect(args) => run(Parts { collect: true, ship: false }, args),
         Command::Ship(args) => run(Parts { collect: false, ship: true }, args),
-        Command::Setup(_) => anyhow::bail!("not yet"),
+        Command::Setup(args) => setup::setup(&config, &args),
         Command::Check => Ok(commands::check(&config)),
         Command::Status { json } => commands::status(&config, json),
         Command::Query(args) => commands::query(&config, &args),

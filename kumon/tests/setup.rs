@@ -1,0 +1,210 @@
+//! `kumon setup` against a real Elasticsearch.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use kumon_schema::{FieldType, Schema};
+use kumon_testing::{Elasticsearch, require_elasticsearch};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+/// A configuration for a node, in a folder of its own.
+struct Setup {
+    folder: TempDir,
+}
+
+impl Setup {
+    fn new(node: &Elasticsearch, inputs: &str) -> Setup {
+        let folder = tempfile::tempdir().unwrap();
+        let password = folder.path().join("password");
+        fs::write(&password, node.password()).unwrap();
+        let config = format!(
+            "output:\n  elasticsearch:\n    hosts: ['{}']\n    username: {}\n    password_file: {}\n{inputs}",
+            node.url(),
+            node.username(),
+            password.display()
+        );
+        fs::write(folder.path().join("kumon.yml"), config).unwrap();
+        Setup { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        let mut kumon = Command::new(env!("CARGO_BIN_EXE_kumon"));
+        kumon.arg("--config").arg(self.path("kumon.yml")).arg("setup").args(arguments);
+        kumon.output().unwrap()
+    }
+}
+
+/// A row with a value in every column.
+fn sample(schema: &Schema) -> Value {
+    let value = |field: &kumon_schema::Field| match field.r#type {
+        FieldType::Datetime => json!("2026-11-21T02:00:00.123456Z"),
+        FieldType::Integer => json!(7),
+        FieldType::Number => json!(0.5),
+        FieldType::Boolean => json!(true),
+        FieldType::String if field.elasticsearch["type"] == "ip" => json!("2001:db8::1"),
+        FieldType::String => json!("make all"),
+    };
+    schema.fields.iter().map(|field| (field.ecs.clone(), value(field))).collect::<Map<_, _>>().into()
+}
+
+#[test]
+fn every_metric_gets_its_data_stream_with_the_schemas_types() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let node = Elasticsearch::start();
+    let setup = Setup::new(&node, "");
+    let first = setup.run(&[]);
+    assert!(first.contains("this cluster has no ILM"), "{first}");
+    assert!(first.contains("created index template logs-kumon.exec\n"), "{first}");
+    let second = setup.run(&[]);
+    let objects = 1 + 2 * kumon_schema::all().len();
+    assert!(second.contains(&format!("0 created, 0 changed, {objects} kept")), "{second}");
+
+    for schema in kumon_schema::all() {
+        let stream = schema.data_stream("default");
+        let mut row = sample(schema);
+        row["kumon.unknown"] = json!("kept, but no field");
+        let (status, created) = node.request("POST", &format!("{stream}/_doc?refresh=true"), row);
+        assert_eq!(status, 201, "{created}");
+        let index = created["_index"].as_str().unwrap();
+
+        for field in &schema.fields {
+            // Only a value that was indexed as its type is found by it.
+            let query = json!({"query": {"exists": {"field": field.ecs}}});
+            let (_, found) = node.request("POST", &format!("{stream}/_count"), query);
+            assert_eq!(found["count"], 1, "{stream}: {} is not searchable", field.ecs);
+        }
+        let fields = "_field_caps?fields=kumon.*,process.*,user.*,source.*,destination.*,host.*";
+        let (_, caps) = node.request("GET", &format!("{stream}/{fields}"), Value::Null);
+        assert!(caps["fields"]["kumon.unknown"].is_null(), "{stream}: dynamic mapping is on");
+        for field in &schema.fields {
+            if let Some(caps) = caps["fields"].get(&field.ecs) {
+                let wanted = field.elasticsearch["type"].as_str().unwrap();
+                assert!(caps.get(wanted).is_some(), "{stream}: {} should be {wanted}: {caps}", field.ecs);
+            }
+        }
+        let (_, settings) = node.request("GET", &format!("{index}/_settings"), Value::Null);
+        let settings = &settings[index]["settings"]["index"];
+        assert_eq!(settings["lifecycle"]["name"], json!(schema.dataset()));
+        assert_eq!((&settings["mode"], &settings["codec"]), (&json!("standard"), &json!("best_compression")));
+    }
+
+    let removed = setup.run(&["--remove"]);
+    assert!(removed.contains("left index template logs-kumon.exec: in use by a data stream"), "{removed}");
+}
+
+#[test]
+fn a_changed_schema_begins_a_new_index_and_remove_leaves_nothing_behind() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let node = Elasticsearch::start();
+    let schema_file = |setup: &Setup, fields: Value| {
+        fs::write(setup.path("export.json"), json!({"fields": fields}).to_string()).unwrap();
+    };
+    let setup = Setup::new(&node, "");
+    let config = fs::read_to_string(setup.path("kumon.yml")).unwrap();
+    let inputs = format!(
+        "inputs:\n  - {{ paths: ['/srv/export/*.csv'], format: csv, dataset: export, schema: {} }}\n  \
+         - {{ paths: ['/srv/app/*.ndjson'], format: ndjson, dataset: app.events }}\n",
+        setup.path("export.json").display()
+    );
+    fs::write(setup.path("kumon.yml"), config + &inputs).unwrap();
+    schema_file(&setup, json!([{"name": "amount", "type": "integer"}]));
+    setup.run(&[]);
+    let removed = setup.run(&["--remove"]);
+    assert!(!removed.contains("left"), "{removed}");
+    for path in ["_index_template/*kumon*", "_component_template/*kumon*", "_component_template/logs-export*"]
+    {
+        let (_, left) = node.request("GET", path, Value::Null);
+        let left = left.as_object().and_then(|answer| answer.values().next().cloned());
+        assert!(left.as_ref().is_none_or(|list| list == &json!([])), "{path}: {left:?}");
+    }
+
+    setup.run(&[]);
+    let row =
+        |amount: Value| json!({"@timestamp": "2026-11-21T02:00:00Z", "amount": amount, "log.offset": 1});
+    assert_eq!(node.request("POST", "logs-export-default/_doc", row(json!(1))).0, 201);
+    assert_eq!(node.request("POST", "logs-export-default/_doc", row(json!("one"))).0, 400);
+    let unchanged = setup.run(&[]);
+    assert!(!unchanged.contains("rolled over"), "{unchanged}");
+
+    schema_file(&setup, json!([{"name": "amount", "type": "string"}]));
+    let changed = setup.run(&[]);
+    assert!(changed.contains("changed component template logs-export@mappings"), "{changed}");
+    assert!(changed.contains("rolled over logs-export-default"), "{changed}");
+    assert_eq!(node.request("POST", "logs-export-default/_doc?refresh=true", row(json!("one"))).0, 201);
+    assert!(!setup.run(&[]).contains("rolled over"));
+
+    // Without a schema every name becomes a field, strings as wholes and by their words.
+    let row = json!({"@timestamp": "2026-11-21T02:00:00Z", "message": "disk is full", "code": 7});
+    assert_eq!(node.request("POST", "logs-app.events-default/_doc?refresh=true", row).0, 201);
+    let query = json!({"query": {"match": {"message.text": "FULL"}}});
+    let (_, found) = node.request("POST", "logs-app.events-default/_count", query);
+    assert_eq!(found["count"], 1);
+}
+
+#[test]
+fn a_template_of_somebody_else_is_neither_overwritten_nor_removed() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let node = Elasticsearch::shared();
+    let own = json!({"index_patterns": ["logs-kumon.exec-*"], "data_stream": {}, "priority": 501});
+    node.request("PUT", "_index_template/logs-kumon.exec", own.clone());
+    let setup = Setup::new(node, "");
+    let output = setup.output(&[]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(message.contains("'logs-kumon.exec' that KuMon did not make"), "{message}");
+    let removed = setup.run(&["--remove"]);
+    assert!(removed.contains("left index template logs-kumon.exec: KuMon did not make it"), "{removed}");
+    let (_, kept) = node.request("GET", "_index_template/logs-kumon.exec", Value::Null);
+    assert_eq!(kept["index_templates"][0]["index_template"]["priority"], own["priority"]);
+}
+
+#[test]
+fn the_dry_run_shows_policies_that_elasticsearchs_own_parser_accepts() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let kumon = Command::new(env!("CARGO_BIN_EXE_kumon")).args(["setup", "--dry-run"]).output().unwrap();
+    assert!(kumon.status.success());
+    let requests = String::from_utf8(kumon.stdout).unwrap();
+    let mut policies = Vec::new();
+    for request in requests.split("PUT ").skip(1) {
+        let (path, body) = request.split_once('\n').unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        if let Some(name) = path.strip_prefix("_ilm/policy/") {
+            policies.push(folder.path().join(format!("{name}.json")));
+            fs::write(&policies[policies.len() - 1], body.to_string()).unwrap();
+        }
+    }
+    assert_eq!(policies.len(), kumon_schema::all().len());
+    let check = |files: &[PathBuf]| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/ilm-check/run");
+        let output = Command::new(script).args(files).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(check(&policies), (true, String::new()));
+
+    let broken = folder.path().join("broken.json");
+    fs::write(&broken, r#"{"policy":{"phases":{"warm":{"actions":{"rollover":{"max_age":"1d"}}}}}}"#)
+        .unwrap();
+    let (fine, message) = check(&[broken]);
+    assert!(!fine && message.contains("rollover"), "{message}");
+}
