@@ -5,7 +5,7 @@ use std::ops::Bound;
 use serde_json::{Map, Value as Json, json};
 
 use crate::condition::{Condition, Term, Value};
-use crate::{Fields, SearchError, SearchRequest, demanded};
+use crate::{Fields, SearchError, SearchRequest, demanded, understand};
 
 /// Elasticsearch's `index.max_result_window`: who wants more pages through with `search_after`.
 const PAGE: usize = 10_000;
@@ -22,9 +22,25 @@ pub fn to_elasticsearch(request: &SearchRequest, fields: &Fields) -> Result<Json
         "track_total_hits": true,
     });
     if let Some(aggs) = &request.aggs {
-        body["aggs"] = aggs.clone();
+        let mut aggs = aggs.clone();
+        render_filters(&mut aggs, fields)?;
+        body["aggs"] = aggs;
     }
     Ok(body)
+}
+
+/// The `query_string` of a `filter` aggregation is a query as everywhere, not Lucene's.
+fn render_filters(aggs: &mut Json, fields: &Fields) -> Result<(), SearchError> {
+    for aggregation in aggs.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        let query = aggregation["filter"]["query_string"]["query"].as_str();
+        if let Some(condition) = query.map(|query| understand(query, fields)).transpose()? {
+            aggregation["filter"] = render(&condition);
+        }
+        for name in ["aggs", "aggregations"] {
+            aggregation.get_mut(name).map_or(Ok(()), |nested| render_filters(nested, fields))?;
+        }
+    }
+    Ok(())
 }
 
 fn render(condition: &Condition) -> Json {

@@ -7,6 +7,7 @@ use tantivy::aggregation::agg_req::Aggregations;
 use tantivy::aggregation::intermediate_agg_result::IntermediateAggregationResults;
 use tantivy::aggregation::{AggContextParams, AggregationLimitsGuard, DistributedAggregationCollector};
 
+use crate::filter;
 use crate::layout::{FOREIGN, TIMESTAMP};
 use crate::like_elasticsearch;
 
@@ -20,6 +21,20 @@ const MEMORY: u64 = 64_000_000;
 const NOT_OF_DATES: &[&str] =
     &["terms", "range", "histogram", "percentiles", "stats", "extended_stats", "sum"];
 
+/// Aggregations that calculate; of a text tantivy would answer nothing instead of an error.
+const OF_NUMBERS: &[&str] = &[
+    "avg",
+    "min",
+    "max",
+    "sum",
+    "stats",
+    "extended_stats",
+    "percentiles",
+    "histogram",
+    "date_histogram",
+    "range",
+];
+
 /// The aggregations of one request.
 pub(crate) struct Aggregating<'a> {
     asked: Value,
@@ -28,11 +43,15 @@ pub(crate) struct Aggregating<'a> {
 }
 
 impl Aggregating<'_> {
-    pub(crate) fn new<'a>(aggs: &Value, fields: &'a Fields) -> Result<Aggregating<'a>, SearchError> {
+    pub(crate) fn new<'a>(
+        aggs: &Value,
+        metric: &str,
+        fields: &'a Fields,
+    ) -> Result<Aggregating<'a>, SearchError> {
         let mut asked = aggs.clone();
         use_one_name(&mut asked);
         let mut aggs = asked.clone();
-        prepare(&mut aggs, fields).map_err(refused)?;
+        prepare(&mut aggs, metric, fields).map_err(refused)?;
         let request = serde_json::from_value(aggs).map_err(|e| refused(e.to_string()))?;
         Ok(Aggregating { asked, request, fields })
     }
@@ -79,7 +98,7 @@ fn use_one_name(aggs: &mut Value) {
 
 /// Checks the fields' names (tantivy would answer as if a wrong one were merely empty), and finds foreign fields
 /// where the store keeps them.
-fn prepare(aggs: &mut Value, fields: &Fields) -> Result<(), String> {
+fn prepare(aggs: &mut Value, metric: &str, fields: &Fields) -> Result<(), String> {
     let aggs = aggs.as_object_mut().ok_or("aggregations are an object of named aggregations")?;
     for (name, aggregation) in aggs {
         let aggregation = aggregation
@@ -87,7 +106,11 @@ fn prepare(aggs: &mut Value, fields: &Fields) -> Result<(), String> {
             .ok_or_else(|| format!("the aggregation '{name}' is not an object"))?;
         for (kind, body) in aggregation {
             match body {
-                nested if kind == "aggs" => prepare(nested, fields)?,
+                nested if kind == "aggs" => prepare(nested, metric, fields)?,
+                Value::Object(body) if kind == "filter" => {
+                    filter::prepare(body, metric, fields)
+                        .map_err(|message| format!("'{name}': {message}"))?;
+                }
                 Value::Object(body) => {
                     like_elasticsearch::fix_interval(body);
                     prepare_field(kind, body, fields).map_err(|message| format!("'{name}': {message}"))?;
@@ -109,6 +132,9 @@ fn prepare_field(kind: &str, body: &mut Map<String, Value>, fields: &Fields) -> 
         Some(FieldKind::Words) => Err(format!("'{field}' has words, not values")),
         Some(FieldKind::Date) if NOT_OF_DATES.contains(&kind) => {
             Err(format!("the embedded store has no {kind} of a date; use date_histogram, min, max or avg"))
+        }
+        Some(known @ (FieldKind::Keyword | FieldKind::Ip)) if OF_NUMBERS.contains(&kind) => {
+            Err(format!("there is no {kind} of '{field}', which is a {}", known.name()))
         }
         Some(_) => {
             if fields.is_open() && field != TIMESTAMP {

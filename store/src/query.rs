@@ -30,7 +30,8 @@ impl Rendering<'_> {
         Ok(Box::new(BooleanQuery::intersection(vec![dataset, self.render(condition)?])))
     }
 
-    fn render(&self, condition: &Condition) -> Rendered {
+    /// The rows, of whatever dataset, that fulfil the condition.
+    pub(crate) fn render(&self, condition: &Condition) -> Rendered {
         Ok(match condition {
             Condition::All => Box::new(AllQuery),
             Condition::None => Box::new(EmptyQuery),

@@ -1,34 +1,24 @@
 //! Asking the store.
 
-use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{NaiveDate, Utc};
 use kumon_query::{Fields, Search, SearchError, SearchRequest, SearchResponse, demanded};
 use kumon_schema::builtin;
 use serde_json::value::RawValue;
-use tantivy::schema::{Schema, Value};
-use tantivy::{DocAddress, Index, IndexReader, ReloadPolicy, Searcher, TantivyDocument, TantivyError, Term};
+use tantivy::schema::Value;
+use tantivy::{DocAddress, TantivyDocument, TantivyError, Term};
 
 use crate::aggregations::Aggregating;
-use crate::days::{self, Day};
 use crate::error::StoreError;
 use crate::layout::{DATASET, SOURCE};
 use crate::newest::{Found, Newest};
-use crate::note::Note;
+use crate::open_days::{OpenDay, OpenDays};
 use crate::query::Rendering;
 use crate::retention;
-
-/// Indexes kept open between searches: most questions are about today, some about yesterday.
-const KEPT_OPEN: usize = 2;
-
-/// Blocks of stored rows kept decompressed per segment, 16 KB each.
-const CACHED_BLOCKS: usize = 8;
 
 /// Somebody who searched so recently is taken to be looking still.
 const ATTENTION: Duration = Duration::from_secs(15);
@@ -42,7 +32,7 @@ pub struct Store {
 struct Shared {
     root: PathBuf,
     attention: Attention,
-    open: Mutex<HashMap<PathBuf, Arc<OpenDay>>>,
+    days: OpenDays,
 }
 
 /// When somebody last searched, shared with the writer, which commits sooner then.
@@ -60,21 +50,6 @@ impl Attention {
     }
 }
 
-/// An index, as of its last commit.
-struct OpenDay {
-    day: Day,
-    state: FileState,
-    schema: Schema,
-    searcher: Searcher,
-    /// Makes the searcher's segments reload without opening everything again.
-    reader: IndexReader,
-    index: Index,
-    note: Note,
-}
-
-/// Tells whether a file was replaced: inode, size, time of change in ns.
-type FileState = (u64, u64, i64, i64);
-
 /// A row found, by time in ns and where it is.
 struct Hit {
     time: i64,
@@ -84,73 +59,32 @@ struct Hit {
 
 impl Store {
     pub(crate) fn new(root: PathBuf) -> Store {
-        let (attention, open) = (Attention::default(), Mutex::default());
-        Store { shared: Arc::new(Shared { root, attention, open }) }
+        let (attention, days) = (Attention::default(), OpenDays::new(root.clone()));
+        Store { shared: Arc::new(Shared { root, attention, days }) }
     }
 
     pub(crate) fn attention(&self) -> Attention {
         self.shared.attention.clone()
     }
 
-    /// All days that can be read, newest first.
-    fn days(&self) -> Result<Vec<Arc<OpenDay>>, SearchError> {
-        let listed = days::list(&self.shared.root).map_err(|e| unavailable(&e))?;
-        let mut opened = Vec::with_capacity(listed.len());
-        for day in listed.into_iter().rev() {
-            match self.open(&day) {
-                Ok(open) => opened.push(open),
-                // Retention dropped it meanwhile.
-                Err(_) if !day.path.exists() => {}
-                Err(error) => return Err(unavailable(&error)),
-            }
-        }
-        let mut cache = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
-        *cache = opened.iter().take(KEPT_OPEN).map(|open| (open.day.path.clone(), open.clone())).collect();
-        Ok(opened)
-    }
-
-    fn open(&self, day: &Day) -> Result<Arc<OpenDay>, StoreError> {
-        let state = file_state(day)?;
-        let cached = {
-            let cache = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.get(&day.path).cloned()
-        };
-        let failed = StoreError::index("read", &day.path);
-        let (index, reader) = match cached {
-            Some(open) if open.state == state => return Ok(open),
-            Some(open) => {
-                open.reader.reload().map_err(failed)?;
-                (open.index.clone(), open.reader.clone())
-            }
-            None => {
-                let index = day.open()?;
-                let reader = index
-                    .reader_builder()
-                    .reload_policy(ReloadPolicy::Manual)
-                    .doc_store_cache_num_blocks(CACHED_BLOCKS)
-                    .try_into()
-                    .map_err(failed)?;
-                (index, reader)
-            }
-        };
-        let note = Note::of(&index, &day.path)?;
-        let (schema, searcher) = (index.schema(), reader.searcher());
-        Ok(Arc::new(OpenDay { day: day.clone(), state, schema, searcher, reader, index, note }))
+    fn days(&self, since: Option<i64>, until: Option<i64>) -> Result<Vec<Arc<OpenDay>>, SearchError> {
+        self.shared.days.holding(since, until).map_err(|e| unavailable(&e))
     }
 
     fn answer(&self, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
         self.shared.attention.draw();
-        let metric = request.metric.strip_prefix("kumon.").filter(|metric| builtin(metric).is_some());
-        let schema = builtin(metric.unwrap_or(&request.metric));
+        let metric = request.metric.as_str();
+        let schema = builtin(metric.strip_prefix("kumon.").unwrap_or(metric));
         let fields = schema.map_or_else(Fields::foreign, Fields::of);
-        let dataset = schema.map_or_else(|| request.metric.clone(), kumon_schema::Schema::dataset);
+        let metric = schema.map_or(metric, |schema| &schema.name);
+        let dataset = schema.map_or_else(|| metric.to_owned(), kumon_schema::Schema::dataset);
         let condition = demanded(request, &fields)?;
-        let aggregating = request.aggs.as_ref().map(|aggs| Aggregating::new(aggs, &fields)).transpose()?;
+        let aggregating =
+            request.aggs.as_ref().map(|aggs| Aggregating::new(aggs, metric, &fields)).transpose()?;
 
-        let all = self.days()?;
-        let asked: Vec<_> = all.iter().filter(|day| day.may_hold(request)).cloned().collect();
+        let days = self.days(request.since, request.until)?;
         let (mut total, mut hits, mut intermediate) = (0, Vec::new(), Vec::new());
-        for (number, day) in asked.iter().enumerate() {
+        for (number, day) in days.iter().enumerate() {
             let rendering = Rendering { schema: &day.schema, foreign: schema.is_none() };
             let newest = Newest { limit: request.limit };
             let query = rendering.rows(&dataset, &condition).map_err(|e| day.failed(e))?;
@@ -170,10 +104,10 @@ impl Store {
             gather(&mut hits, number, found, request.limit);
         }
         if total == 0 {
-            self.explain_nothing(request, schema.is_none(), &dataset, &all)?;
+            self.explain_nothing(request, schema.is_none(), &dataset)?;
         }
         let aggregations = aggregating.map(|aggregating| aggregating.finish(intermediate)).transpose()?;
-        Ok(SearchResponse { total, hits: fetch(&asked, &hits)?, aggregations })
+        Ok(SearchResponse { total, hits: fetch(&days, &hits)?, aggregations })
     }
 
     /// An empty answer may have a better reason than 'no match'.
@@ -182,9 +116,8 @@ impl Store {
         request: &SearchRequest,
         foreign: bool,
         dataset: &str,
-        days: &[Arc<OpenDay>],
     ) -> Result<(), SearchError> {
-        if foreign && !days.iter().any(|day| day.has_dataset(dataset)) {
+        if foreign && !self.days(None, None)?.iter().any(|day| day.has_dataset(dataset)) {
             let known: Vec<&str> = kumon_schema::all().iter().map(|schema| schema.name.as_str()).collect();
             return Err(SearchError::UnknownMetric { metric: dataset.to_owned(), known: known.join(", ") });
         }
@@ -205,15 +138,6 @@ impl Search for Store {
 }
 
 impl OpenDay {
-    /// Whether rows of the asked time may be in it.
-    fn may_hold(&self, request: &SearchRequest) -> bool {
-        const MILLISECOND: i64 = 1_000_000;
-        self.note.times.is_some_and(|(oldest, newest)| {
-            request.since.is_none_or(|since| newest >= since.saturating_sub(MILLISECOND))
-                && request.until.is_none_or(|until| oldest <= until.saturating_add(MILLISECOND))
-        })
-    }
-
     fn has_dataset(&self, dataset: &str) -> bool {
         let field = self.schema.get_field(DATASET);
         let frequency =
@@ -229,7 +153,7 @@ impl OpenDay {
     }
 
     fn failed(&self, error: TantivyError) -> SearchError {
-        unavailable(&StoreError::index("search", &self.day.path)(error))
+        unavailable(&StoreError::index("search", &self.path)(error))
     }
 }
 
@@ -247,12 +171,6 @@ fn gather(hits: &mut Vec<Hit>, day: usize, found: Found, limit: Option<usize>) {
 
 fn fetch(days: &[Arc<OpenDay>], hits: &[Hit]) -> Result<Vec<Box<RawValue>>, SearchError> {
     hits.iter().map(|hit| days[hit.day].source(hit.address)).collect()
-}
-
-fn file_state(day: &Day) -> Result<FileState, StoreError> {
-    let path = day.meta();
-    let metadata = fs::metadata(&path).map_err(StoreError::io("read", &path))?;
-    Ok((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 /// ns since the Unix epoch.

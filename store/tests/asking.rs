@@ -79,6 +79,32 @@ fn no_match_an_error_and_an_unknown_metric_are_different_answers() {
 }
 
 #[test]
+fn aggregations_that_cannot_be_answered_say_why() {
+    let (_folder, _sink, store) = filled();
+    let refusal = |aggs: serde_json::Value| {
+        let mut question = request("exec", "");
+        question.aggs = Some(aggs);
+        match store.search(&question) {
+            Err(SearchError::Aggregations { message }) => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        refusal(json!({"a": {"terms": {"field": "process.nam"}}})),
+        "'a': there is no field 'process.nam'; did you mean 'process.name'?"
+    );
+    assert_eq!(
+        refusal(json!({"a": {"terms": {"field": "process.command_line.text"}}})),
+        "'a': 'process.command_line.text' has words, not values"
+    );
+    assert!(refusal(json!({"a": {"stats": {"field": "@timestamp"}}})).contains("no stats of a date"));
+    assert!(refusal(json!({"a": {"filter": {"query_string": {"query": "x:1"}}}})).contains("column 1"));
+    assert!(refusal(json!({"a": {"avg": {"field": "process.name"}}})).contains("process.name"));
+    assert!(refusal(json!({"a": {"nonsense": {"field": "process.pid"}}})).contains("nonsense"));
+    assert!(refusal(json!([])).contains("object"));
+}
+
+#[test]
 fn foreign_rows_are_searched_by_their_own_fields() {
     let (_folder, mut sink, store) = filled();
     let mut file = File::new("b", "app.events");
@@ -105,4 +131,13 @@ fn foreign_rows_are_searched_by_their_own_fields() {
     assert_eq!(count("at:\"2026-01-01T00:00:00Z\""), 1);
     assert_eq!(count("nothing:here"), 0);
     assert_eq!(pids(&store, "").len(), 3);
+
+    let mut question = request("app.events", "");
+    question.aggs = Some(json!({
+        "sum": {"sum": {"field": "size"}},
+        "big": {"filter": {"query_string": {"query": "size:>5"}}},
+    }));
+    let aggregations = store.search(&question).unwrap().aggregations.unwrap();
+    assert_eq!(aggregations["sum"]["value"], 12.5);
+    assert_eq!(aggregations["big"]["doc_count"], 1);
 }

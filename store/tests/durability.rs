@@ -187,7 +187,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        self.run("umount", &[]);
+        // Lazily: a merge that was given up may still be reading for a moment.
+        self.run("umount", &["--lazy"]);
     }
 }
 
