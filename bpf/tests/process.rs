@@ -162,16 +162,28 @@ fn long_arguments_are_cut_at_the_limit_and_flagged() {
     if !require_bpf() {
         return;
     }
-    let mut settings = Settings::default();
-    settings.exec.max_args_bytes = 100;
-    let collecting = Collecting::start("process", settings);
-    let long = "x".repeat(200);
-    Command::new("true").args(["kumon-long", &long, "unseen"]).status().unwrap();
-    let rows = marked(collecting.stop().rows("exec"), "kumon-long");
-    assert_eq!(rows.len(), 1);
-    assert_eq!(rows[0].text("command_line"), &format!("true kumon-long {long}")[..100]);
-    assert_eq!(rows[0].text("truncated"), "true");
-    assert_eq!(rows[0].number("args_count"), 4);
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("kumon-long");
+    std::fs::copy("/bin/true", &program).unwrap();
+    let missing = folder.path().join("kumon-missing");
+    let long = "x".repeat(5000);
+    for limit in [4096, 100, 0] {
+        let mut settings = Settings::default();
+        settings.exec.max_args_bytes = limit;
+        settings.exec.failed = true;
+        let collecting = Collecting::start("process", settings);
+        Command::new(&program).args([&long, "unseen"]).status().unwrap();
+        Command::new(&missing).args([&long, "unseen"]).status().unwrap_err();
+        let rows = collecting.stop().rows("exec");
+        for path in [&program, &missing] {
+            let path = path.to_str().unwrap();
+            let rows: Vec<&Row> = rows.iter().filter(|row| row.text("executable") == path).collect();
+            let [row] = rows.as_slice() else { panic!("{path}: {rows:?}") };
+            assert_eq!(row.text("command_line"), &format!("{path} {long} unseen")[..limit as usize]);
+            assert_eq!(row.text("truncated"), "true");
+            assert_eq!(row.number("args_count"), 3);
+        }
+    }
 }
 
 #[test]

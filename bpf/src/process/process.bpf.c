@@ -48,7 +48,7 @@ struct process_info {
 struct exec_event {
     struct process_info process;
     s32 return_value;
-    u32 args_count; /* 0 where unknown */
+    u32 args_count;
     u32 path_bytes;
     u32 args_bytes;
     u32 truncated;
@@ -249,6 +249,7 @@ static __always_inline int remember(unsigned long path, unsigned long argv) {
 static __always_inline void read_args(struct exec_buffer *buffer, const char *const *argv, u32 offset) {
     u32 used = 0, count = 0;
     const char *arg;
+    bool cut = false;
     long bytes;
 
     buffer->event.truncated = 1;
@@ -256,17 +257,21 @@ static __always_inline void read_args(struct exec_buffer *buffer, const char *co
         if (bpf_probe_read_user(&arg, sizeof(arg), argv + i))
             break;
         if (!arg) {
-            buffer->event.truncated = 0;
+            buffer->event.truncated = cut;
             break;
         }
         count++;
-        if (used >= max_args_bytes)
-            break;
+        if (used >= max_args_bytes) {
+            cut = true;
+            continue;
+        }
         /* Both are below 4096 here; the mask tells it to the verifier. */
         bytes = bpf_probe_read_user_str(buffer->text + ((offset + used) & (MAX_TEXT_BYTES - 1)),
                                         MAX_ARGS_BYTES, arg);
         if (bytes <= 0)
             break;
+        /* An argument that fills the room has most likely lost its rest. */
+        cut |= bytes == MAX_ARGS_BYTES;
         used += bytes;
     }
     if (used > max_args_bytes) {
