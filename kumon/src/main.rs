@@ -5,12 +5,14 @@ mod cli;
 mod commands;
 mod config;
 mod host;
+mod search;
 mod setup;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use kumon_shipper::elasticsearch::OptionsError;
 
 use agent::Parts;
 use cli::{Cli, Command};
@@ -38,10 +40,19 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(e) => {
-            eprintln!("kumon: {e:#}");
-            ExitCode::FAILURE
+            eprintln!("kumon: {}", explain(&e));
+            if e.is::<OptionsError>() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// The error and its causes, without those that an error before them already tells.
+pub(crate) fn explain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told {
+        told if told.is_empty() => cause,
+        told if told.contains(&cause) => told,
+        told => format!("{told}: {cause}"),
+    })
 }
 
 fn execute(cli: Cli, config: config::Config) -> Result<ExitCode> {

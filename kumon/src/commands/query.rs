@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use clap::{Args, ValueEnum};
 use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
 use kumon_store::Store;
@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::table::Table;
 use crate::agent::Remote;
 use crate::config::Config;
+use crate::search::ElasticsearchSearch;
 
 /// A table is for eyes; json and csv give everything unless told otherwise.
 const TABLE_LIMIT: usize = 50;
@@ -28,6 +29,9 @@ pub(crate) struct QueryArgs {
     /// Only rows of the last 15m, 2h, 7d, …
     #[arg(long, value_parser = humantime::parse_duration)]
     since: Option<Duration>,
+    /// Only rows older than 15m, 2h, 7d, …
+    #[arg(long, value_parser = humantime::parse_duration)]
+    until: Option<Duration>,
     /// table: one line a row; json: one flat ECS object a line; csv
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -59,12 +63,11 @@ pub(crate) fn query(config: &Config, args: &QueryArgs) -> Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let since = args.since.map(|since| Utc::now() - since);
     let request = SearchRequest {
         metric: args.metric.clone(),
         query: args.query.clone(),
-        since: since.and_then(|time| time.timestamp_nanos_opt()),
-        until: None,
+        since: args.since.and_then(ago),
+        until: args.until.map(|until| ago(until).unwrap_or(i64::MIN)),
         limit: match (args.limit, args.format, &aggs) {
             (Some(limit), ..) => Some(limit),
             (None, _, Some(_)) => Some(0),
@@ -90,8 +93,16 @@ pub(crate) fn query(config: &Config, args: &QueryArgs) -> Result<ExitCode> {
     }
 }
 
+/// So long before now, in nanoseconds since the Unix epoch; `None` where that is before all times.
+fn ago(duration: Duration) -> Option<i64> {
+    Utc::now().checked_sub_signed(TimeDelta::from_std(duration).ok()?)?.timestamp_nanos_opt()
+}
+
 /// Who is to be asked: Elasticsearch where rows go there, else the agent that has the store open, else the store.
 fn open(config: &Config) -> Result<Box<dyn Search>> {
+    if let Some(output) = &config.output.elasticsearch {
+        return Ok(Box::new(ElasticsearchSearch::new(output.client_options()?, &config.namespace.0)?));
+    }
     if let Some(remote) = Remote::connect(&config.path.socket()) {
         return Ok(Box::new(remote));
     }
