@@ -91,7 +91,7 @@ impl Collector for Process {
         let mut open = object::open::<skeleton::ProcessSkelBuilder>(NAME)?;
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
             constants.self_tgid = self.settings.self_tgid();
-            constants.max_args_bytes = self.settings.exec.max_args_bytes.min(settings::MAX_ARGS_BYTES);
+            constants.max_args_bytes = self.settings.exec.max_args_bytes;
             constants.has_group_dead = exit_says_whether_group_is_dead();
         }
         object::size_events(NAME, &mut open.maps.events, &self.settings)?;

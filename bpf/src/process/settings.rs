@@ -1,6 +1,6 @@
 //! Settings of exec and exit.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 /// Settings of the metric exec.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -10,6 +10,7 @@ pub struct ExecSettings {
     /// Failed execs too; they take tracepoints on two syscalls, which slow every syscall a little.
     pub failed: bool,
     /// Bytes of the arguments that are kept; at most 4096.
+    #[serde(deserialize_with = "args_bytes")]
     pub max_args_bytes: u32,
     /// Whether arguments that look like secrets are masked.
     pub mask: bool,
@@ -24,6 +25,16 @@ impl Default for ExecSettings {
     }
 }
 
+fn args_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let bytes = u32::deserialize(deserializer)?;
+    if bytes > MAX_ARGS_BYTES {
+        return Err(de::Error::custom(format!(
+            "max_args_bytes is {bytes}, at most {MAX_ARGS_BYTES} are kept"
+        )));
+    }
+    Ok(bytes)
+}
+
 /// Settings of the metric exit.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,5 +45,22 @@ pub struct ExitSettings {
 impl Default for ExitSettings {
     fn default() -> ExitSettings {
         ExitSettings { enabled: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ExecSettings;
+
+    fn parse(text: &str) -> Result<ExecSettings, String> {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn settings_are_optional_and_mistakes_are_named() {
+        assert_eq!(parse("{}"), Ok(ExecSettings::default()));
+        assert!(parse(r#"{"failed": true}"#).unwrap().failed);
+        assert!(parse(r#"{"faild": true}"#).unwrap_err().contains("unknown field `faild`"));
+        assert!(parse(r#"{"max_args_bytes": 5000}"#).unwrap_err().contains("at most 4096"));
     }
 }
