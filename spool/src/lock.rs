@@ -3,6 +3,8 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -52,6 +54,9 @@ fn try_ofd_lock(file: &File, kind: libc::c_int) -> io::Result<bool> {
     }
 }
 
+/// Tries to take a folder's lock: who looks at it ([`is_being_written`]) holds it for an instant.
+const LOOKERS_PATIENCE: usize = 10;
+
 /// Keeps a second process out of a folder, for as long as it lives.
 #[derive(Debug)]
 pub struct FolderLock {
@@ -66,10 +71,13 @@ impl FolderLock {
     pub fn take(folder: &Path) -> io::Result<Option<FolderLock>> {
         std::fs::create_dir_all(folder)?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(FolderLock { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(e),
+        for _ in 0..LOOKERS_PATIENCE {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(FolderLock { _file: file })),
+                Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(10)),
+                Err(TryLockError::Error(e)) => return Err(e),
+            }
         }
+        Ok(None)
     }
 }

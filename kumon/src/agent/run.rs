@@ -16,6 +16,7 @@ use super::collect::Collecting;
 use super::ship::Shipping;
 use super::summary::Summary;
 use crate::config::{self, Config, DEFAULT_FILE};
+use crate::explain;
 
 /// What this process does.
 #[derive(Debug, Clone, Copy)]
@@ -52,15 +53,31 @@ pub(crate) fn run(
     let config_file = config_file.unwrap_or_else(|| DEFAULT_FILE.into());
     let deadline = duration.map(|duration| Instant::now() + duration);
     let mut config = config;
+    let mut stamp = Stamp::of(&config_file);
+    let mut agent = Agent::start(parts, &config)?;
     loop {
-        let mut agent = Agent::start(parts, &config)?;
-        let end = agent.watch(&config, &config_file, &signals, deadline);
-        let limit = if deadline.is_some() { DURATION_STOP_LIMIT } else { STOP_LIMIT };
+        let end = agent.watch(&config, &config_file, &mut stamp, &signals, deadline);
+        let limit = match end {
+            // What is not delivered yet is so by the next shipper, and nothing is collected until then.
+            Ok(End::Reload(_)) => Duration::ZERO,
+            _ if deadline.is_some() => DURATION_STOP_LIMIT,
+            _ => STOP_LIMIT,
+        };
         let undelivered = agent.stop(limit)?;
         match end? {
             End::Reload(new) => {
-                log::info!("{}: loaded", config_file.display());
-                config = *new;
+                agent = match Agent::start(parts, &new) {
+                    Ok(agent) => {
+                        log::info!("{}: loaded", config_file.display());
+                        config = *new;
+                        agent
+                    }
+                    Err(e) => {
+                        let why = explain(&e);
+                        log::error!("{}: {why}; the old configuration stays in force", config_file.display());
+                        Agent::start(parts, &config)?
+                    }
+                };
             }
             End::Signal => return Ok(ExitCode::SUCCESS),
             End::Duration if undelivered == 0 => return Ok(ExitCode::SUCCESS),
@@ -118,13 +135,14 @@ impl Agent {
         &mut self,
         config: &Config,
         config_file: &Path,
+        stamp: &mut Stamp,
         signals: &Receiver<i32>,
         deadline: Option<Instant>,
     ) -> Result<End> {
-        let mut stamp = Stamp::of(config_file);
         loop {
             let left = deadline.map_or(ROUND, |at| at.saturating_duration_since(Instant::now()).min(ROUND));
-            let reload = match signals.recv_timeout(left) {
+            // SIGHUP loads also the files that an unchanged configuration names, such as a new password.
+            let asked = match signals.recv_timeout(left) {
                 Ok(SIGHUP) => true,
                 Ok(_) => return Ok(End::Signal),
                 Err(RecvTimeoutError::Disconnected) => bail!("the thread that takes signals died"),
@@ -142,13 +160,16 @@ impl Agent {
             {
                 summary.show(&collecting.status(), &shipping.status());
             }
+            // Taken before the file is read: what comes after that is seen in the next round.
             let now = Stamp::of(config_file);
-            if (reload || now != stamp)
-                && let Some(new) = read_again(config_file, config)
+            let replaced = now != *stamp;
+            *stamp = now;
+            if (asked || replaced)
+                && let Some(new) = read_again(config_file)
+                && (asked || new != *config)
             {
                 return Ok(End::Reload(Box::new(new)));
             }
-            stamp = now;
         }
     }
 
@@ -176,16 +197,9 @@ impl Agent {
     }
 }
 
-/// A new configuration; `None` when it is the same, or wrong, which leaves the old one in force.
-fn read_again(file: &Path, old: &Config) -> Option<Config> {
-    match config::read(Some(file)) {
-        Ok(new) if new == *old => None,
-        Ok(new) => Some(new),
-        Err(e) => {
-            log::error!("{e}\nthe old configuration stays in force");
-            None
-        }
-    }
+/// The configuration as it stands in the file; `None` when it is wrong, which leaves the old one in force.
+fn read_again(file: &Path) -> Option<Config> {
+    config::read(Some(file)).inspect_err(|e| log::error!("{e}; the old configuration stays in force")).ok()
 }
 
 /// Tells a replaced or rewritten file from the one before.

@@ -1,10 +1,13 @@
 //! `kumon status`: how the agents of this machine are.
 
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bytesize::ByteSize;
-use kumon_spool::FolderLock;
+use kumon_spool::is_being_written;
 use serde::de::DeserializeOwned;
 
 use crate::agent::{CollectStatus, ShipStatus, read_status};
@@ -26,13 +29,13 @@ pub(crate) fn status(config: &Config, json: bool) -> Result<ExitCode> {
 }
 
 /// The status of a side that runs: its folder is locked.
-fn of_running<T: DeserializeOwned>(folder: &std::path::Path) -> Result<Option<T>> {
-    if !folder.exists() {
-        return Ok(None);
-    }
-    let lock =
-        FolderLock::take(folder).with_context(|| format!("{}: can't be looked at", folder.display()))?;
-    if lock.is_some() {
+fn of_running<T: DeserializeOwned>(folder: &Path) -> Result<Option<T>> {
+    let lock = folder.join("lock");
+    let looked = match File::open(&lock) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.and_then(|file| is_being_written(&file)),
+    };
+    if !looked.with_context(|| format!("{}: can't be looked at", lock.display()))? {
         return Ok(None);
     }
     read_status(folder).with_context(|| format!("{}: the status can't be read", folder.display()))

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, file};
 
 const PREFIX: &str = "KUMON_";
 /// The log level, which is needed before there is a configuration.
@@ -30,7 +30,7 @@ pub(super) fn apply(
     let mut config = config;
     for (variable, value) in variables {
         let wrong = |message: String| ConfigError::Environment { variable: variable.clone(), message };
-        let value: Value = serde_saphyr::from_str(&value).map_err(|e| wrong(e.to_string()))?;
+        let value: Value = serde_saphyr::from_str(&value).map_err(|e| wrong(file::message(&e)))?;
         let keys = variable[PREFIX.len()..].to_lowercase();
         set(&mut tree, &keys.split("__").collect::<Vec<_>>(), value);
         config = serde_json::from_value(tree.clone()).map_err(|e| wrong(e.to_string()))?;

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
+use serde_saphyr::{MessageFormatter, UserMessageFormatter};
 
 use super::{Config, DEFAULT_FILE, ElasticsearchOutput, environment};
 
@@ -34,6 +36,7 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Config, ConfigError> {
     };
     let config = parse(&text).map_err(|message| ConfigError::Syntax { path: path.into(), message })?;
     let config = environment::apply(config, &text, environment::variables())?;
+    config.path.validate()?;
     config.shipper_inputs()?;
     config.output.elasticsearch.as_ref().map(ElasticsearchOutput::client_options).transpose()?;
     Ok(config)
@@ -41,8 +44,17 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Config, ConfigError> {
 
 /// A file of comments only is an empty configuration.
 fn parse(text: &str) -> Result<Config, String> {
-    let config: Option<Config> = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
+    let config: Option<Config> = serde_saphyr::from_str(text).map_err(|e| message(&e))?;
     Ok(config.unwrap_or_default())
+}
+
+/// One line that says where and what.
+pub(super) fn message(error: &serde_saphyr::Error) -> String {
+    let what = UserMessageFormatter.format_message(error.without_snippet());
+    match error.location() {
+        Some(place) => format!("line {} column {}: {what}", place.line(), place.column()),
+        None => what.into_owned(),
+    }
 }
 
 /// Reads `10s`, `500ms`, `1h`.
@@ -50,6 +62,13 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text)
         .map_err(|e| de::Error::custom(format!("'{text}' is no duration such as 10s or 500ms: {e}")))
+}
+
+/// Reads `16MiB`, `5GB`, `100000`.
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+    // Its own message names no example.
+    ByteSize::deserialize(deserializer)
+        .map_err(|_| de::Error::custom("a size such as 16MiB or 5GB is expected"))
 }
 
 #[cfg(test)]
@@ -73,6 +92,8 @@ mod tests {
             ("collectors:\n  exec: { enabled: maybe }\n", ["line 2 column 20", "bool"]),
             ("spool:\n  file_age: soon\n", ["line 2", "'soon' is no duration"]),
             ("namespace: Prod-1\n", ["line 1", "'Prod-1' can't be part of"]),
+            ("spool:\n  max_bytes: lots\n", ["line 2", "a size such as 16MiB"]),
+            ("spool: {}\npath: {}\nspool: {}\n", ["line 3 column 1", "duplicate mapping key: spool"]),
             ("path: [\n", ["line 1 column 7", "expected mapping"]),
         ] {
             let message = parse(text).unwrap_err();

@@ -45,6 +45,17 @@ impl Default for Paths {
 }
 
 impl Paths {
+    /// A relative path would mean another folder for each command's working directory.
+    fn validate(&self) -> Result<(), ConfigError> {
+        for (key, path) in [("path.spool", &self.spool), ("path.state", &self.state)] {
+            if !path.is_absolute() {
+                let what = format!("'{}' must be absolute", path.display());
+                return Err(ConfigError::Value { key: key.into(), what });
+            }
+        }
+        Ok(())
+    }
+
     /// State of the collecting side.
     pub(crate) fn collect(&self) -> PathBuf {
         self.state.join("collect")
@@ -101,7 +112,9 @@ fn valid_stream_part(text: &str) -> Result<(), String> {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SpoolLimits {
+    #[serde(deserialize_with = "file::size")]
     pub(crate) max_bytes: ByteSize,
+    #[serde(deserialize_with = "file::size")]
     pub(crate) file_bytes: ByteSize,
     #[serde(deserialize_with = "file::duration")]
     pub(crate) file_age: Duration,
@@ -122,6 +135,7 @@ impl Default for SpoolLimits {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreLimits {
     pub(crate) keep_days: u32,
+    #[serde(deserialize_with = "file::size")]
     pub(crate) keep_bytes: ByteSize,
 }
 

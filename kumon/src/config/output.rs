@@ -35,7 +35,7 @@ pub(crate) struct ElasticsearchOutput {
     pub(crate) client_key_file: Option<PathBuf>,
     #[serde(default)]
     pub(crate) compression: CompressionSetting,
-    #[serde(default = "default_batch_bytes")]
+    #[serde(default = "default_batch_bytes", deserialize_with = "file::size")]
     pub(crate) batch_bytes: ByteSize,
     #[serde(default = "default_timeout", deserialize_with = "file::duration")]
     pub(crate) timeout: Duration,
