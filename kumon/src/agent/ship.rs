@@ -1,6 +1,6 @@
 //! The shipping side: the shipper with its sink, and with the embedded store the server that answers queries.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -66,27 +66,7 @@ impl Shipping {
 
     /// What it has done so far.
     pub(super) fn status(&self) -> ShipStatus {
-        let (stats, cost) = (self.handle.stats(), Cost::now());
-        let counted = |count: fn(&kumon_shipper::Delivered) -> u64| {
-            let counts =
-                stats.datasets.iter().map(move |(dataset, delivered)| (dataset.clone(), count(delivered)));
-            counts.filter(|(_, count)| *count > 0).collect()
-        };
-        ShipStatus {
-            pid: std::process::id(),
-            updated: status::now(),
-            output: self.output.clone(),
-            rows: counted(|delivered| delivered.created),
-            dead_letters: counted(|delivered| delivered.dead_letters),
-            halted: stats.halted.as_ref().map(|halted| halted.reason.clone()),
-            halted_since: stats
-                .halted
-                .map(|halted| chrono::DateTime::<chrono::Utc>::from(halted.since).to_rfc3339()),
-            stuck: stats.stuck,
-            lag: stats.lag,
-            memory: cost.memory,
-            cpu_time: cost.cpu,
-        }
+        status(&self.handle, &self.output)
     }
 
     /// For what is to be asked after its end.
@@ -97,9 +77,7 @@ impl Shipping {
     /// Regular work beside the shipping: the status file and, when they are due, the ledger's rows. `alone` says
     /// that no collecting side in this process reports the process's cost.
     pub(super) fn keep_books(&mut self, alone: bool) {
-        if let Err(e) = status::write(&self.state, &self.status()) {
-            log::warn!("{}: the status can't be written: {e}", self.state.display());
-        }
+        write_status(&self.state, &self.status());
         if Instant::now() < self.next_ledger {
             return;
         }
@@ -126,10 +104,41 @@ impl Shipping {
         }
         self.handle.stop(limit);
         let ended = self.thread.join().ok().context("the shipping thread died; rows wait in their files")?;
+        write_status(&self.state, &status(&self.handle, &self.output));
         if let Some(server) = self.server {
             server.stop();
         }
         Ok(ended)
+    }
+}
+
+fn status(handle: &Handle, output: &str) -> ShipStatus {
+    let (stats, cost) = (handle.stats(), Cost::now());
+    let counted = |count: fn(&kumon_shipper::Delivered) -> u64| {
+        let counts =
+            stats.datasets.iter().map(move |(dataset, delivered)| (dataset.clone(), count(delivered)));
+        counts.filter(|(_, count)| *count > 0).collect()
+    };
+    ShipStatus {
+        pid: std::process::id(),
+        updated: status::now(),
+        output: output.to_owned(),
+        rows: counted(|delivered| delivered.created),
+        dead_letters: counted(|delivered| delivered.dead_letters),
+        halted: stats.halted.as_ref().map(|halted| halted.reason.clone()),
+        halted_since: stats
+            .halted
+            .map(|halted| chrono::DateTime::<chrono::Utc>::from(halted.since).to_rfc3339()),
+        stuck: stats.stuck,
+        lag: stats.lag,
+        memory: cost.memory,
+        cpu_time: cost.cpu,
+    }
+}
+
+fn write_status(state: &Path, status: &ShipStatus) {
+    if let Err(e) = status::write(state, status) {
+        log::warn!("{}: the status can't be written: {e}", state.display());
     }
 }
 
