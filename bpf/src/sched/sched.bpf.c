@@ -171,8 +171,10 @@ static __always_inline void begin_wait(struct task_struct *task, u64 now, u64 fl
 }
 
 static __always_inline int woken(struct task_struct *task) {
-    /* Woken before it came to sleep: it still has its CPU and waits for none. */
-    if (((struct task_struct___sched *)task)->on_cpu)
+    struct task_struct___sched *state = (void *)task;
+
+    /* Woken before it came to sleep: it still has its CPU. Kernels without the field have but one CPU. */
+    if (bpf_core_field_exists(state->on_cpu) ? state->on_cpu : task == bpf_get_current_task_btf())
         return 0;
     /* Preempted when it was about to sleep: then it waits since then. */
     begin_wait(task, bpf_ktime_get_ns(), BPF_NOEXIST);

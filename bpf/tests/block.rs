@@ -1,0 +1,233 @@
+//! biolatency and bitesize against what the load itself did, and against the originals of libbpf-tools.
+
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Collected, Collecting, Original, Row, log2_histogram, percentile_bucket};
+use kumon_bpf::Settings;
+use kumon_testing::{require, require_bpf, require_program, wait_for};
+use tempfile::TempDir;
+
+const BLOCK: i64 = 64 << 10;
+
+/// A disk of its own (a loop device): nobody else's requests come between those of the tests, nor theirs between its.
+struct Disk {
+    folder: TempDir,
+    /// As /sys/block names it.
+    name: String,
+}
+
+impl Disk {
+    fn make() -> Option<Disk> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("disk");
+        std::fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
+        let losetup = Command::new("losetup").args(["--find", "--show"]).arg(file).output();
+        let device = losetup.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+        let device = device.and_then(|device| String::from_utf8(device).ok());
+        let name = device.as_deref().and_then(|device| device.trim().strip_prefix("/dev/"));
+        require(name.is_some(), "loop devices").then(|| Disk { name: name.unwrap().to_owned(), folder })
+    }
+
+    fn device(&self) -> String {
+        format!("/dev/{}", self.name)
+    }
+
+    /// Direct reads by `dd` under another name.
+    fn read(&self, name: &str, block: &str, count: u32) {
+        self.dd(name, &[&format!("if={}", self.device()), "of=/dev/null", "iflag=direct"], block, count);
+    }
+
+    /// Direct writes by `dd` under another name.
+    fn write(&self, name: &str, block: &str, count: u32) {
+        self.dd(name, &["if=/dev/zero", &format!("of={}", self.device()), "oflag=direct"], block, count);
+    }
+
+    fn dd(&self, name: &str, arguments: &[&str], block: &str, count: u32) {
+        let program = self.folder.path().join(name);
+        if !program.exists() {
+            std::fs::copy("/usr/bin/dd", &program).unwrap();
+        }
+        let mut dd = Command::new(program);
+        dd.args(arguments).args([&format!("bs={block}"), &format!("count={count}"), "status=none"]);
+        assert!(dd.status().unwrap().success(), "{dd:?}");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.device()]).status();
+    }
+}
+
+fn settings(interval: Duration) -> Settings {
+    let mut settings = Settings::default();
+    settings.bitesize.interval = interval;
+    settings.biolatency.interval = interval;
+    settings
+}
+
+fn of(rows: Vec<Row>, column: &str, value: &str) -> Vec<Row> {
+    rows.into_iter().filter(|row| row.text(column) == value).collect()
+}
+
+fn sum(rows: &[Row], column: &str) -> i64 {
+    rows.iter().map(|row| row.number(column)).sum()
+}
+
+/// Rows of a metric for a process, those of its own sizes only: an interrupt may issue foreign requests in its name.
+fn sizes(collected: &Collected, name: &str, low: i64) -> Vec<Row> {
+    of(of(collected.rows("bitesize_hist"), "name", name), "low", &low.to_string())
+}
+
+#[test]
+fn every_request_of_a_marked_process_is_counted_once_across_many_intervals() {
+    if !require_bpf() {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    const WRITES: i64 = 3_000;
+    let collecting = Collecting::start("block", settings(Duration::from_millis(30)));
+    for _ in 0..WRITES / 200 {
+        disk.write("kumon-writer", "64k", 200);
+    }
+    let collected = collecting.stop();
+    let buckets = sizes(&collected, "kumon-writer", BLOCK);
+    assert!(buckets.len() > 3, "several intervals: {buckets:?}");
+    assert_eq!(sum(&buckets, "count"), WRITES);
+
+    let writes = |metric| of(of(collected.rows(metric), "disk", &disk.name), "operation", "write");
+    let latencies = writes("biolatency");
+    assert_eq!((sum(&latencies, "count"), sum(&writes("biolatency_hist"), "count")), (WRITES, WRITES));
+    for row in latencies {
+        let values = ["min", "p50", "p90", "p99", "max"].map(|column| row.number(column));
+        assert!(values.is_sorted() && values[0] > 0, "{row:?}");
+    }
+    assert_eq!(collected.losses.iter().map(|loss| loss.count).sum::<u64>(), 0);
+}
+
+#[test]
+fn reads_are_told_from_writes_and_processes_from_each_other() {
+    if !require_bpf() {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    let collecting = Collecting::start("block", settings(Duration::from_secs(60)));
+    disk.read("kumon-reader", "64k", 600);
+    disk.write("kumon-writer", "16k", 900);
+    let collected = collecting.stop();
+    for (name, size, count) in [("kumon-reader", BLOCK, 600), ("kumon-writer", 16 << 10, 900)] {
+        assert_eq!(sum(&sizes(&collected, name, size), "count"), count);
+        let rows = of(collected.rows("bitesize"), "name", name);
+        let [row] = rows.as_slice() else { panic!("{rows:?}") };
+        assert_eq!((row.number("p50"), row.number("max")), (size, size));
+        // Foreign requests of an interrupt at most.
+        assert!((count * size..count * size * 21 / 20).contains(&row.number("sum")), "{row:?}");
+    }
+    let disks = of(collected.rows("biolatency"), "disk", &disk.name);
+    assert_eq!(sum(&of(disks.clone(), "operation", "read"), "count"), 600);
+    assert_eq!(sum(&of(disks, "operation", "write"), "count"), 900);
+}
+
+#[test]
+fn a_disk_that_vanished_keeps_its_row() {
+    if !require_bpf() {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    let name = disk.name.clone();
+    let collecting = Collecting::start("block", settings(Duration::from_secs(60)));
+    disk.write("kumon-writer", "64k", 100);
+    drop(disk);
+    let writes = of(collecting.stop().rows("biolatency"), "disk", &name);
+    assert_eq!(sum(&of(writes, "operation", "write"), "count"), 100);
+}
+
+#[test]
+fn what_is_below_the_top_is_summed_in_the_row_other() {
+    if !require_bpf() {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    let mut limited = settings(Duration::from_secs(60));
+    limited.bitesize.top = 1;
+    let limited = Collecting::start("block", limited);
+    let all = Collecting::start("block", settings(Duration::from_secs(60)));
+    for (name, count) in [("kumon-a", 200), ("kumon-b", 150), ("kumon-c", 100)] {
+        disk.read(name, "64k", count);
+    }
+    let (all, limited) = (all.stop(), limited.stop());
+    let rows = limited.rows("bitesize");
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    let others = of(rows, "pid", "");
+    assert_eq!((others.len(), others[0].text("name")), (1, "other"));
+    let blocks = |rows| sum(&of(rows, "low", &BLOCK.to_string()), "count");
+    let (some, all) = (blocks(limited.rows("bitesize_hist")), blocks(all.rows("bitesize_hist")));
+    assert!(some >= 450 && (some - all).abs() * 50 <= all, "{some} with the limit, {all} without");
+}
+
+#[test]
+fn sizes_are_those_that_bitesize_tells() {
+    if !require_bpf() || !require_program("bitesize") {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    // Only these: interrupts issue foreign requests in the name of whoever runs.
+    let original = Original::start(&format!("bitesize -d {}", disk.name));
+    wait_for("bitesize to trace", Duration::from_secs(30), || !original.lines().is_empty());
+    let collecting = Collecting::start("block", settings(Duration::from_millis(100)));
+    let expected = BTreeMap::from([(8, 400), (16, 300), (64, 200)]);
+    for (&kilobytes, &count) in &expected {
+        disk.read("kumon-sizes", &format!("{kilobytes}k"), count as u32);
+    }
+    let collected = collecting.stop();
+    let lines = original.stop();
+    let own = lines.iter().position(|line| line.contains("kumon-sizes")).unwrap();
+    let mut theirs = log2_histogram(&lines[own..], "Kbytes");
+    theirs.retain(|_, count| *count > 0);
+    assert_eq!(theirs, expected);
+    for (kilobytes, count) in theirs {
+        let ours = sum(&sizes(&collected, "kumon-sizes", kilobytes as i64 * 1024), "count");
+        assert_eq!(ours, count as i64, "{kilobytes} KiB");
+    }
+}
+
+#[test]
+fn latencies_are_distributed_as_biolatency_sees_them() {
+    if !require_bpf() || !require_program("biolatency") {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    let original = Original::start(&format!("biolatency -d {}", disk.name));
+    wait_for("biolatency to trace", Duration::from_secs(30), || !original.lines().is_empty());
+    let collecting = Collecting::start("block", settings(Duration::from_millis(100)));
+    for _ in 0..4 {
+        disk.read("kumon-reader", "4k", 5_000);
+        disk.write("kumon-writer", "4k", 5_000);
+    }
+    let collected = collecting.stop();
+    let theirs = log2_histogram(&original.stop(), "usecs");
+
+    let mut ours: BTreeMap<u64, u64> = BTreeMap::new();
+    for row in of(collected.rows("biolatency_hist"), "disk", &disk.name) {
+        // Below 2 us the original has one bucket.
+        let low = row.number("low") as u64 / 1_000;
+        *ours.entry(if low < 2 { 0 } else { low }).or_default() += row.number("count") as u64;
+    }
+    let (our_total, their_total) = (ours.values().sum::<u64>(), theirs.values().sum::<u64>());
+    assert!(
+        our_total >= 40_000 && our_total.abs_diff(their_total) * 50 <= their_total,
+        "{ours:?} {theirs:?}"
+    );
+    for percent in [50, 99] {
+        let (our_bucket, their_bucket) =
+            (percentile_bucket(&ours, percent), percentile_bucket(&theirs, percent));
+        assert!(our_bucket.abs_diff(their_bucket) <= 1, "p{percent}: {ours:?} {theirs:?}");
+    }
+}
