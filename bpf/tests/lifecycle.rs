@@ -58,11 +58,13 @@ fn twenty_starts_and_stops_leave_no_program_map_or_link() {
     }
     let mut settings = Settings::default();
     settings.exec.failed = true;
-    let collectors: [(&str, &[&str]); 2] = [
+    let collectors: [(&str, &[&str]); 4] = [
         (
             "process",
             &["on_exec", "on_exit", "enter_execve", "exit_execve", "enter_execveat", "exit_execveat"],
         ),
+        ("sched", &["newtask", "wakeup", "wakeup_new", "sched_switch", "read_tasks"]),
+        ("block", &["issue", "complete"]),
         ("tcp", &["on_state", "find_owner"]),
     ];
     for (name, expected) in collectors {
@@ -92,9 +94,13 @@ fn probing_finds_a_strategy_for_each_hook_and_leaves_nothing() {
     let mut settings = Settings::default();
     settings.exec.failed = true;
     let before = programs();
-    for collector in collectors(&settings).iter().filter(|it| ["process", "tcp"].contains(&it.name())) {
+    for collector in collectors(&settings) {
         for hook in collector.probe() {
-            let expected = if hook.event.starts_with("sys_") { "tracepoint" } else { "tp_btf" };
+            let expected = match hook.event {
+                "task" => "iter",
+                event if event.starts_with("sys_") => "tracepoint",
+                _ => "tp_btf",
+            };
             assert_eq!(hook.strategy, Ok(expected), "{}", hook.event);
         }
     }
