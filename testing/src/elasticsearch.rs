@@ -1,6 +1,7 @@
 //! A real Elasticsearch for tests, see `elk/fixture/es9`.
 
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -12,6 +13,7 @@ use crate::{free_port, require};
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/es9");
 const PASSWORD: &str = "kumon-test";
+const FAILED: &str = "elk/fixture/es9/start failed, see above";
 
 /// An Elasticsearch 9.4.3 node of one test: on 127.0.0.1 and a free port, with a data folder of its own, security on.
 /// Stopped and deleted when dropped; stopped also when the test process is killed.
@@ -53,9 +55,16 @@ impl Elasticsearch {
     /// # Panics
     /// As [`Elasticsearch::start`].
     pub fn start_with(tls: bool, settings: &[&str]) -> Elasticsearch {
-        let folder = tempfile::Builder::new().prefix("kumon-elasticsearch-").tempdir();
-        let node = Elasticsearch { folder: folder.expect("a temporary folder"), port: free_port(), tls };
-        node.run_start(settings);
+        let new = || {
+            let folder = tempfile::Builder::new().prefix("kumon-elasticsearch-").tempdir();
+            Elasticsearch { folder: folder.expect("a temporary folder"), port: free_port(), tls }
+        };
+        let mut node = new();
+        while !node.run_start(settings) {
+            // Between choosing a port and listening on it lie seconds.
+            assert!(TcpListener::bind(("127.0.0.1", node.port)).is_err(), "{FAILED}");
+            node = new();
+        }
         node
     }
 
@@ -104,7 +113,7 @@ impl Elasticsearch {
     /// # Panics
     /// As [`Elasticsearch::start`].
     pub fn start_again(&self) {
-        self.run_start(&[]);
+        assert!(self.run_start(&[]), "{FAILED}");
     }
 
     /// Sends a request as the user elastic and returns the status and the JSON body (null where there is none).
@@ -145,18 +154,15 @@ impl Elasticsearch {
         (status.parse().expect("an HTTP status"), serde_json::from_str(body).unwrap_or(Value::Null))
     }
 
-    fn run_start(&self, settings: &[&str]) {
+    /// Whether the node is up.
+    fn run_start(&self, settings: &[&str]) -> bool {
         let mut start = Command::new(Path::new(FIXTURE).join("start"));
         start.arg(self.folder.path()).arg(self.port.to_string()).args(settings);
         start.env("PASSWORD", PASSWORD).env("GUARDIAN", std::process::id().to_string());
         if self.tls {
             start.env("TLS", "1");
         }
-        let started = start.stdout(Stdio::null()).status();
-        assert!(
-            started.as_ref().is_ok_and(|status| status.success()),
-            "elk/fixture/es9/start: {started:?}, see above"
-        );
+        start.stdout(Stdio::null()).status().expect("elk/fixture/es9/start can be run").success()
     }
 }
 
