@@ -6,6 +6,7 @@
 mod common;
 
 use std::process::Command;
+use std::time::Duration;
 
 use common::{Collected, Collecting, Row};
 use kumon_bpf::{Clock, Settings};
@@ -52,7 +53,8 @@ fn rows_and_counted_losses_are_what_the_storm_did() {
     let clock = Clock::new();
     let witness =
         Collecting::start("process", Settings { ring_buffer_bytes: 16 << 20, ..Settings::default() });
-    let overrun = Collecting::start("process", Settings { ring_buffer_bytes: 4096, ..Settings::default() });
+    let tiny = Settings { ring_buffer_bytes: 4096, ..Settings::default() };
+    let overrun = Collecting::start_polling("process", tiny, Duration::from_millis(200));
     let begin = clock.now();
     let count = storm(&program);
     let end = clock.now();

@@ -229,9 +229,9 @@ fn sessions_are_the_same_as_tcplife_sees() {
                 (kilobytes(&words[7]) - row.number(received) as f64).abs() <= 2.0 + 5.12,
                 "{words:?} {row:?}"
             );
-            // Both take the time themselves, in two programs of the same event.
+            // Both take the time themselves, in two programs of the same event; a slow machine does so later.
             let (theirs, ours) = (words[8].parse::<f64>().unwrap(), row.number("duration") as f64 / 1e6);
-            assert!((theirs - ours).abs() < 1.0, "{words:?} {row:?}");
+            assert!((theirs - ours).abs() < 1.0 + ours / 20.0, "{words:?} {row:?}");
         }
     }
 }

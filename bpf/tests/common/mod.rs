@@ -19,7 +19,7 @@ use kumon_testing::Child;
 use rustix::process::Signal;
 use tempfile::{NamedTempFile, TempDir};
 
-/// How often the kernel's events are taken.
+/// How often the kernel's events are taken unless a test says otherwise.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Collectors at work in a thread, with a spool of their own.
@@ -95,6 +95,11 @@ pub struct Row(HashMap<String, String>);
 impl Collecting {
     /// Starts one collector; returns once every hook is attached.
     pub fn start(name: &'static str, settings: Settings) -> Collecting {
+        Collecting::start_polling(name, settings, POLL)
+    }
+
+    /// Like [`Collecting::start`], taking the kernel's events at another interval.
+    pub fn start_polling(name: &'static str, settings: Settings, interval: Duration) -> Collecting {
         let spool = tempfile::tempdir().unwrap();
         let root = spool.path().to_owned();
         let stop = Arc::new(AtomicBool::new(false));
@@ -115,7 +120,7 @@ impl Collecting {
                 if last {
                     return running.losses();
                 }
-                sleep(POLL);
+                sleep(interval);
             }
         });
         started.recv().expect("the collectors start");
