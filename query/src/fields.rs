@@ -20,6 +20,16 @@ pub enum FieldKind {
     Foreign,
 }
 
+/// The dataset that is asked for by `metric`: that of KuMon's metric of this name (`exec`, and `kumon.exec` as well),
+/// else the foreign input's, which is named as it is.
+pub fn dataset(metric: &str) -> String {
+    own(metric).map_or_else(|| metric.to_owned(), Schema::dataset)
+}
+
+fn own(metric: &str) -> Option<&'static Schema> {
+    builtin(metric.strip_prefix("kumon.").unwrap_or(metric))
+}
+
 /// The fields of one metric or foreign input.
 #[derive(Debug, Clone)]
 pub struct Fields {
@@ -31,7 +41,7 @@ pub struct Fields {
 impl Fields {
     /// Those of a metric; of a foreign input when there is no such metric.
     pub fn of_metric(metric: &str) -> Fields {
-        builtin(metric).map_or_else(Fields::foreign, Fields::of)
+        own(metric).map_or_else(Fields::foreign, Fields::of)
     }
 
     /// Those of a schema.

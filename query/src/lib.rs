@@ -15,7 +15,7 @@ mod words;
 
 pub use condition::{Condition, Pattern, Piece, Term, Value};
 pub use elasticsearch::to_elasticsearch;
-pub use fields::{FieldKind, Fields};
+pub use fields::{FieldKind, Fields, dataset};
 pub use search::{Search, SearchError, SearchRequest, SearchResponse};
 pub use understand::{demanded, understand};
 pub use values::date;

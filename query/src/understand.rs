@@ -176,7 +176,7 @@ impl Reading<'_> {
                     Bound::Unbounded => None,
                 });
                 let quoted = wrong.clone().find(|text| message.contains(text.as_str()));
-                self.error(Some(field), &quoted.unwrap_or_default(), message)
+                self.error(Some(field), quoted.as_deref().unwrap_or(field), message)
             })
     }
 
@@ -215,5 +215,57 @@ fn bound(bound: &UserInputBound) -> Bound<String> {
         UserInputBound::Inclusive(text) => Bound::Included(clean(text)),
         UserInputBound::Exclusive(text) => Bound::Excluded(clean(text)),
         UserInputBound::Unbounded => Bound::Unbounded,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::understand;
+    use crate::{Condition, Fields, SearchError, Value};
+
+    fn error(query: &str) -> (usize, String) {
+        match understand(query, &Fields::of_metric("exec")) {
+            Err(SearchError::Query { column, message }) => (column, message),
+            other => panic!("{query}: {other:?}"),
+        }
+    }
+
+    fn name(value: &str) -> Condition {
+        Condition::Equals { field: "process.name".into(), value: Value::Keyword(value.into()) }
+    }
+
+    #[test]
+    fn and_binds_closer_than_or_and_is_what_stands_between_terms_without_one() {
+        let read = |query: &str| understand(query, &Fields::of_metric("exec")).unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(name);
+        let not = |condition| Condition::Not(Box::new(condition));
+        assert_eq!(
+            read("process.name:a OR process.name:b AND process.name:c"),
+            Condition::Or(vec![a.clone(), Condition::And(vec![b.clone(), c.clone()])])
+        );
+        assert_eq!(read("process.name:a process.name:b"), Condition::And(vec![a.clone(), b.clone()]));
+        assert_eq!(read("process.name:a -process.name:b"), Condition::And(vec![a.clone(), not(b.clone())]));
+        assert_eq!(read("process.name:(a OR NOT b)"), Condition::Or(vec![a, not(b)]));
+        assert_eq!(read("  "), Condition::All);
+    }
+
+    #[test]
+    fn an_error_points_at_what_is_wrong() {
+        assert_eq!(error("a AND nonsens:1").0, 7);
+        assert_eq!(error("\"nonsens:1\" nonsens:1").0, 13);
+        assert_eq!(error("process.pid:1 OR process.pid:x1"), (30, "'x1' is not a number".into()));
+        assert_eq!(error("process.pid:[1 TO z]"), (19, "'z' is not a number".into()));
+        assert_eq!(error("process.pid:(1 OR two)"), (19, "'two' is not a number".into()));
+        assert_eq!(error("kumon.exec.truncated:yes").0, 22);
+        assert_eq!(error("@timestamp:soon").0, 12);
+    }
+
+    #[test]
+    fn what_there_is_not_is_said() {
+        assert_eq!(error("process.pid:1*"), (13, "a long field has no wildcards; use a range".into()));
+        assert_eq!(error("a process.command_line.text:>b"), (3, "a text field has no ranges".into()));
+        assert!(error("bash^2").1.contains("not ranked"));
+        assert!(error("\"a b\"~2").1.contains("'~'"));
+        assert!(error(">5").1.contains("needs a field"));
     }
 }
