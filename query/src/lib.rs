@@ -5,6 +5,7 @@
 //! decided here, once.
 
 mod condition;
+mod dates;
 mod elasticsearch;
 mod fields;
 mod search;
@@ -14,9 +15,9 @@ mod values;
 mod words;
 
 pub use condition::{Condition, Pattern, Piece, Term, Value};
+pub use dates::date;
 pub use elasticsearch::to_elasticsearch;
 pub use fields::{FieldKind, Fields, dataset};
 pub use search::{Search, SearchError, SearchRequest, SearchResponse};
 pub use understand::{demanded, understand};
-pub use values::date;
 pub use words::words;

@@ -169,7 +169,7 @@ impl Reading<'_> {
         let text = |bound: &Bound<String>| bound.as_ref().map(String::as_str).map(str::to_owned);
         values::range(field, kind, lower.as_ref().map(String::as_str), upper.as_ref().map(String::as_str))
             .map_err(|message| {
-                // The message quotes the bound that is wrong.
+                // The message quotes the bound that is wrong; else it is the field.
                 let bounds = [text(&lower), text(&upper)];
                 let wrong = bounds.into_iter().filter_map(|bound| match bound {
                     Bound::Included(text) | Bound::Excluded(text) => Some(text),

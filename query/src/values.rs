@@ -3,9 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Bound;
 
-use chrono::{DateTime, Duration, Months, NaiveDate, NaiveDateTime, Utc};
-
 use crate::condition::{Condition, Value};
+use crate::dates::date_interval;
 use crate::fields::FieldKind;
 
 /// The condition that `field` has the value `text`.
@@ -183,64 +182,6 @@ fn date_upper(bound: Bound<&str>) -> Result<Bound<Value>, String> {
     })
 }
 
-/// The first millisecond, since the Unix epoch, that a text such as `2026-11-21` or `2026-11-21T10:30:00Z` names.
-pub fn date(text: &str) -> Option<i64> {
-    date_interval(text).ok().map(|(start, _)| start)
-}
-
-/// The first millisecond that `text` names, and the first after it: a date may leave out its finer parts. Digits
-/// alone, more than a year has, are milliseconds since the Unix epoch.
-fn date_interval(text: &str) -> Result<(i64, i64), String> {
-    let wrong = || format!("'{text}' is not a time such as 2026-11-21 or 2026-11-21T10:30:00Z");
-    if text.len() > 4
-        && let Ok(milliseconds) = text.parse::<i64>()
-    {
-        return Ok((milliseconds, milliseconds + 1));
-    }
-    let (local, offset) = split_zone(text).ok_or_else(wrong)?;
-    let (start, end) = interval(local).ok_or_else(wrong)?;
-    let utc = |time: NaiveDateTime| time.and_utc().timestamp_millis() - offset * 1000;
-    Ok((utc(start), utc(end)))
-}
-
-/// A date's text without its zone, and the zone's offset in seconds.
-fn split_zone(text: &str) -> Option<(&str, i64)> {
-    if let Some(local) = text.strip_suffix('Z') {
-        return Some((local, 0));
-    }
-    let time = text.find('T').unwrap_or(text.len());
-    let Some(at) = text[time..].find(['+', '-']) else { return Some((text, 0)) };
-    let (local, zone) = text.split_at(time + at);
-    let (hours, minutes) = zone[1..].split_once(':').unwrap_or((&zone[1..], "0"));
-    let seconds = hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60;
-    Some((local, if zone.starts_with('-') { -seconds } else { seconds }))
-}
-
-fn interval(text: &str) -> Option<(NaiveDateTime, NaiveDateTime)> {
-    let day = |text: &str| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
-    let minute = |text: &str| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M").ok();
-    let second = |text: &str| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok();
-    let (start, length) = match text.len() {
-        4 => {
-            let start = day(&format!("{text}-01-01"))?;
-            return Some((start, start.checked_add_months(Months::new(12))?));
-        }
-        7 => {
-            let start = day(&format!("{text}-01"))?;
-            return Some((start, start.checked_add_months(Months::new(1))?));
-        }
-        10 => (day(text)?, Duration::days(1)),
-        13 => (minute(&format!("{text}:00"))?, Duration::hours(1)),
-        16 => (minute(text)?, Duration::minutes(1)),
-        19 => (second(text)?, Duration::seconds(1)),
-        _ => {
-            let whole = DateTime::<Utc>::from_timestamp_millis(second(text)?.and_utc().timestamp_millis())?;
-            (whole.naive_utc(), Duration::milliseconds(1))
-        }
-    };
-    Some((start, start.checked_add_signed(length)?))
-}
-
 /// The first and last address of `10.0.0.1` or `10.0.0.0/8`.
 pub(crate) fn ip_network(text: &str) -> Result<(IpAddr, IpAddr), String> {
     let wrong = || format!("'{text}' is not an IP address or network such as 10.0.0.0/8");
@@ -270,21 +211,9 @@ pub(crate) fn ip_network(text: &str) -> Result<(IpAddr, IpAddr), String> {
 mod tests {
     use std::ops::Bound;
 
-    use super::{date_interval as date, ip_network, range};
+    use super::{ip_network, range};
     use crate::condition::{Condition, Value};
     use crate::fields::FieldKind;
-
-    #[test]
-    fn a_date_covers_what_it_leaves_open() {
-        let day = 86_400_000;
-        assert_eq!(date("1970-01-02"), Ok((day, 2 * day)));
-        assert_eq!(date("1970"), Ok((0, 365 * day)));
-        assert_eq!(date("1970-01-01T00:00:01.5Z"), Ok((1500, 1501)));
-        assert_eq!(date("1970-01-01T00:00:01.123456Z"), Ok((1123, 1124)));
-        assert_eq!(date("1970-01-01T01:00+01:00"), Ok((0, 60_000)));
-        assert_eq!(date("1763689526123"), Ok((1_763_689_526_123, 1_763_689_526_124)));
-        assert!(date("yesterday").is_err());
-    }
 
     #[test]
     fn bounds_of_whole_numbers_are_rounded_inwards() {
