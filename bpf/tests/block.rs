@@ -32,7 +32,12 @@ impl Disk {
         let device = losetup.ok().filter(|output| output.status.success()).map(|output| output.stdout);
         let device = device.and_then(|device| String::from_utf8(device).ok());
         let name = device.as_deref().and_then(|device| device.trim().strip_prefix("/dev/"));
-        require(name.is_some(), "loop devices").then(|| Disk { name: name.unwrap().to_owned(), folder })
+        require(name.is_some(), "loop devices").then(|| {
+            let disk = Disk { name: name.unwrap().to_owned(), folder };
+            // With an I/O scheduler a worker of the kernel may issue the requests.
+            std::fs::write(format!("/sys/block/{}/queue/scheduler", disk.name), "none").unwrap();
+            disk
+        })
     }
 
     fn device(&self) -> String {

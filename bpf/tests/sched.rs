@@ -92,16 +92,19 @@ fn a_process_that_never_sleeps_has_its_cpu_time_in_each_interval() {
     let mut child = spin();
     let before = cpu_time_now(child.id());
     let collecting = Collecting::start("sched", settings(Duration::from_millis(500)));
-    let begin = Instant::now();
+    let (begin, started) = (Instant::now(), cpu_time_now(child.id()));
     wait_for("two seconds of spinning", Duration::from_secs(30), || begin.elapsed().as_secs() >= 2);
+    let stopping = cpu_time_now(child.id());
     let collected = collecting.stop();
-    let used = cpu_time_now(child.id()) - before;
+    let after = cpu_time_now(child.id());
     child.kill().unwrap();
 
     let rows = rows_of(&collected, child.id());
     assert!(rows.len() >= 4, "{rows:?}");
-    // /proc/pid/stat counts in ticks of 10 ms, and starting and stopping take a moment too.
-    assert_close(sum(&rows, "on_cpu"), used, 5);
+    // Between the CPU time while it surely collected and all of it; /proc/pid/stat counts in ticks of 10 ms.
+    let (ours, tick) = (sum(&rows, "on_cpu"), 10_000_000);
+    assert!(ours * 102 / 100 + tick >= stopping - started, "{ours} of {}", stopping - started);
+    assert!(ours * 98 / 100 - tick <= after - before, "{ours} of {}", after - before);
     // Each interval is told whole: on or off the CPU.
     for row in &rows[..4] {
         assert_close(row.number("on_cpu") + row.number("off_cpu"), row.number("interval"), 5);
@@ -146,9 +149,10 @@ fn a_sleeper_is_off_the_cpu_and_switches_voluntarily() {
     let lived = begin.elapsed().as_nanos() as i64;
     let rows = rows_of(&collecting.stop(), pid);
     let [row] = rows.as_slice() else { panic!("{rows:?}") };
-    assert!((50..200).contains(&row.number("voluntary_switches")), "{row:?}");
+    assert!(row.number("voluntary_switches") >= 50, "{row:?}");
     assert_close(row.number("on_cpu") + row.number("off_cpu"), lived, 5);
-    assert!(row.number("off_cpu") > 500_000_000 && row.number("on_cpu") <= used * 11 / 10, "{row:?}");
+    assert!(row.number("off_cpu") > 500_000_000, "{row:?}");
+    assert_close(row.number("on_cpu"), used, 5);
 }
 
 #[test]

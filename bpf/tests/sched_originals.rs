@@ -13,13 +13,11 @@ use common::{Collecting, Original, log2_histogram, percentile_bucket};
 use kumon_bpf::Settings;
 use kumon_testing::{require_bpf, require_program, wait_for};
 
-/// Four pairs that wake each other 500,000 times, on two CPUs and more waiting than running.
-fn switch_a_lot() {
-    let status = Command::new("stress-ng")
-        .args(["--switch", "4", "--switch-ops", "500000", "--switch-method", "pipe", "--quiet"])
-        .status()
-        .unwrap();
-    assert!(status.success());
+fn stress(arguments: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stress = Command::new("stress-ng");
+    stress.args(arguments).args(["--quiet", "--temp-path"]).arg(folder.path());
+    assert!(stress.status().unwrap().success(), "{stress:?}");
 }
 
 #[test]
@@ -33,7 +31,8 @@ fn waits_are_distributed_as_runqlat_sees_them() {
     // Many intervals: nothing may get lost between them.
     settings.runqlat.interval = Duration::from_millis(50);
     let collecting = Collecting::start("sched", settings);
-    switch_a_lot();
+    // Four pairs that wake each other, on two CPUs or so: more waiting than running.
+    stress(&["--switch", "4", "--switch-ops", "500000", "--switch-method", "pipe"]);
     let collected = collecting.stop();
     let theirs = log2_histogram(&original.stop(), "usecs");
 
@@ -77,8 +76,7 @@ fn long_waits_are_those_that_runqslower_tells() {
     settings.runqslower.threshold = THRESHOLD;
     let collecting = Collecting::start("sched", settings);
     // Eight for two CPUs, so that each waits again and again.
-    let load = Command::new("stress-ng").args(["--cpu", "8", "--timeout", "4s", "--quiet"]).status();
-    assert!(load.unwrap().success());
+    stress(&["--cpu", "8", "--timeout", "4s"]);
     let collected = collecting.stop();
     let lines = original.stop();
 
