@@ -99,6 +99,12 @@ impl Elasticsearch {
         self.folder.path().join("config/ca.crt")
     }
 
+    /// A certificate that the same CA signed, and its key (PEM): the node's own, good for a client too.
+    pub fn certificate_and_key(&self) -> (PathBuf, PathBuf) {
+        let config = self.folder.path().join("config");
+        (config.join("http.crt"), config.join("http.key"))
+    }
+
     /// Stops the node; its data stay.
     ///
     /// # Panics
@@ -130,7 +136,8 @@ impl Elasticsearch {
             "\n%{http_code}",
         ]);
         if self.tls {
-            curl.arg("--cacert").arg(self.ca_file());
+            let (certificate, key) = self.certificate_and_key();
+            curl.arg("--cacert").arg(self.ca_file()).arg("--cert").arg(certificate).arg("--key").arg(key);
         }
         let body = match body.into() {
             Value::Null => None,

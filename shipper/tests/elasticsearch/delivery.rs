@@ -115,6 +115,11 @@ fn an_api_key_with_the_documented_privileges_is_enough_and_one_without_is_told_w
     let mut sink = access.sink();
     assert_eq!(sink.send(&batch("delivery.key", "g", [json!(1)])).unwrap().created, 1);
 
+    let file = write(&access.folder, "key", &api_key(node, &["create_doc", "auto_configure"]));
+    access.options.authentication = Authentication::ApiKey { file };
+    let outcome = access.sink().send(&batch("delivery.key", "no look-ups", [json!(1)])).unwrap();
+    assert_eq!(outcome.created, 1);
+
     let file = write(&access.folder, "key", &api_key(node, &["read", "view_index_metadata"]));
     access.options.authentication = Authentication::ApiKey { file };
     let message = refused_for(&access, "delivery.key");

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use kumon_shipper::elasticsearch::ClientCertificate;
 use kumon_shipper::{Sink, SinkError};
 use kumon_testing::{Child, Elasticsearch, free_port, require_elasticsearch, wait_for};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
@@ -73,6 +74,23 @@ fn an_expired_certificate_and_a_server_without_tls_are_told_apart() {
     let access = Access::new(vec![plain.url().replace("http:", "https:")], plain.password());
     let message = refused(&access);
     assert!(message.contains("does not speak HTTPS"), "{message}");
+}
+
+#[test]
+fn a_client_certificate_is_asked_for_by_name_and_shown_when_set() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let node = Elasticsearch::start_with(true, &["xpack.security.http.ssl.client_authentication=required"]);
+    install_template(&node, "tls.client");
+    let mut access = Access::of(&node);
+    access.options.ca_file = Some(node.ca_file());
+    let message = refused(&access);
+    assert!(message.contains("client_certificate_file"), "{message}");
+
+    let (certificate_file, key_file) = node.certificate_and_key();
+    access.options.client_certificate = Some(ClientCertificate { certificate_file, key_file });
+    assert_eq!(access.sink().send(&batch("tls.client", "g", [json!(1)])).unwrap().created, 1);
 }
 
 fn refused(access: &Access) -> String {
