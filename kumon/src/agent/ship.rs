@@ -49,8 +49,8 @@ impl Shipping {
             namespace: config.namespace.0.clone(),
             common: common.clone(),
             batch_bytes: batch_bytes(config),
-            retry_initial: Duration::from_millis(500),
-            retry_max: Duration::from_secs(30),
+            retry_initial: Duration::from_millis(100),
+            retry_max: Duration::from_secs(5),
         };
         let (sink, store, output) = open_output(config)?;
         let (shipper, handle) = Shipper::new(options, sink)?;
