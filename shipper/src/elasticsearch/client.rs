@@ -160,8 +160,8 @@ fn transport(options: &Options, hosts: Hosts) -> Result<Transport, OptionsError>
     })
 }
 
-/// The transport's own compression is of level 6 and copies the body first. At level 1 rows still shrink to about a
-/// tenth, at a fifth of the CPU time.
+/// The transport's own compression is of level 6 and copies the body first. At level 1 rows shrink to a twelfth
+/// instead of a twentieth, in a third of the CPU time.
 fn gzip(parts: &[&[u8]]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     for part in parts {

@@ -31,8 +31,9 @@ impl Lookup {
     /// Indices of the batch's documents that are in the cluster already and would not be answered 409.
     pub(super) fn existing(&mut self, client: &Client, batch: &Batch) -> Result<HashSet<usize>, Failure> {
         let mut unclear: HashMap<&StreamName, Vec<usize>> = HashMap::new();
+        let clear: Vec<bool> = batch.positions.iter().map(|(file, _)| self.clear.contains(file)).collect();
         for (index, document) in batch.documents.iter().enumerate() {
-            if !self.clear.contains(&batch.positions[document.file].0) {
+            if !clear[document.file] {
                 unclear.entry(&document.stream).or_default().push(index);
             }
         }
