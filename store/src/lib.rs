@@ -14,6 +14,7 @@ mod filter;
 mod layout;
 mod like_elasticsearch;
 mod lock;
+mod memory;
 mod newest;
 mod note;
 mod open_days;

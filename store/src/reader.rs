@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{NaiveDate, Utc};
-use kumon_query::{Fields, Search, SearchError, SearchRequest, SearchResponse, demanded};
-use kumon_schema::builtin;
+use kumon_query::{Fields, Search, SearchError, SearchRequest, SearchResponse, dataset, demanded};
 use serde_json::value::RawValue;
 use tantivy::schema::Value;
 use tantivy::{DocAddress, TantivyDocument, TantivyError, Term};
@@ -73,19 +72,15 @@ impl Store {
 
     fn answer(&self, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
         self.shared.attention.draw();
-        let metric = request.metric.as_str();
-        let schema = builtin(metric.strip_prefix("kumon.").unwrap_or(metric));
-        let fields = schema.map_or_else(Fields::foreign, Fields::of);
-        let metric = schema.map_or(metric, |schema| &schema.name);
-        let dataset = schema.map_or_else(|| metric.to_owned(), kumon_schema::Schema::dataset);
+        let (fields, dataset) = (Fields::of_metric(&request.metric), dataset(&request.metric));
         let condition = demanded(request, &fields)?;
         let aggregating =
-            request.aggs.as_ref().map(|aggs| Aggregating::new(aggs, metric, &fields)).transpose()?;
+            request.aggs.as_ref().map(|aggs| Aggregating::new(aggs, &request.metric, &fields)).transpose()?;
 
         let days = self.days(request.since, request.until)?;
         let (mut total, mut hits, mut intermediate) = (0, Vec::new(), Vec::new());
         for (number, day) in days.iter().enumerate() {
-            let rendering = Rendering { schema: &day.schema, foreign: schema.is_none() };
+            let rendering = Rendering { schema: &day.schema, foreign: fields.is_open() };
             let newest = Newest { limit: request.limit };
             let query = rendering.rows(&dataset, &condition).map_err(|e| day.failed(e))?;
             let found = match &aggregating {
@@ -104,7 +99,7 @@ impl Store {
             gather(&mut hits, number, found, request.limit);
         }
         if total == 0 {
-            self.explain_nothing(request, schema.is_none(), &dataset)?;
+            self.explain_nothing(request, fields.is_open(), &dataset)?;
         }
         let aggregations = aggregating.map(|aggregating| aggregating.finish(intermediate)).transpose()?;
         Ok(SearchResponse { total, hits: fetch(&days, &hits)?, aggregations })

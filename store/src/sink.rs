@@ -13,6 +13,7 @@ use crate::document::prepare;
 use crate::error::StoreError;
 use crate::layout::Layout;
 use crate::lock::{self, WriterLock};
+use crate::memory::Memory;
 use crate::note::{Note, Positions};
 use crate::reader::Attention;
 use crate::retention;
@@ -39,6 +40,7 @@ pub struct StoreSink {
     taken: Positions,
     uncommitted: Option<Uncommitted>,
     retained: Option<Instant>,
+    memory: Memory,
     _lock: WriterLock,
 }
 
@@ -70,6 +72,7 @@ impl StoreSink {
             taken: latest.positions(),
             uncommitted: None,
             retained: None,
+            memory: Memory::default(),
             _lock: lock,
         })
     }
@@ -97,6 +100,7 @@ impl StoreSink {
         self.number += 1;
         self.durable.clone_from(&self.taken);
         self.uncommitted = None;
+        self.memory.give_back();
         Ok(())
     }
 
@@ -107,10 +111,10 @@ impl StoreSink {
         // The failure may have come after the commit had become durable: the disk knows.
         match Note::latest(&self.root) {
             Ok(latest) => {
-                let forgotten = |generation: &Arc<str>| !self.taken.contains_key(generation);
                 self.number = latest.number;
                 self.durable = latest.positions();
-                self.durable.retain(|generation, _| !forgotten(generation));
+                // What was forgotten since then stays so.
+                self.durable.retain(|generation, _| self.taken.contains_key(generation));
             }
             Err(unreadable) => log::error!("{unreadable}"),
         }

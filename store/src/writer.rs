@@ -15,6 +15,10 @@ use crate::note::{Note, Positions};
 /// The least that tantivy accepts. One thread is enough for far more rows than an agent ever sees.
 const MEMORY: usize = 15_000_000;
 
+/// Segments of fewer rows count as equally small when merges are chosen. An idle agent commits some dozen rows at a
+/// time; tantivy's own 10,000 would rewrite thousands of rows with every eighth commit.
+const SMALL_SEGMENT: u32 = 1_000;
+
 pub(crate) struct DayWriter {
     pub(crate) day: Day,
     writer: IndexWriter,
@@ -30,7 +34,9 @@ impl DayWriter {
             .num_merge_threads(1)
             .build();
         let writer = index.writer_with_options(options).map_err(StoreError::index("write to", &day.path))?;
-        writer.set_merge_policy(Box::new(LogMergePolicy::default()));
+        let mut merging = LogMergePolicy::default();
+        merging.set_min_layer_size(SMALL_SEGMENT);
+        writer.set_merge_policy(Box::new(merging));
         let times = Note::of(&index, &day.path)?.times;
         Ok(DayWriter { day, writer, times })
     }
