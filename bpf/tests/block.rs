@@ -106,6 +106,11 @@ fn every_request_of_a_marked_process_is_counted_once_across_many_intervals() {
     let buckets = sizes(&collected, "kumon-writer", BLOCK);
     assert!(buckets.len() > 3, "several intervals: {buckets:?}");
     assert_eq!(sum(&buckets, "count"), WRITES);
+    let mut undisturbed = of(collected.rows("bitesize"), "name", "kumon-writer");
+    undisturbed.retain(|row| row.number("min") == row.number("max"));
+    for row in undisturbed {
+        assert_eq!((row.number("sum"), row.number("p50")), (row.number("count") * BLOCK, BLOCK), "{row:?}");
+    }
 
     let writes = |metric| of(of(collected.rows(metric), "disk", &disk.name), "operation", "write");
     let latencies = writes("biolatency");
