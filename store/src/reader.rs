@@ -160,7 +160,7 @@ fn unavailable(error: &StoreError) -> SearchError {
 fn gather(hits: &mut Vec<Hit>, day: usize, found: Found, limit: Option<usize>) {
     hits.extend(found.rows.into_iter().map(|(time, address)| Hit { time, day, address }));
     // Stable: the days come newest first.
-    hits.sort_by(|a, b| b.time.cmp(&a.time));
+    hits.sort_by_key(|hit| std::cmp::Reverse(hit.time));
     hits.truncate(limit.unwrap_or(usize::MAX));
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn exec(second: u32, name: &str, pid: u32, command_line: &str) -> Val
         "process.pid": pid,
         "process.name": name,
         "process.command_line": command_line,
-        "kumon.exec.truncated": pid % 2 == 0,
+        "kumon.exec.truncated": pid.is_multiple_of(2),
     })
 }
 
