@@ -1,4 +1,5 @@
 //! Questions and their answers.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

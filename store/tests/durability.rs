@@ -1,4 +1,5 @@
 //! Kills, full disks and second writers: no row is lost or doubled.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
