@@ -177,6 +177,35 @@ fn a_template_of_somebody_else_is_neither_overwritten_nor_removed() {
 }
 
 #[test]
+fn the_documented_privileges_are_enough() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let node = Elasticsearch::start();
+    let role = json!({
+        "cluster": ["manage_index_templates", "manage_ilm"],
+        "index": [{"names": ["logs-*", "metrics-*"], "privileges": ["manage"]}],
+    });
+    let body = json!({"name": "setup", "role_descriptors": {"setup": role}});
+    let (_, key) = node.request("POST", "_security/api_key", body);
+    let setup = Setup::new(&node, "");
+    fs::write(setup.path("key"), key["encoded"].as_str().unwrap()).unwrap();
+    let (url, file) = (node.url(), setup.path("key"));
+    let output = format!("{{ hosts: ['{url}'], api_key_file: {} }}", file.display());
+    fs::write(setup.path("kumon.yml"), format!("output:\n  elasticsearch: {output}\n")).unwrap();
+    setup.run(&[]);
+    // A data stream whose index was made by an older mapping.
+    let row = json!({"@timestamp": "2026-11-21T02:00:00Z"});
+    assert_eq!(node.request("POST", "logs-kumon.exec-default/_doc", row).0, 201);
+    let (_, caps) = node.request("GET", "logs-kumon.exec-default/_mapping", Value::Null);
+    let index = caps.as_object().unwrap().keys().next().unwrap();
+    let older = json!({"_meta": {"kumon": {"fingerprint": "older"}}});
+    assert_eq!(node.request("PUT", &format!("{index}/_mapping"), older).0, 200);
+    assert!(setup.run(&[]).contains("rolled over logs-kumon.exec-default"));
+    assert!(setup.run(&["--remove"]).contains("removed index template metrics-kumon.agent"));
+}
+
+#[test]
 fn the_dry_run_shows_policies_that_elasticsearchs_own_parser_accepts() {
     if !require_elasticsearch() {
         return;
