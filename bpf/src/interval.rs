@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Result};
 
+use crate::Clock;
+
 /// Tells when an interval is over.
 #[derive(Debug)]
 pub(crate) struct Interval {
@@ -18,14 +20,17 @@ impl Interval {
         Interval { length, began: Instant::now() }
     }
 
-    /// How long the interval was, in ns, where it is over or cut short by `last`; the next one begins.
-    pub(crate) fn over(&mut self, now: Instant, last: bool) -> Option<u64> {
-        let elapsed = now.saturating_duration_since(self.began);
-        if elapsed < self.length && !last {
+    /// When the interval ended (ns since the Unix epoch) and how long it was (ns), where it is over or cut short by
+    /// `last`; the next one begins. Both are those of this moment, not of `now`, so read right after it: since `now`
+    /// others may have waited for the kernel.
+    pub(crate) fn over(&mut self, clock: &Clock, now: Instant, last: bool) -> Option<(i64, u64)> {
+        if now.saturating_duration_since(self.began) < self.length && !last {
             return None;
         }
-        self.began = now;
-        Some(elapsed.as_nanos() as u64)
+        let end = Instant::now();
+        let length = end.saturating_duration_since(self.began);
+        self.began = end;
+        Some((clock.now(), length.as_nanos() as u64))
     }
 }
 

@@ -41,10 +41,9 @@ impl Biolatency {
         last: bool,
         spool: &mut Spool,
     ) -> libbpf_rs::Result<()> {
-        let Some(interval) = self.interval.over(now, last) else { return Ok(()) };
+        let Some((timestamp, interval)) = self.interval.over(clock, now, last) else { return Ok(()) };
         let mut found = Vec::new();
         self.latencies.take(|key, value| found.extend(latencies(key, value)))?;
-        let timestamp = clock.now();
         for latencies in &found {
             append(latencies, timestamp, interval, spool);
         }

@@ -47,7 +47,7 @@ impl Bitesize {
         last: bool,
         spool: &mut Spool,
     ) -> libbpf_rs::Result<()> {
-        let Some(interval) = self.interval.over(now, last) else { return Ok(()) };
+        let Some((timestamp, interval)) = self.interval.over(clock, now, last) else { return Ok(()) };
         let mut other = Sizes { name: OTHER.to_vec(), ..Sizes::default() };
         let mut processes = Vec::new();
         let entities = &self.entities;
@@ -60,7 +60,6 @@ impl Bitesize {
             other.histogram.merge(&sizes.histogram);
         }
         rows.push(other);
-        let timestamp = clock.now();
         for sizes in &rows {
             append(sizes, timestamp, interval, spool);
         }

@@ -73,14 +73,14 @@ impl Cputime {
         last: bool,
         spool: &mut Spool,
     ) -> libbpf_rs::Result<()> {
-        let Some(interval) = self.interval.over(now, last) else { return Ok(()) };
+        let Some((timestamp, interval)) = self.interval.over(clock, now, last) else { return Ok(()) };
         self.read()?;
         let mut ended = Vec::new();
         self.ended.take(|_, usage| ended.push(usage.to_vec()))?;
         for usage in &ended {
             self.add(usage);
         }
-        self.append(clock.now(), interval, spool);
+        self.append(timestamp, interval, spool);
         Ok(())
     }
 

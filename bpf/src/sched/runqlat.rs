@@ -33,7 +33,7 @@ impl Runqlat {
         last: bool,
         spool: &mut Spool,
     ) -> libbpf_rs::Result<()> {
-        let Some(interval) = self.interval.over(now, last) else { return Ok(()) };
+        let Some((timestamp, interval)) = self.interval.over(clock, now, last) else { return Ok(()) };
         let mut histogram = Histogram::default();
         for of_cpu in self.waits.take_per_cpu()? {
             // SAFETY: struct histogram holds integers only.
@@ -41,7 +41,7 @@ impl Runqlat {
             let buckets = waits.buckets.iter().map(|bucket| (bucket.count, bucket.sum));
             histogram.add(waits.max, waits.inverse_min, buckets);
         }
-        append(&histogram, clock.now(), interval, spool);
+        append(&histogram, timestamp, interval, spool);
         Ok(())
     }
 }
