@@ -380,3 +380,45 @@ fn percentiles_are_nearly_the_same() {
         assert!((0.98..1.02).contains(&ratio), "p{percent}: {theirs} and {ours}");
     }
 }
+
+#[test]
+fn addresses_are_found_alike() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let addresses =
+        ["10.1.2.3", "10.1.2.4", "10.200.0.1", "192.168.0.9", "127.0.0.1", "::1", "fe80::1", "2001:db8::5"];
+    let row = |(n, address): (usize, &&str)| {
+        json!({
+            "@timestamp": format!("2026-11-21T10:00:{n:02}Z"), "source.ip": address, "source.port": n,
+            "destination.ip": "10.9.9.9", "network.type": if address.contains(':') { "ipv6" } else { "ipv4" },
+        })
+    };
+    let rows: Vec<Value> = addresses.iter().enumerate().map(row).collect();
+    let mapping = kumon_schema::builtin("tcplife").unwrap().mapping();
+    let both = Both::new("tcplife", "tcplife", &json!({"dynamic": "strict", "properties": mapping}), &rows);
+    for (query, expected) in [
+        ("source.ip:10.1.2.3", &[0][..]),
+        ("source.ip:10.0.0.0/8", &[2, 1, 0]),
+        ("source.ip:\"10.1.2.0/24\"", &[1, 0]),
+        ("source.ip:\"::1\"", &[5]),
+        ("source.ip:\"2001:db8::/32\"", &[7]),
+        ("source.ip:[10.1.2.4 TO 10.255.0.0]", &[2, 1]),
+        ("source.ip:{10.1.2.3 TO *]", &[7, 6, 4, 3, 2, 1]),
+        ("source.ip:<10.1.2.4", &[5, 0]),
+        ("10.1.2.4", &[1]),
+        ("127.0.0.0/8", &[4]),
+        ("\"fe80::1\"", &[6]),
+        ("source.ip:*", &[7, 6, 5, 4, 3, 2, 1, 0]),
+        ("NOT source.ip:\"0.0.0.0/0\"", &[7, 6, 5]),
+    ] {
+        assert_eq!(both.found(&request("tcplife", query), "source.port"), expected, "{query}");
+    }
+    let mut request = request("tcplife", "");
+    request.aggs = Some(json!({
+        "a": {"terms": {"field": "destination.ip"}},
+        "b": {"cardinality": {"field": "source.ip"}},
+    }));
+    let (theirs, ours) = both.ask(&request);
+    assert_eq!(theirs["aggregations"], ours["aggregations"]);
+}
