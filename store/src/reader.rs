@@ -82,7 +82,7 @@ impl Store {
         for (number, day) in days.iter().enumerate() {
             let rendering = Rendering { schema: &day.schema, foreign: fields.is_open() };
             let newest = Newest { limit: request.limit };
-            let query = rendering.rows(&dataset, &condition).map_err(|e| day.failed(e))?;
+            let query = rendering.rows(&dataset, &condition).map_err(|e| too_complex(&e))?;
             let found = match &aggregating {
                 None => day.searcher.search(&query, &newest).map_err(|e| day.failed(e))?,
                 Some(aggregating) => {
@@ -150,6 +150,11 @@ impl OpenDay {
     fn failed(&self, error: TantivyError) -> SearchError {
         unavailable(&StoreError::index("search", &self.path)(error))
     }
+}
+
+/// All that rendering can fail at: an automaton that would need too many states.
+fn too_complex(error: &TantivyError) -> SearchError {
+    SearchError::Query { column: 1, message: format!("a wildcard pattern is too complex: {error}") }
 }
 
 fn unavailable(error: &StoreError) -> SearchError {

@@ -80,6 +80,15 @@ fn no_match_an_error_and_an_unknown_metric_are_different_answers() {
 }
 
 #[test]
+fn a_monstrous_wildcard_is_refused_soon() {
+    let (_folder, _sink, store) = filled();
+    let started = std::time::Instant::now();
+    let error = ask(&store, &format!("process.name:*a{}*", "?".repeat(60))).unwrap_err().to_string();
+    assert!(error.contains("too complex"), "{error}");
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[test]
 fn aggregations_that_cannot_be_answered_say_why() {
     let (_folder, _sink, store) = filled();
     let refusal = |aggs: serde_json::Value| {
