@@ -1,18 +1,125 @@
-//! The configuration while the agent runs.
+//! The configuration while the agent runs, and the environment on top of it.
 
 mod common;
 
-use common::Node;
-use kumon_testing::require_bpf;
+use std::ffi::OsStr;
+
+use common::{Kumon, Node, PATIENCE};
+use kumon_testing::{require_bpf, wait_for};
+use rustix::process::Signal;
+
+const NEVER: &[&OsStr] = &[];
+
+fn mark(node: &Node, name: &str) {
+    common::mark(&node.path(""), OsStr::new(name), NEVER);
+}
+
+fn found(node: &Node, metric: &str, name: &str) -> usize {
+    node.rows(metric, &format!("process.name:{name}")).len()
+}
+
+/// With the configuration that it started with, which is put back for the query to read.
+fn assert_still_collects(node: &Node, agent: Kumon) {
+    node.configure("");
+    mark(node, "kept");
+    wait_for("the row", PATIENCE, || found(node, "exec", "kept") == 1);
+    assert!(!agent.stderr().contains("loaded"), "{}", agent.stderr());
+    agent.terminate().expect(0, &[]);
+}
 
 #[test]
-fn a_replaced_configuration_takes_effect() {
+fn a_replaced_configuration_takes_effect_and_loses_nothing() {
     if !require_bpf() {
         return;
     }
-    let node = Node::new("collectors: { exit: { enabled: false } }\n");
+    let node = Node::new("collectors: { exec: { enabled: false } }\n");
     let agent = node.start_agent(&["run"]);
-    node.configure("collectors: { exec: { enabled: false } }\n");
+    mark(&node, "before");
+    node.configure("collectors: { exec: { enabled: true } }\n");
+    agent.wait_for_log(&["kumon.yml: loaded"]);
+    mark(&node, "after");
+    wait_for("the rows", PATIENCE, || found(&node, "exec", "after") + found(&node, "exit", "after") == 2);
+    assert_eq!((found(&node, "exec", "before"), found(&node, "exec", "after")), (0, 1));
+    assert_eq!((found(&node, "exit", "before"), found(&node, "exit", "after")), (1, 1));
+    agent.terminate().expect(0, &[]);
+}
+
+#[test]
+fn a_mistake_keeps_the_old_configuration_and_says_where_it_is() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let agent = node.start_agent(&["run"]);
+    node.configure("collectors: { exec: { enabld: false } }\n");
+    agent.wait_for_log(&["kumon.yml: line 2 column 23", "enabld", "the old configuration stays in force"]);
+    assert_still_collects(&node, agent);
+}
+
+#[test]
+fn a_configuration_that_cannot_start_keeps_the_old_one() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let agent = node.start_agent(&["run"]);
+    let password = node.path("no-such-file").display().to_string();
+    node.configure(&format!(
+        "output: {{ elasticsearch: {{ hosts: ['http://127.0.0.1:1'], username: a, password_file: {password} }} }}\n"
+    ));
+    agent.wait_for_log(&[&password, "the old configuration stays in force"]);
+    assert_still_collects(&node, agent);
+}
+
+#[test]
+fn a_deleted_configuration_keeps_the_old_one() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let agent = node.start_agent(&["collect"]);
+    std::fs::remove_file(node.config()).unwrap();
+    agent.wait_for_log(&["kumon.yml can't be read", "the old configuration stays in force"]);
+    node.configure("collectors: { exit: { enabled: false } }\n");
     agent.wait_for_log(&["kumon.yml: loaded"]);
     agent.terminate().expect(0, &[]);
+}
+
+#[test]
+fn sighup_loads_again_what_an_unchanged_configuration_names() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let agent = node.start_agent(&["collect"]);
+    agent.signal(Signal::HUP);
+    agent.wait_for_log(&["kumon.yml: loaded"]);
+    agent.terminate().expect(0, &[]);
+}
+
+#[test]
+fn the_environment_overrides_single_keys() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("collectors: { exit: { enabled: true } }\n");
+    let mut command = node.command(&["collect", "--duration", "3s"]);
+    let elsewhere = node.path("elsewhere");
+    command.env("KUMON_COLLECTORS__EXIT__ENABLED", "false").env("KUMON_PATH__SPOOL", &elsewhere);
+    let agent = node.spawn(&mut command);
+    wait_for("rows", PATIENCE, || {
+        mark(&node, "marked");
+        !common::files(&elsewhere.join("exec"), "csv").is_empty()
+    });
+    agent.wait().expect(0, &[]);
+    assert!(!elsewhere.join("exit").exists() && !node.spool().exists());
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let node = Node::new("");
+    let run = |name: &str, value: &str| node.spawn(node.command(&["check"]).env(name, value)).wait();
+    run("KUMON_PATH__SPOL", "/tmp").expect(2, &["KUMON_PATH__SPOL", "unknown field `spol`"]);
+    run("KUMON_COLLECTORS__EXEC__ENABLED", "maybe").expect(2, &["KUMON_COLLECTORS__EXEC__ENABLED", "maybe"]);
+    run("KUMON_PATH__SPOOL", "[").expect(2, &["KUMON_PATH__SPOOL", "line 1"]);
 }

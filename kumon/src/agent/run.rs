@@ -5,10 +5,12 @@ use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use kumon_shipper::Handle;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -49,7 +51,7 @@ pub(crate) fn run(
     config_file: Option<PathBuf>,
     duration: Option<Duration>,
 ) -> Result<ExitCode> {
-    let signals = signals()?;
+    let mut signals = signals()?;
     let config_file = config_file.unwrap_or_else(|| DEFAULT_FILE.into());
     let deadline = duration.map(|duration| Instant::now() + duration);
     let mut config = config;
@@ -57,15 +59,10 @@ pub(crate) fn run(
     let mut agent = Agent::start(parts, &config)?;
     loop {
         let end = agent.watch(&config, &config_file, &mut stamp, &signals, deadline);
-        let limit = match end {
-            // What is not delivered yet is so by the next shipper, and nothing is collected until then.
-            Ok(End::Reload(_)) => Duration::ZERO,
-            _ if deadline.is_some() => DURATION_STOP_LIMIT,
-            _ => STOP_LIMIT,
-        };
-        let undelivered = agent.stop(limit)?;
-        match end? {
-            End::Reload(new) => {
+        let limit = if let Ok(End::Duration) = end { DURATION_STOP_LIMIT } else { STOP_LIMIT };
+        match end {
+            Ok(End::Reload(new)) => {
+                agent.stop_for_reload()?;
                 agent = match Agent::start(parts, &new) {
                     Ok(agent) => {
                         log::info!("{}: loaded", config_file.display());
@@ -73,22 +70,31 @@ pub(crate) fn run(
                         agent
                     }
                     Err(e) => {
-                        let why = explain(&e);
-                        log::error!("{}: {why}; the old configuration stays in force", config_file.display());
-                        Agent::start(parts, &config)?
+                        log::error!("{}: can't be used: {}", config_file.display(), explain(&e));
+                        let agent = Agent::start(parts, &config)?;
+                        log::info!("the old configuration stays in force");
+                        agent
                     }
                 };
             }
-            End::Signal => return Ok(ExitCode::SUCCESS),
-            End::Duration if undelivered == 0 => return Ok(ExitCode::SUCCESS),
-            End::Duration => {
-                log::error!(
-                    "{undelivered} bytes of rows are not delivered; they wait in the spool for the next start"
-                );
-                return Ok(ExitCode::FAILURE);
+            end => {
+                let undelivered = agent.stop(limit, &mut signals)?;
+                return end.map(|end| exit_code(&end, undelivered));
             }
         }
     }
+}
+
+fn exit_code(end: &End, undelivered: u64) -> ExitCode {
+    if let End::Duration = end
+        && undelivered > 0
+    {
+        log::error!(
+            "{undelivered} bytes of rows are not delivered; they wait in the spool for the next start"
+        );
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 /// SIGTERM, SIGINT and SIGHUP as messages.
@@ -183,18 +189,43 @@ impl Agent {
         Ok(())
     }
 
+    /// Stops shipping first, which may hang in a request: collecting pauses as shortly as possible. What is not
+    /// delivered yet is for the next shipper.
+    fn stop_for_reload(self) -> Result<()> {
+        self.shipping.map(|shipping| shipping.stop(Duration::ZERO)).transpose()?;
+        self.collecting.map(Collecting::stop);
+        Ok(())
+    }
+
     /// Stops the parts in the rows' direction; bytes that are left in files.
-    fn stop(self, limit: Duration) -> Result<u64> {
+    fn stop(self, limit: Duration, signals: &mut Receiver<i32>) -> Result<u64> {
         let collected = self.collecting.map(Collecting::stop);
         let Some(shipping) = self.shipping else { return Ok(0) };
         let handle = shipping.handle();
         let output = shipping.status().output;
-        let ended = shipping.stop(limit)?;
+        let ended = heeding(signals, &handle, || shipping.stop(limit))?;
         if let Some(collected) = collected {
             super::summary::farewell(&collected, &handle.stats(), &output);
         }
         Ok(ended.undelivered)
     }
+}
+
+/// Does `stop`. Who signals again while it waits for the last rows to be delivered need not wait for them.
+fn heeding<T>(signals: &mut Receiver<i32>, shipper: &Handle, stop: impl FnOnce() -> T) -> T {
+    let stopped = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                if let Ok(SIGTERM | SIGINT) = signals.recv_timeout(Duration::from_millis(100)) {
+                    shipper.stop(Duration::ZERO);
+                }
+            }
+        });
+        let result = stop();
+        stopped.store(true, Ordering::Relaxed);
+        result
+    })
 }
 
 /// The configuration as it stands in the file; `None` when it is wrong, which leaves the old one in force.

@@ -1,6 +1,7 @@
 //! `kumon check`: what this machine allows.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,19 +11,29 @@ use super::table::Table;
 use crate::config::Config;
 
 /// Prints the machine's facts and each hook's strategy; fails when a metric can't be collected.
-pub(crate) fn check(config: &Config) -> ExitCode {
+///
+/// # Errors
+/// When nobody reads the output.
+pub(crate) fn check(config: &Config) -> io::Result<ExitCode> {
+    let mut out = io::stdout().lock();
     let uname = rustix::system::uname();
-    println!("kernel         {} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy());
-    println!(
+    writeln!(
+        out,
+        "kernel         {} {}",
+        uname.release().to_string_lossy(),
+        uname.machine().to_string_lossy()
+    )?;
+    writeln!(
+        out,
         "BTF            {}",
         if Path::new("/sys/kernel/btf/vmlinux").exists() {
             "yes, /sys/kernel/btf/vmlinux"
         } else {
             "no: a kernel with CONFIG_DEBUG_INFO_BTF is needed (Debian 11, Ubuntu 20.10, RHEL 8.2 and later have it)"
         }
-    );
-    println!("capabilities   {}", capabilities());
-    println!();
+    )?;
+    writeln!(out, "capabilities   {}", capabilities())?;
+    writeln!(out)?;
 
     let mut table = Table::new(&["metric", "event", "strategy"]);
     let mut complete = true;
@@ -33,8 +44,8 @@ pub(crate) fn check(config: &Config) -> ExitCode {
             table.row([hook.metrics.join(", "), hook.event.to_owned(), strategy]);
         }
     }
-    print!("{table}");
-    if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    write!(out, "{table}")?;
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The needed ones of CapEff in /proc/self/status (capabilities(7)).

@@ -1,29 +1,36 @@
 //! `kumon status`: how the agents of this machine are.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bytesize::ByteSize;
+use chrono::{DateTime, TimeDelta, Utc};
 use kumon_spool::is_being_written;
 use serde::de::DeserializeOwned;
 
 use crate::agent::{CollectStatus, ShipStatus, read_status};
 use crate::config::Config;
 
+/// A busy machine may delay a status, but not for so long.
+const MAX_AGE: TimeDelta = TimeDelta::seconds(30);
+
 /// Prints both sides; fails when one of them isn't running or halted.
 pub(crate) fn status(config: &Config, json: bool) -> Result<ExitCode> {
     let collect: Option<CollectStatus> = of_running(&config.path.collect())?;
     let ship: Option<ShipStatus> = of_running(&config.path.ship())?;
-    let healthy = collect.as_ref().is_some_and(|c| c.spool_error.is_none() && c.failed.is_empty())
-        && ship.as_ref().is_some_and(|s| s.halted.is_none() && s.stuck.is_empty());
+    let healthy = collect
+        .as_ref()
+        .is_some_and(|c| c.spool_error.is_none() && c.failed.is_empty() && !is_stale(&c.updated))
+        && ship.as_ref().is_some_and(|s| s.halted.is_none() && s.stuck.is_empty() && !is_stale(&s.updated));
+    let mut out = io::stdout().lock();
     if json {
-        println!("{}", serde_json::json!({ "collect": collect, "ship": ship, "healthy": healthy }));
+        writeln!(out, "{}", serde_json::json!({ "collect": collect, "ship": ship, "healthy": healthy }))?;
     } else {
-        print_collect(collect.as_ref());
-        print_ship(ship.as_ref());
+        print_collect(&mut out, collect.as_ref())?;
+        print_ship(&mut out, ship.as_ref())?;
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -41,49 +48,65 @@ fn of_running<T: DeserializeOwned>(folder: &Path) -> Result<Option<T>> {
     read_status(folder).with_context(|| format!("{}: the status can't be read", folder.display()))
 }
 
-fn print_collect(status: Option<&CollectStatus>) {
+fn print_collect(out: &mut impl Write, status: Option<&CollectStatus>) -> io::Result<()> {
     let Some(status) = status else {
-        println!("collecting: not running");
-        return;
+        writeln!(out, "collecting: not running")?;
+        return Ok(());
     };
     let (memory, seconds) = (ByteSize(status.memory), status.cpu_time as f64 / 1e9);
-    println!(
+    writeln!(
+        out,
         "collecting: process {}, {memory}, {seconds:.1} s of CPU time, as of {}",
         status.pid, status.updated
-    );
+    )?;
     for (metric, rows) in &status.rows {
-        println!("  {metric}: {rows} rows");
+        writeln!(out, "  {metric}: {rows} rows")?;
     }
     for (metric, reasons) in &status.lost {
         for (reason, count) in reasons {
-            println!("  {metric}: {count} lost ({reason})");
+            writeln!(out, "  {metric}: {count} lost ({reason})")?;
         }
     }
     for (collector, reason) in &status.failed {
-        println!("  {collector} is left out: {reason}");
+        writeln!(out, "  {collector} is left out: {reason}")?;
     }
     if let Some(error) = &status.spool_error {
-        println!("  rows wait in memory: {error}");
+        writeln!(out, "  rows wait in memory: {error}")?;
     }
+    print_stale(out, &status.updated)
 }
 
-fn print_ship(status: Option<&ShipStatus>) {
+fn print_ship(out: &mut impl Write, status: Option<&ShipStatus>) -> io::Result<()> {
     let Some(status) = status else {
-        println!("shipping: not running");
-        return;
+        writeln!(out, "shipping: not running")?;
+        return Ok(());
     };
-    println!("shipping: process {}, to the {}, as of {}", status.pid, status.output, status.updated);
+    writeln!(out, "shipping: process {}, to the {}, as of {}", status.pid, status.output, status.updated)?;
     for (dataset, rows) in &status.rows {
-        println!("  {dataset}: {rows} rows delivered");
+        writeln!(out, "  {dataset}: {rows} rows delivered")?;
     }
     for (dataset, rows) in &status.dead_letters {
-        println!("  {dataset}: {rows} rows in the dead letters");
+        writeln!(out, "  {dataset}: {rows} rows in the dead letters")?;
     }
     for (file, reason) in &status.stuck {
-        println!("  {file} is not shipped: {reason}");
+        writeln!(out, "  {file} is not shipped: {reason}")?;
     }
     if let (Some(reason), Some(since)) = (&status.halted, &status.halted_since) {
-        println!("  halted since {since}: {reason}");
+        writeln!(out, "  halted since {since}: {reason}")?;
     }
-    println!("  {} wait in files", ByteSize(status.lag));
+    writeln!(out, "  {} wait in files", ByteSize(status.lag))?;
+    print_stale(out, &status.updated)
+}
+
+fn print_stale(out: &mut impl Write, updated: &str) -> io::Result<()> {
+    if is_stale(updated) {
+        writeln!(out, "  no news since then: it hangs, or can't write its state folder; its log says which")?;
+    }
+    Ok(())
+}
+
+/// Running agents renew their status every other second.
+fn is_stale(updated: &str) -> bool {
+    let updated = DateTime::parse_from_rfc3339(updated);
+    updated.map_or(true, |updated| Utc::now().signed_duration_since(updated) > MAX_AGE)
 }

@@ -73,6 +73,8 @@ pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSiz
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::parse;
 
     #[test]
@@ -83,6 +85,48 @@ mod tests {
         let keys: Vec<&str> = text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
         let all = parse(&keys.join("\n")).unwrap();
         assert!(all.output.elasticsearch.is_some() && all.inputs.len() == 2, "{all:?}");
+    }
+
+    /// The names that serde expects beside one that nobody knows.
+    fn expected_keys(mut tree: Value, pointer: &str) -> Vec<String> {
+        let object = tree.pointer_mut(pointer).and_then(Value::as_object_mut).unwrap();
+        object.insert("?".into(), Value::Null);
+        let error = serde_json::from_value::<super::Config>(tree).unwrap_err().to_string();
+        error.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+    }
+
+    /// Where the tree's objects are, as JSON pointers.
+    fn objects(tree: &Value, pointer: String, found: &mut Vec<String>) {
+        match tree {
+            Value::Object(map) => {
+                map.iter().for_each(|(key, value)| objects(value, format!("{pointer}/{key}"), found));
+                found.push(pointer);
+            }
+            Value::Array(items) => {
+                let items = items.iter().enumerate();
+                items.for_each(|(number, value)| objects(value, format!("{pointer}/{number}"), found));
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_shipped_file_names_every_key() {
+        let text = include_str!("../../kumon.yml").replace("#: ", "");
+        let tree: Value = serde_saphyr::from_str(&text).unwrap();
+        let mut pointers = Vec::new();
+        objects(&tree, String::new(), &mut pointers);
+        assert!(pointers.len() > 12, "{pointers:?}");
+        for pointer in pointers {
+            let expected = expected_keys(tree.clone(), &pointer);
+            assert!(!expected.is_empty(), "{pointer}");
+            for key in expected {
+                assert!(text.contains(&format!("{key}:")), "kumon.yml doesn't name {pointer}/{key}");
+                let optional = pointer.starts_with("/inputs") || pointer == "/output/elasticsearch";
+                let present = tree.pointer(&format!("{pointer}/{key}")).is_some();
+                assert!(present || optional, "kumon.yml has no {pointer}/{key}");
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 // Each test file uses its part of it, and a failure here is a failed test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -96,14 +97,16 @@ impl Node {
 
     /// Starts `run`, `collect` or `ship`, and returns when it is at work.
     pub fn start_agent(&self, arguments: &[&str]) -> Kumon {
-        let agent = self.start(arguments);
+        let mut agent = self.start(arguments);
         let sides = match arguments[0] {
             "collect" => ["collect"].as_slice(),
             "ship" => &["ship"],
             _ => &["collect", "ship"],
         };
         for side in sides {
-            wait_for(&format!("the agent to {side}; it says: {}", agent.stderr()), PATIENCE, || {
+            wait_for(&format!("the agent to {side}"), PATIENCE, || {
+                let ended = agent.child.inner().try_wait().unwrap();
+                assert!(ended.is_none(), "{ended:?}: {}", agent.stderr());
                 self.status_file(side)["pid"].as_u64() == Some(agent.id().into())
             });
         }
@@ -247,4 +250,36 @@ pub fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     paths.retain(|path| path.extension().is_some_and(|found| found == extension));
     paths.sort();
     paths
+}
+
+/// A CSV file's records as an independent reader gives them, header first.
+pub fn records(path: &Path) -> Vec<Vec<String>> {
+    let bytes = fs::read(path).unwrap();
+    let (mut reader, mut rest) = (csv_core::Reader::new(), &bytes[..]);
+    let (mut fields, mut ends) = (vec![0; 1 << 20], [0; 64]);
+    let mut records = Vec::new();
+    loop {
+        let (result, read, _, count) = reader.read_record(rest, &mut fields, &mut ends);
+        if !matches!(result, csv_core::ReadRecordResult::Record) {
+            return records;
+        }
+        let starts = std::iter::once(0).chain(ends);
+        let field = |(start, end)| String::from_utf8(fields[start..end].to_vec()).unwrap();
+        records.push(starts.zip(ends).take(count).map(field).collect());
+        rest = &rest[read..];
+    }
+}
+
+/// The rows of CSV files, by column.
+pub fn rows(paths: &[PathBuf]) -> Vec<HashMap<String, String>> {
+    let mut rows = Vec::new();
+    for path in paths {
+        let mut records = records(path).into_iter();
+        let header = records.next().unwrap();
+        for record in records {
+            assert_eq!(record.len(), header.len(), "{}: {record:?}", path.display());
+            rows.push(header.iter().cloned().zip(record).collect());
+        }
+    }
+    rows
 }

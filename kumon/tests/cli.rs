@@ -1,0 +1,288 @@
+//! The command line as people and scripts meet it.
+
+mod common;
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Node, PATIENCE, mark};
+use kumon_testing::{require_bpf, require_program, wait_for};
+use libbpf_rs::query::ProgInfoIter;
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Programs run while something runs, each with a number of its own.
+fn mark_all(node: &Node, name: &str, count: usize) {
+    for number in 0..count {
+        mark(&node.path(""), OsStr::new(name), &[OsStr::new(&format!("number-{number}"))]);
+    }
+}
+
+/// A finished run that saw three marks.
+fn after_a_run() -> Node {
+    let node = Node::new("");
+    let agent = node.start_agent(&["run"]);
+    mark_all(&node, "marked", 3);
+    agent.terminate().expect(0, &[]);
+    node
+}
+
+#[test]
+fn run_for_a_duration_ends_with_everything_searchable() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let agent = node.start_agent(&["run", "--duration", "4s"]);
+    mark_all(&node, "marked", 20);
+    let ended = agent.wait();
+    ended.expect(0, &["exec: ", "delivered to the embedded store"]);
+    for metric in ["exec", "exit"] {
+        let rows = node.rows(metric, "process.name:marked");
+        let lines: HashSet<_> = rows.iter().map(|row| row["process.pid"].to_string()).collect();
+        assert_eq!((rows.len(), lines.len()), (20, 20), "{metric}");
+    }
+    // Delivered and closed files are gone; what is left is no row.
+    let left = kumon_schema::all().iter().flat_map(|schema| node.files(&schema.name));
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn rows_are_found_while_the_agent_writes() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let agent = node.start_agent(&["run"]);
+    for round in 1..=3 {
+        mark_all(&node, "marked", 1);
+        wait_for("the row", Duration::from_secs(5), || {
+            node.rows("exec", "process.name:marked").len() == round
+        });
+    }
+    agent.terminate().expect(0, &[]);
+    assert_eq!(node.rows("exec", "process.name:marked").len(), 3);
+}
+
+#[test]
+fn a_query_prints_tables_json_and_csv() {
+    if !require_bpf() {
+        return;
+    }
+    let node = after_a_run();
+    let query = |options: &[&str]| {
+        let ended = node.run(&[&["query", "exec", "process.name:marked"], options].concat());
+        ended.expect(0, &[]);
+        ended.stdout
+    };
+    let table = query(&[]);
+    assert!(table.starts_with("@timestamp"), "{table}");
+    assert_eq!(table.lines().filter(|line| line.contains("marked number-")).count(), 3, "{table}");
+    assert!(query(&["--limit", "1"]).contains("… and 2 more"), "{table}");
+
+    let json = query(&["--format", "json"]);
+    let rows: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let times: Vec<_> = rows.iter().map(|row| row["@timestamp"].as_str().unwrap()).collect();
+    assert!(times.len() == 3 && times.is_sorted_by(|a, b| a >= b), "newest first: {times:?}");
+    assert_eq!(query(&["--format", "json", "--limit", "2"]).lines().count(), 2);
+
+    let csv = query(&["--format", "csv"]);
+    fs::write(node.path("answer.csv"), &csv).unwrap();
+    let rows = common::rows(&[node.path("answer.csv")]);
+    assert_eq!(rows.len(), 3);
+    assert!(rows.iter().all(|row| row["process.command_line"].starts_with("marked number-")), "{rows:?}");
+
+    assert_eq!(query(&["--since", "1h", "--format", "json"]).lines().count(), 3);
+    // Longer than there are times to tell.
+    assert_eq!(query(&["--since", "99999999d", "--format", "json"]).lines().count(), 3);
+    let counts = query(&["--aggs", r#"{"n":{"value_count":{"field":"process.pid"}}}"#]);
+    assert_eq!(serde_json::from_str::<Value>(&counts).unwrap()["n"]["value"], 3.0);
+}
+
+#[test]
+fn no_match_a_wrong_query_and_expired_are_different_answers() {
+    if !require_bpf() {
+        return;
+    }
+    let node = after_a_run();
+    let query = |arguments: &[&str]| node.run(&[&["query"], arguments].concat());
+    query(&["exec", "process.name:nobody"]).expect(1, &["no match"]);
+    query(&["exec", "process.name:marked", "--since", "1ns"]).expect(1, &["no match"]);
+    query(&["exec", "process.name:marked AND (process.pid:1"]).expect(2, &["error in the query at column"]);
+    query(&["exec", "process.pid:abc"])
+        .expect(2, &["error in the query at column 13", "'abc' is not a number"]);
+    query(&["exec", "process.nme:a"]).expect(2, &["column 1", "did you mean 'process.name'"]);
+    query(&["exek"]).expect(2, &["there is no metric 'exek'", "exec, exit"]);
+    query(&["exec", "--aggs", "{"]).expect(2, &["--aggs", "column 1"]);
+    query(&["exec", "--since", "yesterday"]).expect(2, &["--since"]);
+    query(&["exec", "--until", "365d"]).expect(1, &["no match"]);
+
+    // The day becomes one of long ago, which the next run drops.
+    let days = || fs::read_dir(node.state().join("store")).unwrap().map(|entry| entry.unwrap().path());
+    let day = days().find(|path| path.is_dir()).unwrap();
+    fs::rename(&day, day.with_file_name("2020-01-01")).unwrap();
+    node.run(&["run", "--duration", "1s"]).expect(0, &["2020-01-01", "retention"]);
+    query(&["exec", "--until", "2600d"]).expect(1, &["expired: rows before 2020-01-02 are no longer kept"]);
+    query(&["exec", "process.name:nobody"]).expect(1, &["no match"]);
+}
+
+#[test]
+fn asking_where_nothing_was_ever_collected_says_so() {
+    let node = Node::new("");
+    node.run(&["query", "exec"]).expect(1, &["there is nothing to ask", "kumon run"]);
+    node.run(&["frobnicate"]).expect(2, &["frobnicate", "--help"]);
+    node.run(&["run", "--duration", "never"]).expect(2, &["--duration"]);
+    for help in [["--help"].as_slice(), &["query", "--help"]] {
+        let ended = node.run(help);
+        assert!(ended.code == Some(0) && ended.stdout.contains("Examples:"), "{ended:?}");
+    }
+}
+
+#[test]
+fn status_tells_who_runs_and_how_they_are() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let status = || node.run(&["status"]);
+    let none = status();
+    none.expect(1, &[]);
+    assert_eq!(none.stdout, "collecting: not running\nshipping: not running\n");
+    assert!(!node.state().exists(), "looking made folders");
+
+    let agent = node.start_agent(&["run"]);
+    mark_all(&node, "marked", 1);
+    wait_for("rows in the status", PATIENCE, || status().stdout.contains("  exec: "));
+    let both = status();
+    both.expect(0, &[]);
+    let process = format!("process {}", agent.id());
+    assert_eq!(both.stdout.matches(&process).count(), 2, "{}", both.stdout);
+    let json: Value = serde_json::from_str(&node.run(&["status", "--json"]).stdout).unwrap();
+    assert_eq!((&json["healthy"], &json["ship"]["pid"]), (&true.into(), &agent.id().into()));
+
+    agent.kill();
+    let after = status();
+    assert!(after.code == Some(1) && after.stdout.starts_with("collecting: not running"), "{after:?}");
+
+    let collector = node.start_agent(&["collect"]);
+    let half = status();
+    assert!(half.code == Some(1) && half.stdout.contains("shipping: not running"), "{half:?}");
+    collector.terminate().expect(0, &[]);
+}
+
+#[test]
+fn looking_at_the_status_never_keeps_an_agent_from_starting() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let lock = node.state().join("ship/lock");
+    node.run(&["ship", "--duration", "100ms"]).expect(0, &[]);
+    let looked_at = fs::File::open(&lock).unwrap();
+    looked_at.lock_shared().unwrap();
+    let agent = node.start(&["ship", "--duration", "100ms"]);
+    // As long as a look takes, and some.
+    std::thread::sleep(Duration::from_millis(30));
+    looked_at.unlock().unwrap();
+    agent.wait().expect(0, &[]);
+}
+
+/// The ids of the BPF programs that a process has open, as programs or links (proc_pid_fdinfo(5)).
+fn bpf_programs(pid: u32) -> HashSet<u32> {
+    let infos = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    let texts = infos.filter_map(|entry| fs::read_to_string(entry.unwrap().path()).ok());
+    let id = |text: String| text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
+    texts.filter_map(id).collect()
+}
+
+#[test]
+fn signals_stop_cleanly_within_a_limit_and_leave_no_bpf_program_behind() {
+    if !require_bpf() {
+        return;
+    }
+    for (command, signal, code) in [
+        ("run", Signal::TERM, Some(0)),
+        ("run", Signal::INT, Some(0)),
+        ("collect", Signal::TERM, Some(0)),
+        ("collect", Signal::KILL, None),
+    ] {
+        let node = Node::new("");
+        let agent = node.start_agent(&[command]);
+        let loaded = bpf_programs(agent.id());
+        assert!(loaded.len() > 5, "{loaded:?}");
+        mark_all(&node, "marked", 1);
+        let start = Instant::now();
+        let ended = agent.stop(signal, Duration::from_secs(10));
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert!(!ended.stderr.contains("ERROR"), "{}", ended.stderr);
+        // The kernel frees programs after a grace period.
+        wait_for("the BPF programs to go", Duration::from_secs(5), || {
+            !ProgInfoIter::default().any(|program| loaded.contains(&program.id))
+        });
+        if signal != Signal::KILL {
+            println!("{command} ended {:?} after {signal:?}", start.elapsed());
+            let left = if command == "run" { 0 } else { 1 };
+            assert_eq!(node.files("exec").len(), left);
+        }
+    }
+}
+
+#[test]
+fn a_terminal_gets_a_live_summary() {
+    if !require_bpf() || !require_program("script") {
+        return;
+    }
+    let node = Node::new("");
+    let kumon =
+        format!("{} --config {} run --duration 4s", env!("CARGO_BIN_EXE_kumon"), node.config().display());
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &kumon, "/dev/null"]);
+    common::clean(&mut terminal);
+    let ended = node.spawn(&mut terminal).wait();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let screen = &ended.stdout;
+    for part in ["KuMon, ", "% of one core", "metric", "delivered", "lost", "cputime", "\x1b["] {
+        assert!(screen.contains(part), "'{part}' is missing in: {screen}");
+    }
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_is_no_error() {
+    if !require_bpf() {
+        return;
+    }
+    let node = after_a_run();
+    for arguments in
+        [["query", "exec", "--format", "json"].as_slice(), &["query", "exec"], &["status"], &["check"]]
+    {
+        let mut child =
+            node.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && errors.is_empty(), "{arguments:?}: {output:?}");
+    }
+    let mut full = node.command(&["query", "exec", "--format", "json"]);
+    let output = full.stdout(fs::File::create("/dev/full").unwrap()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && errors.contains("No space left on device"), "{output:?}");
+}
+
+#[test]
+fn check_shows_each_metrics_strategy() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let ended = node.run(&["check"]);
+    ended.expect(0, &[]);
+    for part in ["kernel", "BTF", "CAP_BPF yes", "sched_process_exec", "tp_btf"] {
+        assert!(ended.stdout.contains(part), "'{part}' is missing in: {}", ended.stdout);
+    }
+    for schema in kumon_schema::all().iter().filter(|schema| schema.name != "agent") {
+        assert!(ended.stdout.contains(&schema.name), "{} is missing in: {}", schema.name, ended.stdout);
+    }
+}
