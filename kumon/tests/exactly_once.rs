@@ -15,7 +15,8 @@ const BURST: usize = 200;
 /// Starts a burst of processes, each with an argument of its own, and waits for them.
 fn burst(marker: &str, number: usize) {
     for process in 0..BURST {
-        let ended = Command::new("/bin/true").arg(format!("{marker}-{}", number * BURST + process)).status().unwrap();
+        let ended =
+            Command::new("/bin/true").arg(format!("{marker}-{}", number * BURST + process)).status().unwrap();
         assert!(ended.success());
     }
 }
@@ -33,7 +34,8 @@ fn counts(command_lines: impl Iterator<Item = String>, marker: &str) -> HashMap<
 
 fn assert_each_once(counts: &HashMap<String, usize>) {
     let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
-    let lost: Vec<_> = (0..BURSTS * BURST).filter(|number| !counts.contains_key(&number.to_string())).collect();
+    let lost: Vec<_> =
+        (0..BURSTS * BURST).filter(|number| !counts.contains_key(&number.to_string())).collect();
     assert!(doubled.is_empty() && lost.is_empty(), "doubled {doubled:?}, lost {lost:?}");
 }
 
@@ -65,7 +67,10 @@ fn the_embedded_store_has_each_process_once_though_the_shipper_is_killed_ten_tim
     let shipper = bursts_under_fire(&node, "store-marker", |_| {});
     let count = || {
         let rows = node.rows("exec", "process.command_line:*store-marker-*");
-        counts(rows.iter().filter_map(|row| Some(row["process.command_line"].as_str()?.to_owned())), "store-marker")
+        counts(
+            rows.iter().filter_map(|row| Some(row["process.command_line"].as_str()?.to_owned())),
+            "store-marker",
+        )
     };
     wait_for("all marked processes in the store", PATIENCE, || count().len() == BURSTS * BURST);
     assert_each_once(&count());
@@ -104,7 +109,8 @@ fn elasticsearch_has_each_process_once_though_it_and_the_shipper_go_down() {
     };
     let count = || {
         let hits = search();
-        let lines = hits.as_array().into_iter().flatten().map(|hit| hit["_source"]["process.command_line"].clone());
+        let lines =
+            hits.as_array().into_iter().flatten().map(|hit| hit["_source"]["process.command_line"].clone());
         counts(lines.filter_map(|line| Some(line.as_str()?.to_owned())), "es-marker")
     };
     wait_for("all marked processes in Elasticsearch", 3 * PATIENCE, || count().len() == BURSTS * BURST);

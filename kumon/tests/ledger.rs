@@ -50,7 +50,11 @@ fn every_process_of_a_storm_is_delivered_or_counted_as_lost() {
         let losses = collected["lost"][metric].as_object().expect("the storm overruns the ring buffer");
         let lost: u64 = losses.values().filter_map(Value::as_u64).sum();
         let rows = collected["rows"][metric].as_u64().unwrap();
-        assert_eq!(shipped["rows"][format!("kumon.{metric}")], rows, "{metric}: what was written was delivered");
+        assert_eq!(
+            shipped["rows"][format!("kumon.{metric}")],
+            rows,
+            "{metric}: what was written was delivered"
+        );
         assert_eq!(node.rows(metric, "").len() as u64, rows, "{metric}: what was delivered can be asked for");
 
         // The agent metric says the same.
@@ -62,7 +66,10 @@ fn every_process_of_a_storm_is_delivered_or_counted_as_lost() {
         assert_eq!(sum(&node, &spool, "kumon.agent.out"), rows, "{metric}");
 
         // Others start processes too, so there may be a few more events than the storm's, and not one less.
-        assert!(lost > 0 && rows + lost >= started, "{metric}: {rows} rows, {lost} lost of {started} started");
+        assert!(
+            lost > 0 && rows + lost >= started,
+            "{metric}: {rows} rows, {lost} lost of {started} started"
+        );
     }
     let marked = node.rows("exec", "process.command_line:\"/bin/true storm-marker\"").len() as u64;
     let others = node.rows("exec", "NOT process.command_line:\"/bin/true storm-marker\"").len() as u64;
@@ -70,5 +77,8 @@ fn every_process_of_a_storm_is_delivered_or_counted_as_lost() {
     // Of the lost ones some may be others', at the rate of those that were seen.
     let events = marked + lost;
     let slack = 10 + others * events / marked.max(1);
-    assert!((started..=started + slack).contains(&events), "{marked} + {lost} of {started}, {others} others seen");
+    assert!(
+        (started..=started + slack).contains(&events),
+        "{marked} + {lost} of {started}, {others} others seen"
+    );
 }
