@@ -1,6 +1,7 @@
 //! What a sink is given.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kumon_schema::Kind;
@@ -16,6 +17,10 @@ pub struct Batch {
     pub positions: Vec<(Arc<str>, u64)>,
     /// Rows that could not even be decoded; the shipper writes them to the dead letters.
     pub(crate) undecodable: Vec<Undecodable>,
+    /// Where the files of `positions` are, for the dead letters.
+    pub(crate) paths: Vec<PathBuf>,
+    /// Bytes of the undecodable records.
+    undecodable_bytes: usize,
 }
 
 /// One row of a batch.
@@ -70,19 +75,27 @@ impl Batch {
         self.documents.clear();
         self.positions.clear();
         self.undecodable.clear();
+        self.paths.clear();
+        self.undecodable_bytes = 0;
     }
 
-    /// The index of a file in `positions`, which covers it up to `end` from now on.
-    pub(crate) fn cover(&mut self, generation: &Arc<str>, end: u64) -> usize {
-        match self.positions.iter().position(|(known, _)| known == generation) {
-            Some(index) => {
-                self.positions[index].1 = end;
-                index
-            }
-            None => {
-                self.positions.push((generation.clone(), end));
-                self.positions.len() - 1
-            }
-        }
+    /// Bytes that it holds of documents and of what is none.
+    pub(crate) fn size(&self) -> usize {
+        self.body.len() + self.undecodable_bytes
+    }
+
+    pub(crate) fn push_undecodable(&mut self, row: Undecodable) {
+        self.undecodable_bytes += row.record.len();
+        self.undecodable.push(row);
+    }
+
+    /// The index of a file in `positions`; where it is not among them yet, it joins them, covered up to `offset`.
+    pub(crate) fn file(&mut self, generation: &Arc<str>, path: &Path, offset: u64) -> usize {
+        let known = self.positions.iter().position(|(known, _)| known == generation);
+        known.unwrap_or_else(|| {
+            self.positions.push((generation.clone(), offset));
+            self.paths.push(path.to_owned());
+            self.positions.len() - 1
+        })
     }
 }

@@ -1,11 +1,14 @@
 //! How far foreign files are delivered, kept across restarts, crashes and power cuts.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
+
+use crate::mark::Mark;
 
 const VERSION: u32 = 1;
 
@@ -16,18 +19,46 @@ pub(crate) struct Checkpoint {
     pub(crate) files: Vec<Entry>,
 }
 
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 /// One foreign file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) path: PathBuf,
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
+    #[serde(flatten)]
+    pub(crate) id: FileId,
     /// Random; new whenever the content is.
     pub(crate) generation: String,
-    /// Bytes delivered.
-    pub(crate) offset: u64,
-    /// Of the bytes before `offset`, see [`fingerprint`].
-    pub(crate) fingerprint: u32,
+    /// Up to where its rows are delivered for good.
+    pub(crate) delivered: Mark,
+    /// Up to where rows may have been sent under this generation: only content that still matches may go on with it.
+    pub(crate) sent: Mark,
+}
+
+/// What tells one file from another, as far as the file system does. Inodes are used again; with the time of birth
+/// that shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+    /// Unix time in ns; `None` where the file system doesn't keep it.
+    born: Option<u64>,
+}
+
+impl FileId {
+    pub(crate) fn of(metadata: &Metadata) -> FileId {
+        let born = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let born = born.and_then(|age| u64::try_from(age.as_nanos()).ok());
+        FileId { device: metadata.dev(), inode: metadata.ino(), born }
+    }
+
+    /// Whether both are one file, even if the file system's device number changed, as it may with a reboot.
+    pub(crate) fn is_same_but_for_device(&self, other: &FileId) -> bool {
+        (self.inode, self.born) == (other.inode, other.born)
+    }
 }
 
 /// Why the shipper can't start with the checkpoint it found.
@@ -50,10 +81,13 @@ impl Checkpoint {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Checkpoint::default()),
             Err(e) => return Err(io(e)),
         };
+        // Read apart: nobody knows what else a newer one holds.
+        if let Ok(Version { version }) = serde_json::from_slice(&bytes)
+            && version > VERSION
+        {
+            return Err(CheckpointError::Newer { path, version });
+        }
         match serde_json::from_slice::<Checkpoint>(&bytes) {
-            Ok(checkpoint) if checkpoint.version > VERSION => {
-                Err(CheckpointError::Newer { path, version: checkpoint.version })
-            }
             Ok(checkpoint) => Ok(checkpoint),
             Err(e) => {
                 let aside = state.join("checkpoint.damaged.json");
@@ -80,20 +114,6 @@ impl Checkpoint {
     }
 }
 
-/// Fingerprint of the content before `offset`: CRC-32 of the up to 1 KiB before it and of the file's first 1 KiB.
-/// `None` where the file is shorter.
-pub(crate) fn fingerprint(file: &File, offset: u64) -> io::Result<Option<u32>> {
-    const LENGTH: u64 = 1024;
-    let length = offset.min(LENGTH);
-    let mut bytes = vec![0; 2 * length as usize];
-    let (head, tail) = bytes.split_at_mut(length as usize);
-    match file.read_exact_at(head, 0).and_then(|()| file.read_exact_at(tail, offset - length)) {
-        Ok(()) => Ok(Some(crc32fast::hash(&bytes))),
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Checkpoint, CheckpointError};
@@ -105,7 +125,7 @@ mod tests {
         std::fs::write(&path, "{\"version\":1,\"fi").unwrap();
         assert_eq!(Checkpoint::read(state.path()).unwrap().files, []);
         assert!(state.path().join("checkpoint.damaged.json").exists() && !path.exists());
-        std::fs::write(&path, "{\"version\":2,\"files\":[]}").unwrap();
+        std::fs::write(&path, "{\"version\":2,\"folders\":[]}").unwrap();
         let error = Checkpoint::read(state.path()).unwrap_err();
         assert!(matches!(error, CheckpointError::Newer { version: 2, .. }), "{error}");
     }

@@ -1,19 +1,17 @@
-//! The files that are being shipped, and where each comes from.
+//! A file that is being shipped; where it comes from decides how its end and its identity are told.
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use std::{fs, io};
 
 use kumon_spool::{FileName, is_being_written, lock_for_reading, release_reading};
 
 use crate::batch::Batch;
-use crate::checkpoint::fingerprint;
+use crate::checkpoint::{Entry, FileId};
 use crate::inputs::new_generation;
-use crate::tail::Tail;
-
-/// A foreign file whose name is gone may still be written to for a while.
-const LINGER: Duration = Duration::from_secs(10);
+use crate::mark::{Mark, WINDOW};
+use crate::tail::{Filled, Tail};
 
 /// A file being shipped.
 #[derive(Debug)]
@@ -22,11 +20,15 @@ pub(crate) struct Source {
     pub(crate) origin: Origin,
     /// There may be something to read.
     pub(crate) dirty: bool,
-    /// When it was last found changed.
-    pub(crate) changed: Instant,
+    /// Why it could not be read; the next scan tries again.
+    pub(crate) failed: Option<String>,
+    /// It won't grow any more: what stands behind the last line end is due, too.
+    ended: bool,
+    /// Size and time of modification at the last scan, and when they were found changed.
+    looked: Option<(u64, SystemTime)>,
+    changed: Instant,
 }
 
-/// Where a file comes from decides how its end and its identity are told.
 #[derive(Debug)]
 pub(crate) enum Origin {
     Spool {
@@ -35,56 +37,71 @@ pub(crate) enum Origin {
         locked: bool,
     },
     Foreign {
-        device: u64,
-        inode: u64,
-        /// Of the content before the tail's `read`.
-        fingerprint: u32,
+        id: FileId,
+        /// Up to where rows may have been sent under this generation.
+        sent: Mark,
+        /// What the checkpoint says of `sent`, in bytes; `None` while the generation isn't in it.
+        recorded: Option<u64>,
     },
 }
 
 impl Source {
     pub(crate) fn new(tail: Tail, origin: Origin) -> Source {
-        Source { tail, origin, dirty: true, changed: Instant::now() }
+        let changed = Instant::now();
+        Source { tail, origin, dirty: true, failed: None, ended: false, looked: None, changed }
     }
 
-    /// Appends rows to the batch, up to `limit` bytes of it.
-    pub(crate) fn fill(&mut self, batch: &mut Batch, limit: usize) -> io::Result<()> {
-        match &mut self.origin {
-            Origin::Spool { locked, .. } => {
-                if !*locked {
-                    *locked = lock_for_reading(&self.tail.file)?;
-                }
-                if !*locked || self.tail.file.metadata()?.nlink() == 0 {
-                    // Shed by the collector, which has counted its rows: the next scan lets go of it.
-                    self.dirty = false;
-                    return Ok(());
-                }
-                self.dirty = self.tail.fill(batch, limit, false)?;
-            }
-            Origin::Foreign { fingerprint: known, .. } => {
-                if fingerprint(&self.tail.file, self.tail.read)? != Some(*known) {
-                    log::info!(
-                        "{}: was truncated or rewritten; its content is new",
-                        self.tail.path.display()
-                    );
-                    self.tail.start_anew(new_generation()?);
-                    *known = empty_fingerprint();
-                    // Its new identity has to be durable before anything is sent under it: see Shipper::scan.
-                    return Ok(());
-                }
-                self.dirty = self.tail.fill(batch, limit, false)?;
-                *known = fingerprint(&self.tail.file, self.tail.read)?.unwrap_or(*known);
-            }
-        }
-        Ok(())
+    pub(crate) fn generation(&self) -> &Arc<str> {
+        &self.tail.generation
     }
 
-    /// Appends the rest of a file that will not grow: its rows up to `limit` bytes, then what has no line end.
-    pub(crate) fn fill_rest(&mut self, batch: &mut Batch, limit: usize) -> io::Result<()> {
-        self.fill(batch, limit)?;
-        if self.dirty || self.tail.read >= self.tail.size()? {
-            return Ok(());
+    /// Whether there is something to read that can be read.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.dirty && self.tail.stuck.is_none() && self.failed.is_none()
+    }
+
+    /// Compares the file with what it was at the last look.
+    pub(crate) fn look(&mut self) {
+        let now = self.tail.file.metadata().and_then(|file| Ok((file.len(), file.modified()?))).ok();
+        self.dirty |= self.failed.take().is_some();
+        if now == self.looked {
+            return;
         }
+        (self.looked, self.changed, self.dirty) = (now, Instant::now(), true);
+        if let Origin::Foreign { .. } = self.origin {
+            self.ended = false;
+            if self.tail.stuck.is_some() {
+                // Other content may have come that can be read.
+                self.tail.unread();
+            }
+        }
+    }
+
+    /// Appends rows to the batch, up to `limit` bytes of it. Answers the former generation when the file turns out
+    /// to have new content.
+    pub(crate) fn fill(&mut self, batch: &mut Batch, limit: usize) -> io::Result<Option<Arc<str>>> {
+        if let Origin::Spool { locked, .. } = &mut self.origin {
+            *locked = *locked || lock_for_reading(&self.tail.file)?;
+            if !*locked || self.tail.is_gone()? {
+                // Shed by the collector, which has counted its rows: the next scan lets go of it.
+                self.dirty = false;
+                return Ok(None);
+            }
+        }
+        match self.tail.fill(batch, limit, false)? {
+            Filled::More => self.dirty = true,
+            Filled::End => {
+                self.dirty = false;
+                if self.ended && self.tail.stuck.is_none() {
+                    self.fill_rest(batch)?;
+                }
+            }
+            Filled::Rewritten => return self.start_anew().map(Some),
+        }
+        Ok(None)
+    }
+
+    fn fill_rest(&mut self, batch: &mut Batch) -> io::Result<()> {
         match self.origin {
             // A row of KuMon's own without line end was cut by a crash or a full disk.
             Origin::Spool { .. } => self.tail.give_up_rest(batch),
@@ -92,72 +109,109 @@ impl Source {
         }
     }
 
+    fn start_anew(&mut self) -> io::Result<Arc<str>> {
+        log::info!("{}: was truncated or rewritten; its content is new", self.tail.path.display());
+        let former = self.tail.generation.clone();
+        self.tail.start_anew(new_generation()?);
+        (self.dirty, self.ended) = (true, false);
+        if let Origin::Foreign { sent, recorded, .. } = &mut self.origin {
+            (*sent, *recorded) = (Mark::START, None);
+        }
+        Ok(former)
+    }
+
     /// Goes back to what is delivered for good, as the sink says.
     pub(crate) fn rewind(&mut self, acknowledged: u64) {
-        self.tail.acknowledged = acknowledged;
-        self.tail.rewind();
         self.dirty = true;
-        if let Origin::Foreign { fingerprint: known, .. } = &mut self.origin {
-            // A file that can't be read now shows as rewritten at the next fill.
-            *known = fingerprint(&self.tail.file, acknowledged).ok().flatten().unwrap_or(*known);
+        if let Err(e) = self.tail.rewind(acknowledged) {
+            self.failed = Some(format!("can't be read: {e}"));
         }
     }
 
-    /// Ends the use of a spool file's rows; to be called when the acknowledgements are written.
-    pub(crate) fn release(&mut self) {
-        if let Origin::Spool { locked, .. } = &mut self.origin
-            && *locked
-            && self.tail.read == self.tail.acknowledged
-            && let Err(e) = release_reading(&self.tail.file).map(|()| *locked = false)
-        {
-            log::warn!("{}: its read lock can't be released: {e}", self.tail.path.display());
+    /// Whether the checkpoint must be written before anything more is sent: after a crash it has to tell whether the
+    /// file still holds what was sent under its generation. Enough of the content has to be in it, once.
+    pub(crate) fn needs_recording(&self) -> bool {
+        match self.origin {
+            Origin::Spool { .. } => false,
+            Origin::Foreign { recorded, .. } => {
+                recorded.is_none_or(|recorded| recorded < WINDOW && recorded < self.tail.read.offset)
+            }
         }
+    }
+
+    /// What the checkpoint keeps of it, for a foreign file.
+    pub(crate) fn entry(&self) -> Option<Entry> {
+        let Origin::Foreign { id, sent, .. } = self.origin else { return None };
+        let (path, generation) = (self.tail.path.clone(), self.tail.generation.to_string());
+        let sent = further(sent, self.tail.read);
+        Some(Entry { path, id, generation, delivered: self.tail.acknowledged, sent })
+    }
+
+    /// To be called when the checkpoint and the acknowledgements are written; ends the use of a spool file's rows.
+    pub(crate) fn saved(&mut self) {
+        match &mut self.origin {
+            Origin::Foreign { sent, recorded, .. } => {
+                *sent = further(*sent, self.tail.read);
+                *recorded = Some(sent.offset);
+            }
+            Origin::Spool { locked, .. } => {
+                if *locked
+                    && self.tail.read == self.tail.acknowledged
+                    && let Err(e) = release_reading(&self.tail.file).map(|()| *locked = false)
+                {
+                    log::warn!("{}: its read lock can't be released: {e}", self.tail.path.display());
+                }
+            }
+        }
+    }
+
+    /// Whether the file can be let go; deletes a spool file for which that holds. A foreign file whose name is gone
+    /// is waited for as long as `linger` says: it may still be written to.
+    pub(crate) fn is_over(&mut self, linger: Duration) -> io::Result<bool> {
+        let gone = self.tail.is_gone()?;
+        let is_spool = matches!(self.origin, Origin::Spool { .. });
+        match is_spool {
+            true if gone => return Ok(true),
+            true if is_being_written(&self.tail.file)? => return Ok(false),
+            false if !gone || self.changed.elapsed() < linger => return Ok(false),
+            _ => {}
+        }
+        if let Some(why) = &self.tail.stuck {
+            if gone {
+                log::error!("{}: is gone and was not shipped: {why}", self.tail.path.display());
+            }
+            return Ok(gone);
+        }
+        // Asked after the writer's lock: what it wrote last is there by now.
+        let size = self.tail.size()?;
+        if self.tail.acknowledged.offset >= size {
+            if is_spool {
+                fs::remove_file(&self.tail.path)?;
+            }
+            return Ok(true);
+        }
+        if !self.ended && self.tail.read.offset < size {
+            (self.ended, self.dirty) = (true, true);
+        }
+        Ok(false)
+    }
+
+    /// Whether no name leads to the file any more.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.tail.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
     /// Bytes that stand in the file and are not delivered for good.
     pub(crate) fn lag(&self) -> u64 {
-        self.tail.size().unwrap_or(0).saturating_sub(self.tail.acknowledged)
+        self.tail.size().unwrap_or(0).saturating_sub(self.tail.acknowledged.offset)
     }
 
-    pub(crate) fn generation(&self) -> &Arc<str> {
-        &self.tail.generation
-    }
-}
-
-/// Whether a file's time is over.
-pub(crate) enum Over {
-    No,
-    /// It won't grow any more, and not all of it is read: what follows the last line end, for one.
-    Rest,
-    Yes,
-}
-
-impl Source {
-    /// Whether the file can be let go; deletes a spool file for which that holds.
-    pub(crate) fn is_over(&self) -> io::Result<Over> {
-        if self.tail.stuck.is_some() {
-            return Ok(Over::No);
-        }
-        let gone = self.tail.is_gone();
-        match &self.origin {
-            Origin::Spool { .. } if gone => return Ok(Over::Yes),
-            Origin::Spool { .. } if is_being_written(&self.tail.file)? => return Ok(Over::No),
-            Origin::Foreign { .. } if !gone || self.changed.elapsed() < LINGER => return Ok(Over::No),
-            _ => {}
-        }
-        // Asked after the writer's lock: what it wrote last is there by now.
-        let size = self.tail.size()?;
-        if self.tail.acknowledged == size {
-            if let Origin::Spool { .. } = self.origin {
-                fs::remove_file(&self.tail.path)?;
-            }
-            return Ok(Over::Yes);
-        }
-        Ok(if self.tail.read < size { Over::Rest } else { Over::No })
+    /// Why it isn't shipped, where that takes a person.
+    pub(crate) fn trouble(&self) -> Option<&String> {
+        self.tail.stuck.as_ref().or(self.failed.as_ref())
     }
 }
 
-/// The fingerprint of nothing, before the first byte.
-pub(crate) fn empty_fingerprint() -> u32 {
-    crc32fast::hash(&[])
+fn further(a: Mark, b: Mark) -> Mark {
+    if a.offset > b.offset { a } else { b }
 }

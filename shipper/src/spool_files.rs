@@ -1,6 +1,6 @@
 //! Finding KuMon's own files.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,12 @@ use kumon_spool::{Acknowledged, FileName, list, sidecar};
 
 use crate::batch::StreamName;
 use crate::decode::{CsvDecoder, Decoder};
+use crate::mark::Mark;
 use crate::source::{Origin, Source};
 use crate::tail::Tail;
+
+/// After a long outage there may be more files than a process may have open; the oldest go first.
+const MAX_OPEN: usize = 256;
 
 /// The spool folder, and how far its files were delivered when the shipper started.
 #[derive(Debug)]
@@ -20,10 +24,12 @@ pub(crate) struct SpoolFiles {
     root: PathBuf,
     namespace: String,
     acknowledged: Acknowledged,
+    /// The part of it that is about files not opened yet.
+    waiting: Acknowledged,
     /// The sink's own positions, by generation, where it keeps some; then they are the truth.
     positions: Option<HashMap<Arc<str>, u64>>,
-    /// Files that can't be shipped and were complained of.
-    refused: HashSet<PathBuf>,
+    /// Files that can't be shipped now, with the reason.
+    refused: BTreeMap<PathBuf, String>,
 }
 
 impl SpoolFiles {
@@ -34,7 +40,14 @@ impl SpoolFiles {
             Acknowledged::default()
         });
         let (root, namespace) = (root.to_owned(), namespace.to_owned());
-        SpoolFiles { root, namespace, acknowledged, positions, refused: HashSet::new() }
+        SpoolFiles {
+            root,
+            namespace,
+            waiting: acknowledged.clone(),
+            acknowledged,
+            positions,
+            refused: BTreeMap::new(),
+        }
     }
 
     /// The folders to watch: the spool and each metric's.
@@ -44,23 +57,47 @@ impl SpoolFiles {
         std::iter::once(self.root.clone()).chain(folders).collect()
     }
 
-    /// Files that are not among `known` yet, oldest first.
-    pub(crate) fn discover(&mut self, known: &HashSet<Arc<str>>) -> io::Result<Vec<Source>> {
-        let mut found = Vec::new();
+    /// Files that are not among the `known` ones yet, oldest first, as many as may be open at once.
+    pub(crate) fn discover(&mut self, known: &[Source]) -> io::Result<Vec<Source>> {
+        let known: HashSet<&str> = known.iter().map(|source| &**source.generation()).collect();
+        let mut room = MAX_OPEN.saturating_sub(known.len());
+        let (mut found, mut refused) = (Vec::new(), BTreeMap::new());
+        let mut waiting = BTreeMap::new();
         for file in list(&self.root)? {
-            if known.contains(file.name.id.as_str()) || self.refused.contains(&file.path) {
+            if known.contains(file.name.id.as_str()) {
                 continue;
             }
-            match self.open(&file.name, &file.path) {
-                Ok(Some(source)) => found.push(source),
-                Ok(None) => {}
-                Err(why) => {
-                    log::error!("{}: {why}; the file is kept and not shipped", file.path.display());
-                    self.refused.insert(file.path);
+            let name = file.name.to_string();
+            match (room > 0).then(|| self.open(&file.name, &file.path)) {
+                Some(Ok(Some(source))) => {
+                    found.push(source);
+                    room -= 1;
+                    continue;
                 }
+                Some(Ok(None)) => continue,
+                Some(Err(why)) => {
+                    if self.refused.get(&file.path) != Some(&why) {
+                        log::error!("{}: {why}; the file is kept and not shipped", file.path.display());
+                    }
+                    refused.insert(file.path, why);
+                }
+                None => {}
             }
+            waiting.extend(self.acknowledged.0.get(&name).map(|offset| (name, *offset)));
         }
+        self.refused = refused;
+        self.waiting = Acknowledged(waiting);
         Ok(found)
+    }
+
+    /// How far files are delivered that are not open.
+    pub(crate) fn waiting(&self) -> &Acknowledged {
+        &self.waiting
+    }
+
+    /// Files that can't be shipped now, with the reason.
+    pub(crate) fn refused(&self) -> &BTreeMap<PathBuf, String> {
+        &self.refused
     }
 
     fn open(&self, name: &FileName, path: &Path) -> Result<Option<Source>, String> {
@@ -76,9 +113,11 @@ impl SpoolFiles {
             Some(positions) => positions.get(name.id.as_str()).copied(),
             None => self.acknowledged.0.get(&name.to_string()).copied(),
         };
-        let decoder = Decoder::Csv(CsvDecoder::own(schema));
-        let generation = name.id.as_str().into();
-        let tail = Tail::new(path.into(), open, generation, stream.into(), decoder, delivered.unwrap_or(0));
+        // A file that a power cut made shorter begins anew; the ids tell what the sink has of it.
+        let mark = Mark::of(&open, delivered.unwrap_or(0)).map_err(|e| format!("can't be read: {e}"))?;
+        let decoder = Decoder::Csv(CsvDecoder::own(schema).into());
+        let (generation, mark) = (name.id.as_str().into(), mark.unwrap_or(Mark::START));
+        let tail = Tail::new(path.into(), open, generation, stream.into(), decoder, mark, false);
         Ok(Some(Source::new(tail, Origin::Spool { name: name.clone(), locked: false })))
     }
 

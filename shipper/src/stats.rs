@@ -6,15 +6,17 @@ use std::time::SystemTime;
 /// The shipper's ledger since its start, and how it is.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
-    /// By dataset (`kumon.exec`).
+    /// By dataset (`kumon.exec`): what is delivered for good.
     pub datasets: BTreeMap<String, Delivered>,
     /// Resends of what had arrived already, recognised by their ids.
     pub duplicates: u64,
-    /// Set while the sink can't be reached or refuses everything.
+    /// Taken, but into the failure store of Elasticsearch.
+    pub failure_store: u64,
+    /// Set while the sink can't be reached or refuses everything, or the state folder can't be written.
     pub halted: Option<Halted>,
     /// Files being shipped.
     pub files: usize,
-    /// Files that can't be read on, with the reason.
+    /// Files and folders that can't be read, with the reason.
     pub stuck: BTreeMap<String, String>,
     /// Bytes that stand in files and are not delivered for good.
     pub lag: u64,

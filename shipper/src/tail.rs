@@ -1,6 +1,7 @@
 //! One file that is being read, from where delivery stands to its end.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::{fs, io};
 
 use crate::batch::{Batch, Document, StreamName, Undecodable};
 use crate::decode::{Decoder, Step};
+use crate::mark::{Mark, Window};
 
 /// How much is read from a file at once, in bytes.
 const CHUNK: usize = 128 << 10;
@@ -19,20 +21,31 @@ pub(crate) struct Tail {
     pub(crate) file: File,
     /// Part of every document's id; no other content ever has the same one.
     pub(crate) generation: Arc<str>,
-    /// Bytes up to which rows were put into batches.
-    pub(crate) read: u64,
-    /// Bytes up to which the sink has taken rows.
-    pub(crate) delivered: u64,
-    /// Bytes up to which rows are delivered and durable.
-    pub(crate) acknowledged: u64,
+    /// Up to where rows were put into batches.
+    pub(crate) read: Mark,
+    /// Up to where the sink has taken rows.
+    pub(crate) delivered: Mark,
+    /// Up to where rows are delivered and durable.
+    pub(crate) acknowledged: Mark,
     /// Why it can't be read on, where it can't.
     pub(crate) stuck: Option<String>,
+    /// Whether other content may come to stand in the file than was read from it.
+    rewritable: bool,
     stream: Arc<StreamName>,
     decoder: Decoder,
     /// `{"create":{"_index":"…","_id":"<generation>-`
     action: Vec<u8>,
-    /// Bytes from `read` on that are not yet a whole record.
-    buffer: Vec<u8>,
+}
+
+/// How far filling a batch came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// The batch is full.
+    More,
+    /// The file's end, or what is not yet a whole record.
+    End,
+    /// The file holds other content than what was read of it.
+    Rewritten,
 }
 
 impl Tail {
@@ -43,43 +56,58 @@ impl Tail {
         generation: Arc<str>,
         stream: Arc<StreamName>,
         decoder: Decoder,
-        acknowledged: u64,
+        acknowledged: Mark,
+        rewritable: bool,
     ) -> Tail {
         let action = action(&stream, &generation);
+        let (read, delivered, stuck) = (acknowledged, acknowledged, None);
         let mut tail = Tail {
             path,
             file,
             generation,
-            read: 0,
-            delivered: 0,
+            read,
+            delivered,
             acknowledged,
-            stuck: None,
+            stuck,
+            rewritable,
             stream,
             decoder,
             action,
-            buffer: Vec::new(),
         };
-        tail.rewind();
+        tail.unread();
         tail
     }
 
-    /// Goes back to what is delivered for good.
-    pub(crate) fn rewind(&mut self) {
-        self.read = self.acknowledged;
-        self.delivered = self.acknowledged;
-        self.buffer = Vec::new();
+    /// Goes back to what the sink has taken.
+    pub(crate) fn unread(&mut self) {
+        self.read = self.delivered;
+        self.decoder.reset();
         self.stuck = None;
-        if self.read > 0
-            && let Err(why) = self.reread_head()
+        // Content that is gone or cut shows at the next fill.
+        if self.read.offset > 0
+            && let Ok(head) = self.head()
+            && let Err(why) = self.decoder.resume(&head)
         {
-            self.stuck = Some(why);
+            self.stuck = Some(why.to_string());
         }
     }
 
-    fn reread_head(&mut self) -> Result<(), String> {
-        let mut head = vec![0; CHUNK.min(self.read as usize)];
-        self.file.read_exact_at(&mut head, 0).map_err(|e| e.to_string())?;
-        self.decoder.resume(&head).map_err(|e| e.to_string())
+    fn head(&self) -> io::Result<Vec<u8>> {
+        let mut head = vec![0; CHUNK.min(self.read.offset as usize)];
+        self.file.read_exact_at(&mut head, 0)?;
+        Ok(head)
+    }
+
+    /// Goes back to what the sink says it has for good.
+    pub(crate) fn rewind(&mut self, acknowledged: u64) -> io::Result<()> {
+        let known = [self.acknowledged, self.delivered].into_iter().find(|mark| mark.offset == acknowledged);
+        let mark = match known {
+            Some(mark) => mark,
+            None => Mark::of(&self.file, acknowledged)?.unwrap_or(Mark::START),
+        };
+        (self.acknowledged, self.delivered) = (mark, mark);
+        self.unread();
+        Ok(())
     }
 
     /// The file's size now, in bytes.
@@ -88,114 +116,125 @@ impl Tail {
     }
 
     /// Whether its name is gone: deleted, or given to another file.
-    pub(crate) fn is_gone(&self) -> bool {
-        let Ok(open) = self.file.metadata() else { return true };
-        !fs::metadata(&self.path).is_ok_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino()))
+    pub(crate) fn is_gone(&self) -> io::Result<bool> {
+        let open = self.file.metadata()?;
+        match fs::metadata(&self.path) {
+            Ok(named) => Ok((named.dev(), named.ino()) != (open.dev(), open.ino())),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(true),
+            Err(e) => Err(e),
+        }
     }
 
     /// For content that has nothing to do with what was read before: a truncated or rewritten file.
     pub(crate) fn start_anew(&mut self, generation: Arc<str>) {
         self.action = action(&self.stream, &generation);
         self.generation = generation;
-        self.acknowledged = 0;
-        self.rewind();
+        (self.acknowledged, self.delivered) = (Mark::START, Mark::START);
+        self.unread();
     }
 
     /// The rest of a file that its writer closed, or died on, within a record: it is no row and never will be.
     pub(crate) fn give_up_rest(&mut self, batch: &mut Batch) -> io::Result<()> {
-        let rest = self.size()?.saturating_sub(self.read);
+        let rest = self.size()?.saturating_sub(self.read.offset);
+        if rest == 0 {
+            return Ok(());
+        }
         let mut record = vec![0; rest as usize];
-        self.file.read_exact_at(&mut record, self.read)?;
-        let file = batch.cover(&self.generation, self.read + rest);
+        self.file.read_exact_at(&mut record, self.read.offset)?;
+        let file = batch.file(&self.generation, &self.path, self.read.offset);
         let reason = "the record is cut: its writer ended in the middle of it".to_owned();
-        batch.undecodable.push(Undecodable {
-            stream: self.stream.clone(),
-            file,
-            offset: self.read,
-            record,
-            reason,
-        });
-        self.read += rest;
-        self.buffer = Vec::new();
+        let (stream, offset) = (self.stream.clone(), self.read.offset);
+        batch.push_undecodable(Undecodable { stream, file, offset, record, reason });
+        self.read.offset += rest;
+        batch.positions[file].1 = self.read.offset;
         Ok(())
     }
 
-    /// Appends rows to the batch until it holds `limit` bytes or the file's end is reached; says whether there may
-    /// be more. With `last` a record without line end counts as a record.
-    pub(crate) fn fill(&mut self, batch: &mut Batch, limit: usize, last: bool) -> io::Result<bool> {
+    /// Appends rows to the batch until it holds `limit` bytes or the file's end is reached. With `last` a record
+    /// without line end counts as a record.
+    pub(crate) fn fill(&mut self, batch: &mut Batch, limit: usize, last: bool) -> io::Result<Filled> {
+        let (mut buffer, mut window) = (Vec::new(), Window::default());
         while self.stuck.is_none() {
-            let at_end = self.read_chunk()? == 0;
-            let full = !self.take_records(batch, limit, last && at_end);
-            if full {
-                return Ok(true);
+            let at_end = self.read_chunk(&mut buffer)? == 0;
+            // Asked behind each read: what was read then comes from the content that it goes on from.
+            if self.rewritable {
+                match self.read.window(&self.file)? {
+                    Some(same) => window = same,
+                    None => return Ok(Filled::Rewritten),
+                }
+            }
+            self.take_records(&mut buffer, &mut window, batch, limit, last && at_end);
+            if batch.size() >= limit {
+                return Ok(Filled::More);
             }
             if at_end {
-                if self.buffer.is_empty() {
-                    self.buffer = Vec::new(); // idle files hold no memory
-                }
-                return Ok(false);
+                break;
             }
         }
-        Ok(false)
+        Ok(Filled::End)
     }
 
-    fn read_chunk(&mut self) -> io::Result<usize> {
-        let have = self.buffer.len();
-        self.buffer.resize(have + CHUNK, 0);
-        let read = self.file.read_at(&mut self.buffer[have..], self.read + have as u64);
-        self.buffer.truncate(have + *read.as_ref().unwrap_or(&0));
-        read
+    fn read_chunk(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let have = buffer.len();
+        let from = self.read.offset + have as u64;
+        let there = self.size()?.saturating_sub(from);
+        buffer.resize(have + CHUNK.min(there as usize), 0);
+        let read = self.file.read_at(&mut buffer[have..], from)?;
+        buffer.truncate(have + read);
+        Ok(read)
     }
 
-    /// Moves the buffer's whole records into the batch; false when the batch is full.
-    fn take_records(&mut self, batch: &mut Batch, limit: usize, last: bool) -> bool {
-        let buffer = std::mem::take(&mut self.buffer);
+    /// Moves the buffer's whole records into the batch, until it is full.
+    fn take_records(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        window: &mut Window,
+        batch: &mut Batch,
+        limit: usize,
+        last: bool,
+    ) {
+        let files = batch.positions.len();
+        let file = batch.file(&self.generation, &self.path, self.read.offset);
         let mut at = 0;
-        while batch.body.len() < limit {
-            let Some(used) = self.take_record(&buffer[at..], batch, last) else { break };
+        while batch.size() < limit {
+            let Some(used) = self.take_record(&buffer[at..], batch, file, last) else { break };
             at += used;
-            self.read += used as u64;
-            batch.cover(&self.generation, self.read);
+            self.read.offset += used as u64;
         }
-        self.buffer = buffer;
-        self.buffer.drain(..at);
-        batch.body.len() < limit
+        if at == 0 && file == files {
+            // It has nothing in this batch.
+            batch.positions.pop();
+            batch.paths.pop();
+            return;
+        }
+        batch.positions[file].1 = self.read.offset;
+        window.push(&buffer[..at]);
+        self.read.fingerprint = window.fingerprint();
+        buffer.drain(..at);
     }
 
     /// Appends the first record; the bytes it took, or `None` when there is no whole one or the file is stuck.
-    fn take_record(&mut self, bytes: &[u8], batch: &mut Batch, last: bool) -> Option<usize> {
-        let start = batch.body.len();
+    fn take_record(&mut self, bytes: &[u8], batch: &mut Batch, file: usize, last: bool) -> Option<usize> {
+        let (start, offset) = (batch.body.len(), self.read.offset);
         batch.body.extend_from_slice(&self.action);
-        batch.body.extend_from_slice(format!("{:x}\"}}}}\n", self.read).as_bytes());
+        // A Vec takes all that is written.
+        let _ = writeln!(batch.body, "{offset:x}\"}}}}");
         let json_start = batch.body.len();
 
-        let step = self.decoder.step(bytes, self.read, last, &mut batch.body);
+        let step = self.decoder.step(bytes, offset, last, &mut batch.body);
         if let Ok(Step::Row(used)) = step {
             let json = json_start..batch.body.len();
             batch.body.push(b'\n');
-            let file = batch.cover(&self.generation, self.read + used as u64);
             let action = start..batch.body.len();
-            batch.documents.push(Document {
-                stream: self.stream.clone(),
-                action,
-                json,
-                file,
-                offset: self.read,
-            });
+            batch.documents.push(Document { stream: self.stream.clone(), action, json, file, offset });
             return Some(used);
         }
         batch.body.truncate(start);
         match step {
             Ok(Step::Row(used) | Step::Nothing(used)) => Some(used),
             Ok(Step::Bad(used, reason)) => {
-                let file = batch.cover(&self.generation, self.read + used as u64);
-                batch.undecodable.push(Undecodable {
-                    stream: self.stream.clone(),
-                    file,
-                    offset: self.read,
-                    record: bytes[..used].to_vec(),
-                    reason,
-                });
+                let (stream, record) = (self.stream.clone(), bytes[..used].to_vec());
+                batch.push_undecodable(Undecodable { stream, file, offset, record, reason });
                 Some(used)
             }
             Ok(Step::Incomplete) => None,
@@ -221,14 +260,17 @@ mod tests {
 
     use kumon_schema::{Common, Kind};
 
-    use super::Tail;
+    use super::{Filled, Tail};
     use crate::batch::{Batch, StreamName};
     use crate::decode::{Decoder, NdjsonDecoder, Origin};
+    use crate::mark::Mark;
 
     fn tail(path: &std::path::Path, acknowledged: u64) -> Tail {
         let stream = StreamName { kind: Kind::Event, dataset: "a".into(), namespace: "default".into() };
         let decoder = Decoder::Ndjson(NdjsonDecoder::new(Origin::new(&Common::default(), "/a"), None));
-        Tail::new(path.into(), File::open(path).unwrap(), "g".into(), Arc::new(stream), decoder, acknowledged)
+        let file = File::open(path).unwrap();
+        let mark = Mark::of(&file, acknowledged).unwrap().unwrap();
+        Tail::new(path.into(), file, "g".into(), Arc::new(stream), decoder, mark, true)
     }
 
     #[test]
@@ -238,7 +280,7 @@ mod tests {
         let mut file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
         write!(file, "{{\"n\":1}}\n{{\"n\":").unwrap();
         let (mut tail_a, mut batch) = (tail(&path, 0), Batch::default());
-        assert!(!tail_a.fill(&mut batch, 1 << 20, false).unwrap());
+        assert_eq!(tail_a.fill(&mut batch, 1 << 20, false).unwrap(), Filled::End);
         assert_eq!((batch.documents.len(), &batch.positions[..]), (1, &[("g".into(), 8)][..]));
         writeln!(file, "2}}").unwrap();
         tail_a.fill(&mut batch, 1 << 20, false).unwrap();
@@ -261,13 +303,13 @@ mod tests {
         let (mut tail, mut rows) = (tail(&path, 0), 0);
         loop {
             let mut batch = Batch::default();
-            let more = tail.fill(&mut batch, 50_000, false).unwrap();
+            let filled = tail.fill(&mut batch, 50_000, false).unwrap();
             assert!(batch.body.len() < 51_000);
             rows += batch.documents.len();
-            if !more {
+            if filled == Filled::End {
                 break;
             }
         }
-        assert_eq!((rows, tail.read), (10_000, lines.len() as u64));
+        assert_eq!((rows, tail.read.offset), (10_000, lines.len() as u64));
     }
 }

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::event::ModifyKind;
+use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::shipper::Message;
 
@@ -18,12 +19,16 @@ pub(crate) struct Watcher {
 impl Watcher {
     pub(crate) fn new(messages: Sender<Message>) -> Watcher {
         let handler = move |event: notify::Result<Event>| {
-            if let Ok(event) = event
-                && !matches!(event.kind, EventKind::Access(_))
-            {
-                // The receiver only goes away with the shipper itself.
-                let _ = messages.send(Message::Changed(event.paths));
-            }
+            let Ok(event) = event else { return };
+            let message = match event.kind {
+                _ if event.need_rescan() => Message::Appeared(Vec::new()),
+                EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) => return,
+                EventKind::Modify(ModifyKind::Data(_)) => Message::Changed(event.paths),
+                EventKind::Remove(_) => Message::Removed(event.paths),
+                _ => Message::Appeared(event.paths),
+            };
+            // The receiver only goes away with the shipper itself.
+            let _ = messages.send(message);
         };
         let inner = notify::recommended_watcher(handler)
             .inspect_err(|e| log::warn!("files are polled, because inotify can't be used: {e}"))
@@ -36,16 +41,27 @@ impl Watcher {
         self.inner.is_some()
     }
 
-    /// Watches a folder (not its subfolders) from now on.
-    pub(crate) fn add(&mut self, folder: &Path) {
-        let Some(inner) = &mut self.inner else { return };
-        if self.watched.contains(folder) {
-            return;
-        }
-        match inner.watch(folder, RecursiveMode::NonRecursive) {
-            Ok(()) => {
-                self.watched.insert(folder.to_owned());
+    /// Watches these folders (not their subfolders) from now on. Says whether one is new: what happened in it until
+    /// now has to be looked for.
+    pub(crate) fn watch(&mut self, folders: &[PathBuf]) -> bool {
+        // The kernel forgets a folder that is removed; it may come back.
+        self.watched.retain(|folder| folders.contains(folder));
+        let mut is_new = false;
+        for folder in folders {
+            if !self.watched.contains(folder) && self.add(folder) {
+                self.watched.insert(folder.clone());
+                is_new = true;
             }
+        }
+        is_new
+    }
+
+    fn add(&mut self, folder: &Path) -> bool {
+        let Some(inner) = &mut self.inner else { return false };
+        match inner.watch(folder, RecursiveMode::NonRecursive) {
+            Ok(()) => return true,
+            // Removed meanwhile.
+            Err(e) if matches!(e.kind, ErrorKind::PathNotFound) => {}
             Err(e) => {
                 log::warn!(
                     "{}: can't be watched ({e}), so files are polled; fs.inotify.max_user_watches may be too low",
@@ -54,5 +70,6 @@ impl Watcher {
                 self.inner = None;
             }
         }
+        false
     }
 }

@@ -3,7 +3,10 @@
 use csv_core::{ReadRecordResult, Reader};
 use kumon_schema::{Field, FieldType, Schema};
 
-use super::{MAX_RECORD, Origin, Step, Unreadable, text_schema, time, write_string, write_time_of_reading};
+use super::{Origin, Step, Unreadable, text_schema, time, write_string, write_time_of_reading};
+
+/// A longer record is taken for a quote that was never closed.
+const MAX_RECORD: usize = 1 << 20;
 
 /// Decodes the files of one schema.
 #[derive(Debug)]
@@ -13,6 +16,9 @@ pub(crate) struct CsvDecoder {
     foreign: Option<Foreign>,
     /// Known once the header was read, in the file's order.
     columns: Vec<Column>,
+    /// What a file says of its host and log itself is left alone: a second value would make it an array.
+    has_host: bool,
+    has_log: bool,
     reader: Reader,
     fields: Vec<u8>,
     ends: Vec<usize>,
@@ -70,13 +76,22 @@ impl CsvDecoder {
             schema,
             foreign,
             columns: Vec::new(),
+            has_host: false,
+            has_log: false,
             reader: Reader::new(),
             fields: vec![0; 1024],
             ends: vec![0; 64],
         }
     }
 
+    pub(super) fn reset(&mut self) {
+        self.columns.clear();
+    }
+
     pub(super) fn resume(&mut self, head: &[u8]) -> Result<(), Unreadable> {
+        if is_blank(head) {
+            return Ok(());
+        }
         match self.split(head, false) {
             Some((_, count)) => self.read_header(count),
             None => Err(Unreadable("its header is gone".into())),
@@ -90,11 +105,14 @@ impl CsvDecoder {
         last: bool,
         json: &mut Vec<u8>,
     ) -> Result<Step, Unreadable> {
-        if bytes.iter().all(|b| matches!(b, b'\r' | b'\n')) {
+        if is_blank(bytes) {
             return Ok(if bytes.is_empty() { Step::Incomplete } else { Step::Nothing(bytes.len()) });
         }
         let Some((used, count)) = self.split(bytes, last) else {
-            return Ok(if bytes.len() < MAX_RECORD { Step::Incomplete } else { too_long(bytes) });
+            return Ok(match bytes.len() < MAX_RECORD {
+                true => Step::Incomplete,
+                false => Step::Bad(first_line(bytes), format!("no end of the row within {MAX_RECORD} bytes")),
+            });
         };
         if self.columns.is_empty() {
             self.read_header(count)?;
@@ -102,6 +120,8 @@ impl CsvDecoder {
         }
         Ok(match self.write_document(count, offset, json) {
             Ok(()) => Step::Row(used),
+            // What has the wrong number of columns may be a stray quote that swallowed the lines behind it.
+            Err(reason) if count != self.columns.len() => Step::Bad(first_line(&bytes[..used]), reason),
             Err(reason) => Step::Bad(used, reason),
         })
     }
@@ -162,6 +182,9 @@ impl CsvDecoder {
             };
             columns.push(Column::new(field, self.foreign.is_some(), timestamp_field));
         }
+        let says =
+            |prefix: &str| columns.iter().any(|column: &Column| column.key.starts_with(prefix.as_bytes()));
+        (self.has_host, self.has_log) = (says("\"host."), says("\"log."));
         self.columns = columns;
         Ok(())
     }
@@ -171,7 +194,9 @@ impl CsvDecoder {
             return Err(format!("the row has {count} columns, the header {}", self.columns.len()));
         }
         json.push(b'{');
-        if let Some(foreign) = &self.foreign {
+        if let Some(foreign) = &self.foreign
+            && !self.has_host
+        {
             foreign.origin.write_host(json);
         }
         let mut has_time = false;
@@ -189,10 +214,11 @@ impl CsvDecoder {
             write_time_of_reading(json);
             json.push(b',');
         }
-        if let Some(foreign) = &self.foreign {
-            foreign.origin.write_log(json, offset);
-        } else {
-            json.pop();
+        match &self.foreign {
+            Some(foreign) if !self.has_log => foreign.origin.write_log(json, offset),
+            _ => {
+                json.pop();
+            }
         }
         json.push(b'}');
         Ok(())
@@ -231,9 +257,10 @@ impl Value {
         let wrong = |what: &str| format!("'{text}' is no {what}");
         match self {
             Value::Integer | Value::IntegerAsText => {
-                text.parse::<i64>().map_err(|_| wrong("whole number of 64 bits"))?;
+                let number: i64 = text.parse().map_err(|_| wrong("whole number of 64 bits"))?;
                 if let Value::Integer = self {
-                    json.extend_from_slice(text.strip_prefix('+').unwrap_or(text).as_bytes());
+                    // Not as it stands there: JSON knows neither +7 nor 007. A Vec takes all that is written.
+                    let _ = serde_json::to_writer(json, &number);
                 } else {
                     write_string(json, text);
                 }
@@ -262,10 +289,14 @@ impl Value {
     }
 }
 
-/// A record that doesn't end within the limit: as much of it as is there, up to a line end, is given up.
-fn too_long(bytes: &[u8]) -> Step {
-    let line = bytes.iter().rposition(|&b| b == b'\n').map_or(bytes.len(), |end| end + 1);
-    Step::Bad(line, format!("the record is longer than {MAX_RECORD} bytes"))
+/// The length of the first line that isn't blank, up to its line end: behind it, reading goes on.
+fn first_line(bytes: &[u8]) -> usize {
+    let start = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    bytes[start..].iter().position(|&b| b == b'\n').map_or(bytes.len(), |end| start + end + 1)
+}
+
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| matches!(b, b'\r' | b'\n'))
 }
 
 #[cfg(test)]

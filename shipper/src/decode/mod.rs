@@ -10,13 +10,11 @@ use kumon_schema::{Common, Schema};
 pub(crate) use csv::CsvDecoder;
 pub(crate) use ndjson::NdjsonDecoder;
 
-/// A longer record is refused: it would have to stand in memory whole.
-pub(crate) const MAX_RECORD: usize = 16 << 20;
-
 /// Splits a file's bytes into records and renders each as a document.
 #[derive(Debug)]
 pub(crate) enum Decoder {
-    Csv(CsvDecoder),
+    /// Boxed: it is ten times the size of the other.
+    Csv(Box<CsvDecoder>),
     Ndjson(NdjsonDecoder),
 }
 
@@ -54,8 +52,15 @@ impl Decoder {
         }
     }
 
-    /// For a file of which `offset` bytes are already delivered: what the decoder must know of them. `head` are
-    /// the file's first bytes.
+    /// For a file that is read from its start again.
+    pub(crate) fn reset(&mut self) {
+        if let Decoder::Csv(csv) = self {
+            csv.reset();
+        }
+    }
+
+    /// For a file of which some bytes are already delivered: what the decoder must know of them. `head` are the
+    /// first of them.
     pub(crate) fn resume(&mut self, head: &[u8]) -> Result<(), Unreadable> {
         match self {
             Decoder::Csv(csv) => csv.resume(head),

@@ -6,7 +6,10 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{MAX_RECORD, Origin, Step, time, write_string, write_time_of_reading};
+use super::{Origin, Step, time, write_string, write_time_of_reading};
+
+/// A longer line is refused: it would have to stand in memory whole.
+const MAX_RECORD: usize = 16 << 20;
 
 /// Decodes the lines of a foreign NDJSON file.
 #[derive(Debug)]

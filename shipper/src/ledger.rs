@@ -1,0 +1,115 @@
+//! What the shipper tells of itself, kept up to date.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::batch::{Batch, StreamName};
+use crate::sink::Outcome;
+use crate::stats::{Delivered, Halted, Stats};
+
+/// The running shipper's [`Stats`], shared with whoever asks.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    stats: Arc<Mutex<Stats>>,
+    /// Taken by the sink, but not durable yet.
+    pending: Pending,
+    /// What keeps rows from being shipped, first the sink, then the state folder.
+    halted: [Option<Halted>; 2],
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    datasets: BTreeMap<String, Delivered>,
+    duplicates: u64,
+    failure_store: u64,
+}
+
+/// What can bring shipping to a halt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Sink,
+    /// The state folder can't be written: files whose identity must be remembered first have to wait.
+    State,
+}
+
+impl Ledger {
+    /// For those who ask from other threads.
+    pub(crate) fn shared(&self) -> Arc<Mutex<Stats>> {
+        self.stats.clone()
+    }
+
+    pub(crate) fn stats(&self) -> MutexGuard<'_, Stats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what the sink took; it shows once it is durable.
+    pub(crate) fn took(&mut self, batch: &Batch, outcome: &Outcome) {
+        let mut rest = &batch.documents[..];
+        while let Some(first) = rest.first() {
+            let same =
+                rest.iter().take_while(|document| Arc::ptr_eq(&document.stream, &first.stream)).count();
+            self.of(&first.stream).created += same as u64;
+            rest = &rest[same..];
+        }
+        for row in &batch.undecodable {
+            self.of(&row.stream).dead_letters += 1;
+        }
+        for rejected in &outcome.rejected {
+            let delivered = self.of(&batch.documents[rejected.document].stream);
+            delivered.created -= 1;
+            delivered.dead_letters += 1;
+        }
+        self.pending.duplicates += outcome.duplicates;
+        self.pending.failure_store += outcome.failure_store;
+    }
+
+    fn of(&mut self, stream: &StreamName) -> &mut Delivered {
+        self.pending.datasets.entry(stream.dataset.clone()).or_default()
+    }
+
+    /// All that was taken is durable.
+    pub(crate) fn settled(&mut self) {
+        let pending = mem::take(&mut self.pending);
+        let mut stats = self.stats();
+        for (dataset, more) in pending.datasets {
+            let delivered = stats.datasets.entry(dataset).or_default();
+            delivered.created += more.created;
+            delivered.dead_letters += more.dead_letters;
+        }
+        stats.duplicates += pending.duplicates;
+        stats.failure_store += pending.failure_store;
+    }
+
+    /// The sink gave up what was not durable; it is taken, and counted, again.
+    pub(crate) fn rewound(&mut self) {
+        self.pending = Pending::default();
+    }
+
+    /// Says once that rows have to wait, and why.
+    pub(crate) fn halt(&mut self, cause: Cause, reason: String) {
+        let halted = &mut self.halted[cause as usize];
+        if halted.as_ref().is_none_or(|halted| halted.reason != reason) {
+            log::error!("shipping halts, rows wait in their files: {reason}");
+        }
+        let since = halted.as_ref().map_or_else(SystemTime::now, |halted| halted.since);
+        *halted = Some(Halted { since, reason });
+        self.show_halted();
+    }
+
+    pub(crate) fn resume(&mut self, cause: Cause) {
+        if let Some(halted) = self.halted[cause as usize].take() {
+            log::info!("shipping goes on after {} s", halted.since.elapsed().unwrap_or_default().as_secs());
+            self.show_halted();
+        }
+    }
+
+    pub(crate) fn is_halted(&self, cause: Cause) -> bool {
+        self.halted[cause as usize].is_some()
+    }
+
+    fn show_halted(&self) {
+        self.stats().halted = self.halted.iter().flatten().next().cloned();
+    }
+}

@@ -1,0 +1,95 @@
+//! Telling whether a file still holds what was read from it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use serde::{Deserialize, Serialize};
+
+/// So much content at the beginning of a file, and so much before a mark, is its identity. In bytes.
+pub(crate) const WINDOW: u64 = 1024;
+
+/// A place in a file, and what stood before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// In bytes.
+    pub(crate) offset: u64,
+    /// CRC-32 of the file's first [`WINDOW`] bytes and of those before `offset`.
+    pub(crate) fingerprint: u32,
+}
+
+impl Mark {
+    /// A file's beginning, before which nothing stands.
+    pub(crate) const START: Mark = Mark { offset: 0, fingerprint: 0 };
+
+    /// The mark of a file's content at `offset`; `None` where the file is shorter.
+    pub(crate) fn of(file: &File, offset: u64) -> io::Result<Option<Mark>> {
+        Ok(Window::read(file, offset)?.map(|window| Mark { offset, fingerprint: window.fingerprint() }))
+    }
+
+    /// What stands before the mark; `None` where that is not what stood there when it was made.
+    pub(crate) fn window(self, file: &File) -> io::Result<Option<Window>> {
+        Ok(Window::read(file, self.offset)?.filter(|window| window.fingerprint() == self.fingerprint))
+    }
+}
+
+/// The content that a mark's fingerprint is made of.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    head: Vec<u8>,
+    last: Vec<u8>,
+}
+
+impl Window {
+    fn read(file: &File, offset: u64) -> io::Result<Option<Window>> {
+        let length = offset.min(WINDOW);
+        let mut window = Window { head: vec![0; length as usize], last: vec![0; length as usize] };
+        let read = file.read_exact_at(&mut window.head, 0);
+        match read.and_then(|()| file.read_exact_at(&mut window.last, offset - length)) {
+            Ok(()) => Ok(Some(window)),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Moves on over bytes that were read; so the fingerprint is of what was read, whatever the file holds by now.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        let window = WINDOW as usize;
+        let missing = window - self.head.len();
+        self.head.extend_from_slice(&bytes[..missing.min(bytes.len())]);
+        self.last.extend_from_slice(&bytes[bytes.len().saturating_sub(window)..]);
+        self.last.drain(..self.last.len().saturating_sub(window));
+    }
+
+    pub(crate) fn fingerprint(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.head);
+        hasher.update(&self.last);
+        hasher.finalize()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::{Mark, Window};
+
+    #[test]
+    fn what_was_pushed_has_the_fingerprint_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..5000_u32).map(|n| (n * n % 251) as u8).collect();
+        fs::write(folder.path().join("a"), &content).unwrap();
+        let file = File::open(folder.path().join("a")).unwrap();
+        let (mut window, mut offset) = (Window::default(), 0);
+        assert_eq!(Mark::of(&file, 0).unwrap(), Some(Mark::START));
+        for length in [1, 500, 600, 1, 2500, 1000] {
+            window.push(&content[offset..offset + length]);
+            offset += length;
+            let mark = Mark { offset: offset as u64, fingerprint: window.fingerprint() };
+            assert_eq!(Mark::of(&file, offset as u64).unwrap(), Some(mark));
+            assert!(mark.window(&file).unwrap().is_some());
+        }
+        assert_eq!(Mark::of(&file, 5001).unwrap(), None);
+    }
+}

@@ -1,0 +1,219 @@
+//! All files that are being shipped.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kumon_spool::Acknowledged;
+
+use crate::batch::Batch;
+use crate::checkpoint::{Checkpoint, Entry};
+use crate::inputs::Inputs;
+use crate::options::Options;
+use crate::source::{Origin, Source};
+use crate::spool_files::SpoolFiles;
+
+/// The files of the spool and of the inputs.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    all: Vec<Source>,
+    spool_files: SpoolFiles,
+    inputs: Inputs,
+    spool: PathBuf,
+    /// How long a foreign file whose name is gone is waited for.
+    pub(crate) linger: Duration,
+    /// Set for the last round: then a deleted file can't be waited for, nobody would find it again.
+    pub(crate) stopping: bool,
+    /// Set while the checkpoint can't be written: files that must be in it first are left alone.
+    pub(crate) hold: bool,
+}
+
+impl Sources {
+    pub(crate) fn new(
+        options: &Options,
+        checkpoint: Checkpoint,
+        positions: Option<HashMap<Arc<str>, u64>>,
+        linger: Duration,
+    ) -> Sources {
+        Sources {
+            all: Vec::new(),
+            spool_files: SpoolFiles::new(&options.spool, &options.namespace, positions.clone()),
+            inputs: Inputs::new(options, checkpoint.files, positions),
+            spool: options.spool.clone(),
+            linger,
+            stopping: false,
+            hold: false,
+        }
+    }
+
+    /// Looks for new files and for changes; answers the folders to watch.
+    pub(crate) fn discover(&mut self) -> Vec<PathBuf> {
+        match self.spool_files.discover(&self.all) {
+            Ok(found) => self.all.extend(found),
+            Err(e) => log::error!("{}: the spool can't be listed: {e}", self.spool.display()),
+        }
+        let (found, mut folders) = self.inputs.discover(&mut self.all);
+        self.all.extend(found);
+        self.all.iter_mut().for_each(Source::look);
+        folders.extend(self.spool_files.folders());
+        folders
+    }
+
+    /// Whether there is something to read.
+    pub(crate) fn has_more(&self) -> bool {
+        self.all.iter().any(|source| self.may_read(source))
+    }
+
+    fn may_read(&self, source: &Source) -> bool {
+        source.is_ready() && !(self.hold && source.needs_recording())
+    }
+
+    /// Fills the batch up to `whole` bytes from all files in turn, so that a backlog in one doesn't hold up the
+    /// others. Answers the former generations of files that turned out to be rewritten.
+    pub(crate) fn fill(&mut self, batch: &mut Batch, whole: usize) -> Vec<Arc<str>> {
+        let ready = self.all.iter().filter(|source| self.may_read(source)).count();
+        let share = (whole / ready.clamp(1, 4)).max(1);
+        let mut former = Vec::new();
+        let mut visited = 0;
+        for index in 0..self.all.len() {
+            if batch.size() >= whole {
+                break;
+            }
+            visited = index + 1;
+            if !self.may_read(&self.all[index]) {
+                continue;
+            }
+            let (source, limit) = (&mut self.all[index], whole.min(batch.size() + share));
+            match source.fill(batch, limit) {
+                Ok(renewed) => former.extend(renewed),
+                Err(e) => {
+                    log::error!("{}: can't be read: {e}; it is tried again", source.tail.path.display());
+                    source.failed = Some(format!("can't be read: {e}"));
+                }
+            }
+        }
+        // The next batch begins with the files that have not had their turn.
+        let turn = visited % self.all.len().max(1);
+        self.all.rotate_left(turn);
+        former
+    }
+
+    /// Whether the checkpoint must be written before what was read may be sent.
+    pub(crate) fn need_recording(&self) -> bool {
+        self.all.iter().any(|source| source.tail.read != source.tail.delivered && source.needs_recording())
+    }
+
+    /// Goes back over what was read and not sent.
+    pub(crate) fn unread(&mut self) {
+        for source in self.all.iter_mut().filter(|source| source.tail.read != source.tail.delivered) {
+            source.tail.unread();
+            source.dirty = true;
+        }
+    }
+
+    /// The sink has taken all that was read.
+    pub(crate) fn taken(&mut self) {
+        self.all.iter_mut().for_each(|source| source.tail.delivered = source.tail.read);
+    }
+
+    /// All that the sink has taken is durable; says whether that is news.
+    pub(crate) fn acknowledge(&mut self) -> bool {
+        let mut news = false;
+        for tail in self.all.iter_mut().map(|source| &mut source.tail) {
+            news |= tail.acknowledged != tail.delivered;
+            tail.acknowledged = tail.delivered;
+        }
+        news
+    }
+
+    /// Goes back to what the sink holds for good; says whether that is all it had taken.
+    pub(crate) fn rewind(&mut self, positions: &HashMap<Arc<str>, u64>) -> bool {
+        let mut all = true;
+        for source in &mut self.all {
+            let position = positions.get(source.generation()).copied().unwrap_or(0);
+            all &= position == source.tail.delivered.offset;
+            source.rewind(position);
+        }
+        all
+    }
+
+    /// Deletes spool files that are closed and delivered, and closes foreign ones that are gone and delivered;
+    /// answers their generations.
+    pub(crate) fn let_go(&mut self) -> Vec<Arc<str>> {
+        let mut gone = Vec::new();
+        let (linger, stopping) = (self.linger, self.stopping);
+        let linger_for =
+            |source: &Source| if stopping && source.is_deleted() { Duration::ZERO } else { linger };
+        self.all.retain_mut(|source| match source.is_over(linger_for(source)) {
+            Ok(true) => {
+                gone.push(source.generation().clone());
+                false
+            }
+            Ok(false) => true,
+            Err(e) => {
+                log::warn!("{}: can't be let go: {e}", source.tail.path.display());
+                true
+            }
+        });
+        gone
+    }
+
+    /// Notes that the file of this name has changed; false where none is known.
+    pub(crate) fn changed(&mut self, path: &Path) -> bool {
+        let source = self.all.iter_mut().find(|source| source.tail.path == path);
+        source.map(|source| source.dirty = true).is_some()
+    }
+
+    /// Where each file ends now, by generation.
+    pub(crate) fn ends(&self) -> HashMap<Arc<str>, u64> {
+        let end = |source: &Source| (source.generation().clone(), source.tail.size().unwrap_or(0));
+        self.all.iter().map(end).collect()
+    }
+
+    /// Whether the sink has taken all whole rows up to these ends, as far as they can be read.
+    pub(crate) fn have_reached(&self, ends: &HashMap<Arc<str>, u64>) -> bool {
+        self.all.iter().all(|source| {
+            let end = ends.get(source.generation());
+            // One that was rewritten meanwhile is unknown by its new name; what stands in it counts.
+            end.is_some_and(|end| source.tail.delivered.offset >= *end)
+                || (!source.is_ready() && source.tail.delivered == source.tail.read)
+        })
+    }
+
+    /// What the checkpoint is to hold.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.all.iter().filter_map(Source::entry).chain(self.inputs.remembered().iter().cloned()).collect()
+    }
+
+    /// How far the spool's files are delivered.
+    pub(crate) fn acknowledged(&self) -> Acknowledged {
+        let mut acknowledged = self.spool_files.waiting().clone();
+        for source in &self.all {
+            if let Origin::Spool { name, .. } = &source.origin {
+                acknowledged.0.insert(name.to_string(), source.tail.acknowledged.offset);
+            }
+        }
+        acknowledged
+    }
+
+    /// To be called when [`entries`](Self::entries) and [`acknowledged`](Self::acknowledged) are written.
+    pub(crate) fn saved(&mut self) {
+        self.all.iter_mut().for_each(Source::saved);
+    }
+
+    /// Files that can't be shipped, with the reason.
+    pub(crate) fn troubles(&self) -> BTreeMap<String, String> {
+        let own = self.all.iter().filter_map(|source| Some((&source.tail.path, source.trouble()?)));
+        let all = own.chain(self.spool_files.refused()).chain(self.inputs.unreadable());
+        all.map(|(path, why)| (path.display().to_string(), why.clone())).collect()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(crate) fn lag(&self) -> u64 {
+        self.all.iter().map(Source::lag).sum()
+    }
+}

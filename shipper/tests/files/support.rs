@@ -1,0 +1,159 @@
+//! A shipper in a thread, and files for it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use kumon_schema::Common;
+use kumon_shipper::{Ended, Format, Handle, Input, Options, Shipper, ShipperError, Sink, Stats};
+use kumon_testing::wait_for;
+use serde_json::Value;
+
+use crate::stand_in::StandIn;
+
+pub(crate) const LIMIT: Duration = Duration::from_secs(8);
+
+/// A folder with `state`, `spool` and `in`, of which all `*.ndjson` and `*.csv` are inputs.
+pub(crate) struct Place {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) options: Options,
+}
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("in")).unwrap();
+        let options = options(folder.path());
+        Place { folder, options }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("in").join(name)
+    }
+
+    /// Starts a shipper.
+    pub(crate) fn ship(&self, sink: &StandIn) -> Ship {
+        self.try_ship(sink).unwrap()
+    }
+
+    pub(crate) fn try_ship(&self, sink: &StandIn) -> Result<Ship, ShipperError> {
+        Ship::start(self.options.clone(), sink.clone())
+    }
+
+    /// All dead letters, in order.
+    pub(crate) fn dead_letters(&self) -> Vec<Value> {
+        let Ok(files) = fs::read_dir(self.options.state.join("dead-letters")) else { return Vec::new() };
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// What the checkpoint holds of the foreign files.
+    pub(crate) fn checkpoint(&self) -> Vec<Value> {
+        let text = fs::read(self.options.state.join("checkpoint.json")).unwrap_or_default();
+        let checkpoint: Value = serde_json::from_slice(&text).unwrap_or_default();
+        checkpoint["files"].as_array().cloned().unwrap_or_default()
+    }
+}
+
+pub(crate) fn options(folder: &Path) -> Options {
+    let input = |pattern: &str, format, dataset: &str| Input {
+        paths: vec![folder.join("in").join(pattern).to_str().unwrap().to_owned()],
+        format,
+        schema: None,
+        dataset: dataset.into(),
+        timestamp_field: None,
+    };
+    Options {
+        spool: folder.join("spool"),
+        state: folder.join("state"),
+        inputs: vec![input("*.ndjson", Format::Ndjson, "json"), input("*.csv", Format::Csv, "csv")],
+        namespace: "default".into(),
+        common: Common { host_name: "node-1".into(), ..Common::default() },
+        batch_bytes: 1 << 20,
+        retry_initial: Duration::from_millis(10),
+        retry_max: Duration::from_millis(50),
+    }
+}
+
+/// A running shipper; ends with the test.
+pub(crate) struct Ship {
+    pub(crate) handle: Handle,
+    thread: Option<JoinHandle<Ended>>,
+}
+
+impl Ship {
+    fn start(options: Options, sink: impl Sink + 'static) -> Result<Ship, ShipperError> {
+        let (shipper, handle) = Shipper::new(options, Box::new(sink))?;
+        let shipper = shipper.with_linger(Duration::from_millis(500));
+        Ok(Ship { handle, thread: Some(std::thread::spawn(move || shipper.run())) })
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.handle.stats()
+    }
+
+    pub(crate) fn sync(&self) {
+        assert!(self.handle.sync(LIMIT), "{:?}", self.stats());
+    }
+
+    /// A clean stop.
+    pub(crate) fn stop(mut self) -> Ended {
+        self.handle.stop(LIMIT);
+        self.thread.take().unwrap().join().unwrap()
+    }
+
+    pub(crate) fn stop_within(mut self, limit: Duration) -> Ended {
+        self.handle.stop(limit);
+        self.thread.take().unwrap().join().unwrap()
+    }
+
+    pub(crate) fn wait_until(&self, what: &str, condition: impl Fn(&Stats) -> bool) {
+        wait_for(what, LIMIT, || condition(&self.stats()));
+    }
+}
+
+impl Drop for Ship {
+    fn drop(&mut self) {
+        self.handle.stop(Duration::ZERO);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+            && !std::thread::panicking()
+        {
+            panic!("the shipper panicked");
+        }
+    }
+}
+
+/// Waits until the sink has exactly these rows, each once.
+pub(crate) fn expect(sink: &StandIn, numbers: Range<u64>) {
+    let start = std::time::Instant::now();
+    while (sink.len() as u64) < numbers.end - numbers.start && start.elapsed() < LIMIT {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(sink.numbers(), numbers.collect::<Vec<_>>());
+}
+
+/// Lines `{"n":…}`.
+pub(crate) fn lines(numbers: Range<u64>) -> String {
+    numbers.map(|n| format!("{{\"n\":{n}}}\n")).collect()
+}
+
+/// Rows of one column `n`, without the header.
+pub(crate) fn rows(numbers: Range<u64>) -> String {
+    numbers.map(|n| format!("{n},\"a, b\"\n")).collect()
+}
+
+pub(crate) const HEADER: &str = "n,text\n";
+
+pub(crate) fn open(path: &Path) -> File {
+    OpenOptions::new().create(true).append(true).open(path).unwrap()
+}
+
+pub(crate) fn append(path: &Path, text: &str) {
+    open(path).write_all(text.as_bytes()).unwrap();
+}
