@@ -4,8 +4,10 @@ mod block;
 mod clock;
 mod collector;
 mod containers;
+mod db;
 mod entity;
 mod events;
+mod file;
 mod histogram;
 mod interval;
 mod object;
@@ -21,7 +23,9 @@ pub use block::{BiolatencySettings, BitesizeSettings};
 pub use clock::Clock;
 pub use collector::{Collector, CollectorError, Hook, Loss, ProgramCost, Running};
 pub use containers::Containers;
+pub use db::DbslowerSettings;
 pub use entity::Entities;
+pub use file::{FilegoneSettings, FilelifeSettings};
 pub use process::{ExecSettings, ExitSettings};
 pub use sched::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
 pub use settings::Settings;
@@ -29,11 +33,13 @@ pub use tcp::TcplifeSettings;
 
 /// Every collector with at least one enabled metric, in the order in which they start.
 pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
-    let all: [Box<dyn Collector>; 4] = [
+    let all: [Box<dyn Collector>; 6] = [
         Box::new(process::Process::new(settings)),
         Box::new(sched::Sched::new(settings)),
         Box::new(block::Block::new(settings)),
         Box::new(tcp::Tcp::new(settings)),
+        Box::new(db::Db::new(settings)),
+        Box::new(file::File::new(settings)),
     ];
     all.into_iter().filter(|collector| !collector.metrics().is_empty()).collect()
 }

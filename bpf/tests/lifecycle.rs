@@ -58,7 +58,9 @@ fn twenty_starts_and_stops_leave_no_program_map_or_link() {
     }
     let mut settings = Settings::default();
     settings.exec.failed = true;
-    let collectors: [(&str, &[&str]); 4] = [
+    settings.filelife.enabled = true;
+    settings.filegone.enabled = true;
+    let collectors: [(&str, &[&str]); 5] = [
         (
             "process",
             &["on_exec", "on_exit", "enter_execve", "exit_execve", "enter_execveat", "exit_execveat"],
@@ -66,6 +68,27 @@ fn twenty_starts_and_stops_leave_no_program_map_or_link() {
         ("sched", &["newtask", "wakeup", "wakeup_new", "sched_switch", "read_tasks"]),
         ("block", &["issue", "complete"]),
         ("tcp", &["on_state", "find_owner"]),
+        (
+            "file",
+            &[
+                "exit_open",
+                "exit_openat",
+                "exit_openat2",
+                "exit_creat",
+                "enter_unlink",
+                "exit_unlink",
+                "enter_unlinkat",
+                "exit_unlinkat",
+                "enter_rmdir",
+                "exit_rmdir",
+                "enter_rename",
+                "exit_rename",
+                "enter_renameat",
+                "exit_renameat",
+                "enter_renameat2",
+                "exit_renameat2",
+            ],
+        ),
     ];
     for (name, expected) in collectors {
         for _ in 0..20 {
@@ -93,6 +116,8 @@ fn probing_finds_a_strategy_for_each_hook_and_leaves_nothing() {
     }
     let mut settings = Settings::default();
     settings.exec.failed = true;
+    settings.filelife.enabled = true;
+    settings.filegone.enabled = true;
     let before = programs();
     for collector in collectors(&settings) {
         for hook in collector.probe() {

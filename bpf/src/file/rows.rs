@@ -1,0 +1,169 @@
+//! From the events of file.bpf.c to rows.
+
+use kumon_schema::rows;
+use kumon_spool::Spool;
+
+use super::files::{Creation, Files};
+use super::path;
+use super::skeleton::types::{self, action as kind};
+use crate::containers::Containers;
+use crate::{Clock, Entities, events};
+
+/// Makes the rows of filelife and filegone.
+pub(super) struct Rows {
+    pub(super) entities: Entities,
+    pub(super) containers: Containers,
+    /// What was created lately; none without filelife.
+    pub(super) files: Option<Files>,
+    pub(super) filegone: bool,
+    /// KuMon's own mount namespace, in which it can follow symbolic links; 0 where that is unknown.
+    pub(super) mount_namespace: u32,
+}
+
+impl Rows {
+    /// Takes in one event and appends the rows it makes. An event that is shorter than its type can't come from the
+    /// BPF program and is left out.
+    pub(super) fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
+        // SAFETY: the type is integers and arrays of them.
+        let Some(head) = (unsafe { events::read::<types::file_event>(event) }) else { return };
+        let [old, new] = paths(&head, &event[size_of::<types::file_event>()..]);
+        if self.filegone && head.action != kind::ACTION_CREATE {
+            self.filegone(&head, &old, &new, clock, spool);
+        }
+        // A path that isn't known to its root could be taken for another one.
+        if head.incomplete == 0
+            && let Some(mut files) = self.files.take()
+        {
+            self.follow(&mut files, &head, old, new, clock, spool);
+            self.files = Some(files);
+        }
+    }
+
+    /// Keeps track of what was created, and tells of what was deleted.
+    fn follow(
+        &mut self,
+        files: &mut Files,
+        event: &types::file_event,
+        old: Vec<u8>,
+        new: Vec<u8>,
+        clock: &Clock,
+        spool: &mut Spool,
+    ) {
+        let namespace = event.mount_namespace;
+        if event.action == kind::ACTION_CREATE {
+            let name = events::name(&event.name).to_vec();
+            let creation = Creation { time: event.time, pid: event.pid, start: event.start, name };
+            return files.created(namespace, old, creation);
+        }
+        if files.is_empty() {
+            return;
+        }
+        let old = self.place(files, namespace, old);
+        match event.action {
+            kind::ACTION_UNLINK => {
+                if let Some(creation) = files.deleted(namespace, &old, event.time) {
+                    self.filelife(event, b"unlink", &old, &creation, clock, spool);
+                }
+            }
+            kind::ACTION_RENAME => {
+                let new = self.followed(namespace, &new).unwrap_or(new);
+                // Where both are the same file, the kernel does nothing.
+                if old == new {
+                    return;
+                }
+                if let Some(creation) = files.deleted(namespace, &new, event.time) {
+                    self.filelife(event, b"replace", &new, &creation, clock, spool);
+                }
+                files.renamed(namespace, &old, &new);
+            }
+            kind::ACTION_EXCHANGE => {
+                let new = self.place(files, namespace, new);
+                files.exchanged(namespace, &old, &new);
+            }
+            _ => {}
+        }
+    }
+
+    /// The path under which a file is remembered: that of a creation has no symbolic links.
+    fn place(&self, files: &Files, namespace: u32, path: Vec<u8>) -> Vec<u8> {
+        if files.knows(namespace, &path) {
+            return path;
+        }
+        self.followed(namespace, &path).unwrap_or(path)
+    }
+
+    fn followed(&self, namespace: u32, path: &[u8]) -> Option<Vec<u8>> {
+        (namespace == self.mount_namespace).then(|| path::followed(path))?
+    }
+
+    fn filegone(
+        &mut self,
+        event: &types::file_event,
+        old: &[u8],
+        new: &[u8],
+        clock: &Clock,
+        spool: &mut Spool,
+    ) {
+        let (action, new_path): (&[u8], &[u8]) = match event.action {
+            kind::ACTION_RMDIR => (b"rmdir", b""),
+            kind::ACTION_RENAME => (b"rename", new),
+            kind::ACTION_EXCHANGE => (b"exchange", new),
+            _ => (b"unlink", b""),
+        };
+        spool.append(&rows::Filegone {
+            timestamp: clock.wall(event.time),
+            action,
+            entity_id: self.entities.id(event.pid, event.start).as_bytes(),
+            pid: event.pid.into(),
+            name: events::name(&event.name),
+            path: old,
+            new_path,
+            incomplete: Some(event.incomplete != 0),
+            uid: event.uid.into(),
+            gid: event.gid.into(),
+            cgroup_id: Some(event.cgroup),
+            container_id: self.containers.id(event.cgroup).unwrap_or_default().as_bytes(),
+        });
+    }
+
+    fn filelife(
+        &mut self,
+        event: &types::file_event,
+        action: &[u8],
+        path: &[u8],
+        creation: &Creation,
+        clock: &Clock,
+        spool: &mut Spool,
+    ) {
+        spool.append(&rows::Filelife {
+            timestamp: clock.wall(event.time),
+            action,
+            entity_id: self.entities.id(event.pid, event.start).as_bytes(),
+            pid: event.pid.into(),
+            name: events::name(&event.name),
+            path,
+            age: event.time.saturating_sub(creation.time),
+            creator_entity_id: self.entities.id(creation.pid, creation.start).as_bytes(),
+            creator_pid: creation.pid.into(),
+            creator_name: &creation.name,
+            uid: event.uid.into(),
+            gid: event.gid.into(),
+            cgroup_id: Some(event.cgroup),
+            container_id: self.containers.id(event.cgroup).unwrap_or_default().as_bytes(),
+        });
+    }
+}
+
+/// The event's two paths; the second one is `/` where there is none.
+fn paths(event: &types::file_event, mut text: &[u8]) -> [Vec<u8>; 2] {
+    [0, 1].map(|which| {
+        let mut part = |bytes: u32| {
+            let (part, rest) = text.split_at((bytes as usize).min(text.len()));
+            text = rest;
+            part
+        };
+        let given = part(event.path_bytes[which]);
+        let folder = part(event.folder_bytes[which]);
+        path::absolute(folder, given.strip_suffix(b"\0").unwrap_or(given))
+    })
+}
