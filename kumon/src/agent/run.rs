@@ -5,12 +5,11 @@ use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use kumon_shipper::Handle;
+use kumon_shipper::Ended;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -33,6 +32,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// With `--duration` the run is to end with everything delivered, so it may wait for its sink.
 const DURATION_STOP_LIMIT: Duration = Duration::from_secs(60);
+/// What a request or a commit that is under way may take beyond that.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Why a round of running ended.
 enum End {
@@ -51,7 +52,7 @@ pub(crate) fn run(
     config_file: Option<PathBuf>,
     duration: Option<Duration>,
 ) -> Result<ExitCode> {
-    let mut signals = signals()?;
+    let signals = signals()?;
     let config_file = config_file.unwrap_or_else(|| DEFAULT_FILE.into());
     let deadline = duration.map(|duration| Instant::now() + duration);
     let mut config = config;
@@ -78,7 +79,7 @@ pub(crate) fn run(
                 };
             }
             end => {
-                let undelivered = agent.stop(limit, &mut signals)?;
+                let undelivered = agent.stop(limit, &signals)?;
                 return end.map(|end| exit_code(&end, undelivered));
             }
         }
@@ -198,12 +199,12 @@ impl Agent {
     }
 
     /// Stops the parts in the rows' direction; bytes that are left in files.
-    fn stop(self, limit: Duration, signals: &mut Receiver<i32>) -> Result<u64> {
+    fn stop(self, limit: Duration, signals: &Receiver<i32>) -> Result<u64> {
         let collected = self.collecting.map(Collecting::stop);
         let Some(shipping) = self.shipping else { return Ok(0) };
         let handle = shipping.handle();
         let output = shipping.status().output;
-        let ended = heeding(signals, &handle, || shipping.stop(limit))?;
+        let ended = stop_shipping(shipping, limit, signals)?;
         if let Some(collected) = collected {
             super::summary::farewell(&collected, &handle.stats(), &output);
         }
@@ -211,21 +212,31 @@ impl Agent {
     }
 }
 
-/// Does `stop`. Who signals again while it waits for the last rows to be delivered need not wait for them.
-fn heeding<T>(signals: &mut Receiver<i32>, shipper: &Handle, stop: impl FnOnce() -> T) -> T {
-    let stopped = &AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                if let Ok(SIGTERM | SIGINT) = signals.recv_timeout(Duration::from_millis(100)) {
-                    shipper.stop(Duration::ZERO);
-                }
-            }
-        });
-        let result = stop();
-        stopped.store(true, Ordering::Relaxed);
-        result
-    })
+/// Lets shipping deliver the last rows, for `limit` or until somebody signals again. A request that nobody answers
+/// doesn't keep the process: its rows are delivered after the next start, and recognised if they had arrived.
+fn stop_shipping(shipping: Shipping, limit: Duration, signals: &Receiver<i32>) -> Result<Ended> {
+    let handle = shipping.handle();
+    let (report, ended) = channel();
+    let stop = move || report.send(shipping.stop(limit));
+    std::thread::Builder::new().name("stop".into()).spawn(stop)?;
+    let mut give_up = Instant::now() + limit + GRACE;
+    loop {
+        match ended.recv_timeout(Duration::from_millis(100)) {
+            Ok(ended) => return ended,
+            Err(RecvTimeoutError::Disconnected) => bail!("the thread that stops shipping died"),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Ok(SIGTERM | SIGINT) = signals.try_recv() {
+            handle.stop(Duration::ZERO);
+            give_up = Instant::now() + GRACE;
+        }
+        if Instant::now() >= give_up {
+            log::warn!(
+                "the last request to the output is unanswered; its rows are sent again after the next start"
+            );
+            return Ok(Ended { undelivered: handle.stats().lag });
+        }
+    }
 }
 
 /// The configuration as it stands in the file; `None` when it is wrong, which leaves the old one in force.

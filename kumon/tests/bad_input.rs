@@ -1,0 +1,464 @@
+//! What goes wrong for an operator: each mistake and fault gets a message that says what, where and what to do, the
+//! exit code that fits, and costs no row.
+
+mod common;
+
+use std::ffi::{CStr, OsStr};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Ended, Kumon, Node, PATIENCE};
+use kumon_testing::{
+    Child, Elasticsearch, free_port, require_bpf, require_elasticsearch, require_program, require_root,
+    wait_for,
+};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const NEVER: &[&OsStr] = &[];
+
+fn mark(node: &Node, name: &str, count: usize) {
+    for _ in 0..count {
+        common::mark(&node.path(""), OsStr::new(name), NEVER);
+    }
+}
+
+/// Waits for the marks' rows; more than `count` are too many.
+fn assert_found(node: &Node, name: &str, count: usize) {
+    wait_for(&format!("{count} rows of {name}"), PATIENCE, || found(node, name) >= count);
+    assert_eq!(found(node, name), count, "{name}");
+}
+
+fn found(node: &Node, name: &str) -> usize {
+    node.rows("exec", &format!("process.name:{name}")).len()
+}
+
+/// Waits until `kumon status` says all of `parts` and exits with `code`.
+fn wait_for_status(node: &Node, code: i32, parts: &[&str]) -> Ended {
+    let mut last = None;
+    let fits =
+        |ended: &Ended| ended.code == Some(code) && parts.iter().all(|part| ended.stdout.contains(part));
+    wait_for(&format!("the status to say {parts:?}"), PATIENCE, || {
+        let ended = node.run(&["status"]);
+        let fit = fits(&ended);
+        println!("{}", ended.stdout);
+        last = Some(ended);
+        fit
+    });
+    last.unwrap()
+}
+
+#[test]
+fn mistakes_in_the_configuration_are_named_with_their_place() {
+    let node = Node::new("");
+    let schema = node.path("schema.json");
+    fs::write(&schema, "{\"fields\": [{\"name\": \"a\", \"type\": \"geopoint\"}]}").unwrap();
+    let input = |more: &str| format!("inputs: [{{ paths: [\"/x/*\"], format: csv, dataset: a, {more} }}]\n");
+    for (text, parts) in [
+        ("path: [\n".to_owned(), ["line 1 column 7", "expected mapping"].as_slice()),
+        ("path:\n  spool: /a\n spool: {}\n".into(), &["line 3"]),
+        ("collectors:\n  exek: {}\n".into(), &["line 2 column 3", "unknown field `exek`", "exec"]),
+        ("collectors:\n  exec: { enabled: perhaps }\n".into(), &["line 2 column 20", "bool"]),
+        ("collectors:\n  runqlat: { interval: 10 }\n".into(), &["line 2 column 24", "'10'", "10s or 500ms"]),
+        ("spool:\n  max_bytes: lots\n".into(), &["line 2", "16MiB"]),
+        ("path: {}\npath: {}\n".into(), &["line 2 column 1", "path"]),
+        ("path: { spool: here }\n".into(), &["path.spool", "'here' must be absolute"]),
+        ("namespace: Prod-1\n".into(), &["line 1", "'Prod-1'", "lower-case"]),
+        (input("").replace("/x/", "/x/["), &["dataset 'a'", "'/x/[*' is no pattern"]),
+        (input("").replace("/x/", "x/"), &["dataset 'a'", "'x/*' must be absolute"]),
+        (input("schema: /no/such.json"), &["dataset 'a'", "/no/such.json", "No such file"]),
+        (input(&format!("schema: {}", schema.display())), &["schema.json", "geopoint"]),
+        ("output: { elasticsearch: { hosts: [] } }\n".into(), &["output.elasticsearch", "hosts"]),
+        (
+            "output: { elasticsearch: { hosts: [\"http://a\"], username: b } }\n".into(),
+            &["output.elasticsearch", "password_file"],
+        ),
+    ] {
+        node.write_configuration(&text);
+        let config = node.config();
+        for command in [["check"].as_slice(), &["run"], &["query", "exec"], &["status"]] {
+            let ended = node.run(command);
+            ended.expect(2, parts);
+            assert_eq!(ended.stderr.lines().count(), 1, "one mistake, one line: {}", ended.stderr);
+        }
+        let named = node.run(&["check"]).stderr;
+        let has_a_place = parts[0].starts_with("line");
+        assert!(!has_a_place || named.contains(&config.display().to_string()), "{named}");
+    }
+    fs::write(node.config(), b"\xff\xfe\0").unwrap();
+    node.run(&["check"]).expect(2, &["kumon.yml", "UTF-8"]);
+    fs::remove_file(node.config()).unwrap();
+    node.run(&["run"]).expect(2, &["kumon.yml", "No such file"]);
+}
+
+#[test]
+fn an_output_that_cannot_be_used_is_a_wrong_configuration() {
+    let node = Node::new("");
+    let missing = node.path("password").display().to_string();
+    for (output, parts) in [
+        ("hosts: ['es1:9200']".to_owned(), ["'es1:9200'", "https://"].as_slice()),
+        (
+            format!("hosts: ['http://es1'], username: a, password_file: {missing}"),
+            &[&missing, "No such file"],
+        ),
+        (format!("hosts: ['http://es1'], ca_file: {missing}"), &["ca_file", &missing]),
+    ] {
+        node.configure(&format!("output: {{ elasticsearch: {{ {output} }} }}\n"));
+        node.run(&["ship"]).expect(2, parts);
+    }
+}
+
+/// A node with two inputs in one folder.
+fn with_inputs(more: &str) -> (Node, PathBuf) {
+    let node = Node::new("");
+    let folder = node.path("inputs");
+    fs::create_dir(&folder).unwrap();
+    let inputs = |folder: &Path| {
+        format!(
+            "inputs:\n  - {{ paths: [\"{0}/*.ndjson\"], format: ndjson, dataset: app }}\n  \
+             - {{ paths: [\"{0}/*.csv\"], format: csv, dataset: export{more} }}\n",
+            folder.display()
+        )
+    };
+    node.configure(&inputs(&folder));
+    (node, folder)
+}
+
+fn text<'a>(letter: &'a Value, key: &str) -> &'a str {
+    letter[key].as_str().unwrap()
+}
+
+/// The dead letters, oldest first.
+fn dead_letters(node: &Node) -> Vec<Value> {
+    let files = common::files(&node.state().join("ship/dead-letters"), "ndjson");
+    let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn garbage_in_an_input_goes_to_the_dead_letters_and_the_rest_ships() {
+    let (node, folder) = with_inputs("");
+    let lines = [&b"{\"n\":1}"[..], b"\x00\xff\xfe garbage \x80", b"{\"n\":", b"[1,2]", b"{\"n\":2}", b""];
+    fs::write(folder.join("a.ndjson"), lines.join(&b'\n')).unwrap();
+    let records = [&b"name,size"[..], b"a,1", b"\xff\xfe\x00,2", b"too,many,columns", b"b,3", b""];
+    fs::write(folder.join("b.csv"), records.join(&b'\n')).unwrap();
+    let noise: Vec<u8> = (0..100_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    fs::write(folder.join("c.ndjson"), [&noise[..], b"\n{\"n\":3}\n"].concat()).unwrap();
+
+    node.run(&["ship", "--duration", "2s"]).expect(0, &["to the dead letters in", "dead-letters"]);
+    let numbers: Vec<_> = node.rows("app", "").iter().map(|row| row["n"].as_u64().unwrap()).collect();
+    assert_eq!((numbers.len(), numbers.iter().sum::<u64>()), (3, 6), "{numbers:?}");
+    let names = node.rows("export", "");
+    assert!(["a", "b"].iter().all(|name| names.iter().any(|row| row["name"] == *name)), "{names:?}");
+
+    let letters = dead_letters(&node);
+    for (file, line) in [
+        ("a.ndjson", r"\x00\xff\xfe garbage \x80"),
+        ("a.ndjson", "{\"n\":"),
+        ("a.ndjson", "[1,2]"),
+        ("b.csv", "too,many,columns"),
+    ] {
+        let fits = |letter: &&Value| {
+            text(letter, "file").ends_with(file) && text(letter, "document").trim_end() == line
+        };
+        let letter = letters.iter().find(fits).unwrap_or_else(|| panic!("no letter on {line} of {file}"));
+        assert!(!text(letter, "reason").is_empty(), "{letter}");
+        let place = letter["offset"].as_u64().unwrap() as usize;
+        let bytes = fs::read(folder.join(file)).unwrap();
+        assert!(bytes[place..].starts_with(&kumon_schema::unescape(line)), "{letter}");
+    }
+    let of_noise = letters.iter().filter(|letter| text(letter, "file").ends_with("c.ndjson"));
+    assert!(of_noise.count() > 0);
+}
+
+#[test]
+fn rows_that_do_not_match_their_schema_go_to_the_dead_letters() {
+    let (node, folder) = with_inputs("");
+    let schema = node.path("export.json");
+    fs::write(&schema, r#"{"fields":[{"name":"name","type":"string"},{"name":"size","type":"integer"}]}"#)
+        .unwrap();
+    let config = fs::read_to_string(node.config()).unwrap();
+    let with_schema = format!("dataset: export, schema: {}", schema.display());
+    node.write_configuration(&config.replace("dataset: export", &with_schema));
+    fs::write(folder.join("a.csv"), "name,size\na,1\nb,big\nc,3\n").unwrap();
+    fs::write(folder.join("other.csv"), "size,colour\n1,red\n").unwrap();
+
+    let agent = node.start_agent(&["ship"]);
+    wait_for("the rows that fit", PATIENCE, || node.rows("export", "size:[1 TO 3]").len() >= 2);
+    wait_for("the row that doesn't", PATIENCE, || {
+        let letters = dead_letters(&node);
+        letters
+            .iter()
+            .any(|letter| text(letter, "document") == "b,big\n" && text(letter, "reason").contains("big"))
+    });
+    // A header that isn't the schema's.
+    let told = || {
+        let status = node.run(&["status"]).stdout;
+        status.contains("other.csv")
+            || dead_letters(&node).iter().any(|letter| text(letter, "document") == "1,red\n")
+    };
+    wait_for("the file that doesn't fit to be told", PATIENCE, told);
+    agent.terminate().expect(0, &["other.csv"]);
+}
+
+/// Runs as nobody, with a copy of the binary that nobody may run.
+fn as_nobody(node: &Node, arguments: &[&str]) -> Command {
+    let binary = node.path("kumon");
+    if !binary.exists() {
+        fs::copy(env!("CARGO_BIN_EXE_kumon"), &binary).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]);
+    command.arg(binary).arg("--config").arg(node.config()).args(arguments);
+    common::clean(&mut command);
+    command
+}
+
+/// Gives a test's folder to everybody.
+fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+}
+
+#[test]
+fn an_unreadable_input_is_named_and_the_others_ship() {
+    if !require_root() {
+        return;
+    }
+    let (node, folder) = with_inputs("");
+    open_to_all(&node.path(""));
+    fs::write(folder.join("secret.ndjson"), "{\"n\":1}\n").unwrap();
+    fs::set_permissions(folder.join("secret.ndjson"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(folder.join("open.ndjson"), "{\"n\":2}\n").unwrap();
+
+    let agent = node.spawn(&mut as_nobody(&node, &["ship"]));
+    agent.wait_for_log(&["secret.ndjson", "Permission denied"]);
+    wait_for("the other file's row", PATIENCE, || {
+        node.state().join("ship/query.sock").exists() && node.rows("app", "n:2").len() == 1
+    });
+    wait_for_status(&node, 1, &["secret.ndjson", "Permission denied"]);
+    fs::set_permissions(folder.join("secret.ndjson"), fs::Permissions::from_mode(0o644)).unwrap();
+    wait_for("the row that could not be read", PATIENCE, || node.rows("app", "n:1").len() == 1);
+    agent.terminate().expect(0, &[]);
+}
+
+#[test]
+fn without_privileges_the_agent_says_what_it_lacks() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    open_to_all(&node.path(""));
+    let run = |arguments: &[&str]| node.spawn(&mut as_nobody(&node, arguments)).wait();
+    run(&["collect"]).expect(1, &["no collector could be started", "kumon check", "CAP_BPF"]);
+    run(&["run"]).expect(1, &["no collector could be started", "CAP_BPF"]);
+    let check = run(&["check"]);
+    assert!(check.code == Some(1) && check.stdout.contains("CAP_BPF missing"), "{check:?}");
+
+    // Folders of somebody else.
+    let closed = Node::new("");
+    fs::set_permissions(closed.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let ship = closed.spawn(&mut as_nobody(&closed, &["ship"])).wait();
+    ship.expect(1, &[&closed.state().display().to_string(), "Permission denied"]);
+    assert_eq!(ship.stderr.matches("Permission denied").count(), 1, "said once: {}", ship.stderr);
+}
+
+#[test]
+fn two_agents_on_one_state_folder_keep_apart() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let agent = node.start_agent(&["run"]);
+    let state = node.state().display().to_string();
+    node.run(&["collect"]).expect(1, &["another KuMon collects", &state, "kumon status"]);
+    for command in ["ship", "run"] {
+        let process = format!("process {}", agent.id());
+        node.run(&[command]).expect(1, &[&state, &process, "stop that one", "a state folder of its own"]);
+    }
+    mark(&node, "unharmed", 3);
+    assert_found(&node, "unharmed", 3);
+    agent.terminate().expect(0, &[]);
+}
+
+/// A file system of one megabyte, unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: PathBuf, size: &CStr) -> SmallDisk {
+        fs::create_dir_all(&path).unwrap();
+        mount("tmpfs", &path, "tmpfs", MountFlags::empty(), size).unwrap();
+        SmallDisk(path)
+    }
+
+    /// Takes all the space that is left.
+    fn fill(&self) {
+        let filler = fs::File::create(self.0.join("filler")).unwrap();
+        let written = std::io::copy(&mut std::io::repeat(b'x'), &mut &filler);
+        assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_under_the_spool_costs_no_row() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let disk = SmallDisk::mount(node.spool(), c"size=1m");
+    let agent = node.start_agent(&["run"]);
+    mark(&node, "before", 1);
+    assert_found(&node, "before", 1);
+    disk.fill();
+    mark(&node, "meanwhile", 10);
+    agent.wait_for_log(&["rows can't be written, they wait in memory", "No space left", "free some space"]);
+    wait_for_status(&node, 1, &["rows wait in memory", "No space left"]);
+    disk.make_room();
+    agent.wait_for_log(&["rows are written again"]);
+    assert_found(&node, "meanwhile", 10);
+    wait_for_status(&node, 0, &[]);
+    agent.terminate().expect(0, &[]);
+    assert_eq!((found(&node, "before"), found(&node, "meanwhile")), (1, 10));
+}
+
+#[test]
+fn a_full_disk_under_the_state_costs_no_row() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let disk = SmallDisk::mount(node.state(), c"size=8m");
+    let agent = node.start_agent(&["run"]);
+    mark(&node, "before", 1);
+    assert_found(&node, "before", 1);
+    disk.fill();
+    mark(&node, "meanwhile", 10);
+    // A question makes it commit.
+    node.run(&["query", "exec"]);
+    agent.wait_for_log(&["shipping halts, rows wait in their files", "No space left"]);
+    disk.make_room();
+    assert_found(&node, "meanwhile", 10);
+    agent.wait_for_log(&["shipping goes on"]);
+    wait_for_status(&node, 0, &[]);
+    agent.terminate().expect(0, &[]);
+    assert_eq!((found(&node, "before"), found(&node, "meanwhile")), (1, 10));
+}
+
+/// A node that ships to `hosts` as the user elastic, with this password.
+fn shipping_to(hosts: &str, password: &str, more: &str) -> Node {
+    let node = Node::new("");
+    fs::write(node.path("password"), password).unwrap();
+    let password = node.path("password").display().to_string();
+    node.configure(&format!(
+        "namespace: n{}\noutput:\n  elasticsearch: {{ hosts: ['{hosts}'], username: elastic, \
+         password_file: {password}{more} }}\n",
+        std::process::id()
+    ));
+    node
+}
+
+/// What an agent does whose output fails: it says why, keeps collecting, keeps the rows, and ends when told to.
+fn assert_halts(node: &Node, agent: Kumon, parts: &[&str]) {
+    agent.wait_for_log(&["shipping halts, rows wait in their files"]);
+    agent.wait_for_log(parts);
+    wait_for_status(node, 1, &[&["halted since"], parts].concat());
+    mark(node, "waiting", 3);
+    let waiting = || common::rows(&node.files("exec")).iter().filter(|row| row["name"] == "waiting").count();
+    wait_for("the rows in the files", PATIENCE, || waiting() == 3);
+    agent.stop(Signal::TERM, Duration::from_secs(15)).expect(0, parts);
+    assert_eq!(waiting(), 3);
+}
+
+#[test]
+fn a_refused_connection_halts_shipping() {
+    if !require_bpf() {
+        return;
+    }
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let node = shipping_to(&url, "secret", "");
+    let agent = node.start_agent(&["run"]);
+    assert_halts(&node, agent, &[&url, "refused"]);
+}
+
+#[test]
+fn a_server_that_never_answers_does_not_keep_the_agent_from_ending() {
+    if !require_bpf() {
+        return;
+    }
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let node = shipping_to(&url, "secret", "");
+    let agent = node.start_agent(&["run"]);
+    wait_for("a request", PATIENCE, || silent.accept().is_ok());
+    mark(&node, "kept", 1);
+    agent.stop(Signal::TERM, Duration::from_secs(15)).expect(0, &["is unanswered"]);
+    assert!(common::rows(&node.files("exec")).iter().any(|row| row["name"] == "kept"));
+}
+
+#[test]
+fn an_expired_certificate_halts_shipping() {
+    if !require_bpf() || !require_program("openssl") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
+    let mut parameters = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let key_pair = rcgen::KeyPair::generate().unwrap();
+    fs::write(&certificate, parameters.self_signed(&key_pair).unwrap().pem()).unwrap();
+    fs::write(&key, key_pair.serialize_pem()).unwrap();
+    let port = free_port();
+    // Elasticsearch doesn't start with an expired certificate; the handshake is all that counts here.
+    let mut server = Command::new("openssl");
+    server.args(["s_server", "-quiet", "-accept", &format!("127.0.0.1:{port}")]);
+    server.arg("-cert").arg(&certificate).arg("-key").arg(&key);
+    let _server = Child::spawn(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+    wait_for("openssl s_server to listen", Duration::from_secs(10), || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    let ca = format!(", ca_file: {}", certificate.display());
+    let node = shipping_to(&format!("https://localhost:{port}"), "secret", &ca);
+    let agent = node.start_agent(&["run"]);
+    assert_halts(&node, agent, &[&format!("https://localhost:{port}"), "expired"]);
+}
+
+#[test]
+fn a_wrong_password_halts_shipping_until_it_is_put_right() {
+    if !require_bpf() || !require_elasticsearch() {
+        return;
+    }
+    let server = Elasticsearch::shared();
+    let node = shipping_to(&server.url(), "wrong", "");
+    let agent = node.start_agent(&["run"]);
+    assert_halts(&node, agent, &[&server.url(), "password_file"]);
+
+    let agent = node.start_agent(&["run"]);
+    fs::write(node.path("password"), server.password()).unwrap();
+    agent.signal(Signal::HUP);
+    let path = format!(
+        "logs-kumon.exec-n{}/_count?q=process.name:waiting&ignore_unavailable=true",
+        std::process::id()
+    );
+    agent.wait_for_log(&["kumon.yml: loaded", "no index template", "run 'kumon setup'"]);
+    node.run(&["setup"]).expect(0, &[]);
+    wait_for("the rows that waited", PATIENCE, || {
+        server.request("POST", &path.replace("_count?q=process.name:waiting&", "_refresh?"), Value::Null);
+        server.request("GET", &path, Value::Null).1["count"] == 3
+    });
+    wait_for_status(&node, 0, &[]);
+    agent.terminate().expect(0, &[]);
+}
