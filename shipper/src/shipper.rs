@@ -216,8 +216,9 @@ impl Shipper {
         let pause = if self.watcher.works() { SCAN_INTERVAL } else { POLL_INTERVAL };
         let now = Instant::now();
         (self.last_scan, self.next_scan) = (Some(now), now + pause);
-        self.let_go();
+        // First: a file whose name is gone may have got another one.
         let folders = self.sources.discover();
+        self.let_go();
         if self.watcher.watch(&folders) {
             self.scan_soon();
         }

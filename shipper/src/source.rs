@@ -27,6 +27,8 @@ pub(crate) struct Source {
     /// Size and time of modification at the last scan, and when they were found changed.
     looked: Option<(u64, SystemTime)>,
     changed: Instant,
+    /// When its name was first found gone.
+    gone: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,7 @@ pub(crate) enum Origin {
 impl Source {
     pub(crate) fn new(tail: Tail, origin: Origin) -> Source {
         let changed = Instant::now();
-        Source { tail, origin, dirty: true, failed: None, ended: false, looked: None, changed }
+        Source { tail, origin, dirty: true, failed: None, ended: false, looked: None, changed, gone: None }
     }
 
     pub(crate) fn generation(&self) -> &Arc<str> {
@@ -169,11 +171,13 @@ impl Source {
     /// is waited for as long as `linger` says: it may still be written to.
     pub(crate) fn is_over(&mut self, linger: Duration) -> io::Result<bool> {
         let gone = self.tail.is_gone()?;
+        self.gone = gone.then(|| self.gone.unwrap_or_else(Instant::now));
         let is_spool = matches!(self.origin, Origin::Spool { .. });
-        match is_spool {
-            true if gone => return Ok(true),
-            true if is_being_written(&self.tail.file)? => return Ok(false),
-            false if !gone || self.changed.elapsed() < linger => return Ok(false),
+        match self.gone {
+            Some(_) if is_spool => return Ok(true),
+            // It may be about to be found under another name, too.
+            Some(since) if since.max(self.changed).elapsed() < linger => return Ok(false),
+            None if !is_spool || is_being_written(&self.tail.file)? => return Ok(false),
             _ => {}
         }
         if let Some(why) = &self.tail.stuck {

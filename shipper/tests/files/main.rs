@@ -1,5 +1,6 @@
 //! Files to a sink, whatever happens to either. The sink is a stand-in (see there); files, processes and locks are
 //! real.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod faults;
 mod identity;

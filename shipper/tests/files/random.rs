@@ -141,10 +141,11 @@ impl Run {
         let arrived = self.sink.in_order();
         let once: HashSet<u64> = arrived.iter().copied().collect();
         let lost: Vec<u64> = (0..self.next).filter(|n| !once.contains(n)).collect();
-        let doubled = arrived.len() - once.len();
+        let mut seen = HashSet::new();
+        let doubled: Vec<u64> = arrived.into_iter().filter(|n| !seen.insert(*n)).collect();
         assert!(
-            lost.is_empty() && doubled == 0,
-            "seed {seed}: lost {lost:?}, doubled {doubled}\n{}",
+            lost.is_empty() && doubled.is_empty(),
+            "seed {seed}: lost {lost:?}, doubled {doubled:?}\n{}",
             self.log.join("\n")
         );
         assert!(self.place.dead_letters().is_empty(), "seed {seed}: {:?}", self.place.dead_letters());

@@ -90,6 +90,15 @@ impl StandIn {
         self
     }
 
+    /// What it is after a restart: it forgets what was not committed.
+    pub(crate) fn reopened(&self) -> StandIn {
+        if let Some(store) = &mut self.state().store {
+            store.rows.clear();
+            store.taken = store.durable.clone();
+        }
+        self.clone()
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }

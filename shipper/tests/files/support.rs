@@ -40,7 +40,7 @@ impl Place {
     }
 
     pub(crate) fn try_ship(&self, sink: &StandIn) -> Result<Ship, ShipperError> {
-        Ship::start(self.options.clone(), sink.clone())
+        Ship::start(self.options.clone(), sink.reopened())
     }
 
     /// All dead letters, in order.
