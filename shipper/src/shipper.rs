@@ -333,6 +333,9 @@ impl Shipper {
     fn wait(&mut self) {
         let retry_at = self.delivery.waits_until();
         if retry_at.is_some() || !self.has_work() {
+            if retry_at.is_none() && self.sources.have_more_files() {
+                self.scan_soon();
+            }
             let settle_at = (!self.settled).then(|| Instant::now() + SETTLE_INTERVAL);
             let due = [retry_at, settle_at, self.records.due()].into_iter().flatten();
             let due = due.fold(self.next_scan, Instant::min);

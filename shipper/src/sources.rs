@@ -65,6 +65,11 @@ impl Sources {
         self.all.iter().any(|source| self.may_read(source))
     }
 
+    /// Whether spool files wait until others are done and let go.
+    pub(crate) fn have_more_files(&self) -> bool {
+        self.spool_files.has_more()
+    }
+
     fn may_read(&self, source: &Source) -> bool {
         source.is_ready() && !(self.hold && source.needs_recording())
     }

@@ -26,6 +26,7 @@ pub(crate) struct SpoolFiles {
     acknowledged: Acknowledged,
     /// The part of it that is about files not opened yet.
     waiting: Acknowledged,
+    has_more: bool,
     /// The sink's own positions, by generation, where it keeps some; then they are the truth.
     positions: Option<HashMap<Arc<str>, u64>>,
     /// Files that can't be shipped now, with the reason.
@@ -45,6 +46,7 @@ impl SpoolFiles {
             namespace,
             waiting: acknowledged.clone(),
             acknowledged,
+            has_more: false,
             positions,
             refused: BTreeMap::new(),
         }
@@ -59,8 +61,11 @@ impl SpoolFiles {
 
     /// Files that are not among the `known` ones yet, oldest first, as many as may be open at once.
     pub(crate) fn discover(&mut self, known: &[Source]) -> io::Result<Vec<Source>> {
+        let is_moving =
+            |source: &&Source| matches!(source.origin, Origin::Spool { .. }) && source.trouble().is_none();
+        let mut room = MAX_OPEN.saturating_sub(known.iter().filter(is_moving).count());
         let known: HashSet<&str> = known.iter().map(|source| &**source.generation()).collect();
-        let mut room = MAX_OPEN.saturating_sub(known.len());
+        self.has_more = false;
         let (mut found, mut refused) = (Vec::new(), BTreeMap::new());
         let mut waiting = BTreeMap::new();
         for file in list(&self.root)? {
@@ -81,13 +86,18 @@ impl SpoolFiles {
                     }
                     refused.insert(file.path, why);
                 }
-                None => {}
+                None => self.has_more = true,
             }
             waiting.extend(self.acknowledged.0.get(&name).map(|offset| (name, *offset)));
         }
         self.refused = refused;
         self.waiting = Acknowledged(waiting);
         Ok(found)
+    }
+
+    /// Whether files wait for others to be done.
+    pub(crate) fn has_more(&self) -> bool {
+        self.has_more
     }
 
     /// How far files are delivered that are not open.
