@@ -1,31 +1,21 @@
 //! What goes wrong for an operator: each mistake and fault gets a message that says what, where and what to do, the
 //! exit code that fits, and costs no row.
 
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::CStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use common::{Ended, Kumon, Node, PATIENCE};
-use kumon_testing::{
-    Child, Elasticsearch, free_port, require_bpf, require_elasticsearch, require_program, require_root,
-    wait_for,
-};
+use common::{Node, PATIENCE};
+use kumon_testing::{require_bpf, require_root, wait_for};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use rustix::process::Signal;
 use serde_json::Value;
-
-const NEVER: &[&OsStr] = &[];
-
-fn mark(node: &Node, name: &str, count: usize) {
-    for _ in 0..count {
-        common::mark(&node.path(""), OsStr::new(name), NEVER);
-    }
-}
 
 /// Waits for the marks' rows; more than `count` are too many.
 fn assert_found(node: &Node, name: &str, count: usize) {
@@ -35,21 +25,6 @@ fn assert_found(node: &Node, name: &str, count: usize) {
 
 fn found(node: &Node, name: &str) -> usize {
     node.rows("exec", &format!("process.name:{name}")).len()
-}
-
-/// Waits until `kumon status` says all of `parts` and exits with `code`.
-fn wait_for_status(node: &Node, code: i32, parts: &[&str]) -> Ended {
-    let mut last = None;
-    let fits =
-        |ended: &Ended| ended.code == Some(code) && parts.iter().all(|part| ended.stdout.contains(part));
-    wait_for(&format!("the status to say {parts:?}"), PATIENCE, || {
-        let ended = node.run(&["status"]);
-        let fit = fits(&ended);
-        println!("{}", ended.stdout);
-        last = Some(ended);
-        fit
-    });
-    last.unwrap()
 }
 
 #[test]
@@ -239,7 +214,7 @@ fn an_unreadable_input_is_named_and_the_others_ship() {
     wait_for("the other file's row", PATIENCE, || {
         node.state().join("ship/query.sock").exists() && node.rows("app", "n:2").len() == 1
     });
-    wait_for_status(&node, 1, &["secret.ndjson", "Permission denied"]);
+    node.wait_for_status(1, &["secret.ndjson", "Permission denied"]);
     fs::set_permissions(folder.join("secret.ndjson"), fs::Permissions::from_mode(0o644)).unwrap();
     wait_for("the row that could not be read", PATIENCE, || node.rows("app", "n:1").len() == 1);
     agent.terminate().expect(0, &[]);
@@ -279,7 +254,7 @@ fn two_agents_on_one_state_folder_keep_apart() {
         let process = format!("process {}", agent.id());
         node.run(&[command]).expect(1, &[&state, &process, "stop that one", "a state folder of its own"]);
     }
-    mark(&node, "unharmed", 3);
+    node.mark("unharmed", 3);
     assert_found(&node, "unharmed", 3);
     agent.terminate().expect(0, &[]);
 }
@@ -320,16 +295,16 @@ fn a_full_disk_under_the_spool_costs_no_row() {
     let node = Node::new("");
     let disk = SmallDisk::mount(node.spool(), c"size=1m");
     let agent = node.start_agent(&["run"]);
-    mark(&node, "before", 1);
+    node.mark("before", 1);
     assert_found(&node, "before", 1);
     disk.fill();
-    mark(&node, "meanwhile", 10);
+    node.mark("meanwhile", 10);
     agent.wait_for_log(&["rows can't be written, they wait in memory", "No space left", "free some space"]);
-    wait_for_status(&node, 1, &["rows wait in memory", "No space left"]);
+    node.wait_for_status(1, &["rows wait in memory", "No space left"]);
     disk.make_room();
     agent.wait_for_log(&["rows are written again"]);
     assert_found(&node, "meanwhile", 10);
-    wait_for_status(&node, 0, &[]);
+    node.wait_for_status(0, &[]);
     agent.terminate().expect(0, &[]);
     assert_eq!((found(&node, "before"), found(&node, "meanwhile")), (1, 10));
 }
@@ -342,123 +317,17 @@ fn a_full_disk_under_the_state_costs_no_row() {
     let node = Node::new("");
     let disk = SmallDisk::mount(node.state(), c"size=8m");
     let agent = node.start_agent(&["run"]);
-    mark(&node, "before", 1);
+    node.mark("before", 1);
     assert_found(&node, "before", 1);
     disk.fill();
-    mark(&node, "meanwhile", 10);
+    node.mark("meanwhile", 10);
     // A question makes it commit.
     node.run(&["query", "exec"]);
     agent.wait_for_log(&["shipping halts, rows wait in their files", "No space left"]);
     disk.make_room();
     assert_found(&node, "meanwhile", 10);
     agent.wait_for_log(&["shipping goes on"]);
-    wait_for_status(&node, 0, &[]);
+    node.wait_for_status(0, &[]);
     agent.terminate().expect(0, &[]);
     assert_eq!((found(&node, "before"), found(&node, "meanwhile")), (1, 10));
-}
-
-/// A node that ships to `hosts` as the user elastic, with this password.
-fn shipping_to(hosts: &str, password: &str, more: &str) -> Node {
-    let node = Node::new("");
-    fs::write(node.path("password"), password).unwrap();
-    let password = node.path("password").display().to_string();
-    node.configure(&format!(
-        "namespace: n{}\noutput:\n  elasticsearch: {{ hosts: ['{hosts}'], username: elastic, \
-         password_file: {password}{more} }}\n",
-        std::process::id()
-    ));
-    node
-}
-
-/// What an agent does whose output fails: it says why, keeps collecting, keeps the rows, and ends when told to.
-fn assert_halts(node: &Node, agent: Kumon, parts: &[&str]) {
-    agent.wait_for_log(&["shipping halts, rows wait in their files"]);
-    agent.wait_for_log(parts);
-    wait_for_status(node, 1, &[&["halted since"], parts].concat());
-    mark(node, "waiting", 3);
-    let waiting = || common::rows(&node.files("exec")).iter().filter(|row| row["name"] == "waiting").count();
-    wait_for("the rows in the files", PATIENCE, || waiting() == 3);
-    agent.stop(Signal::TERM, Duration::from_secs(15)).expect(0, parts);
-    assert_eq!(waiting(), 3);
-}
-
-#[test]
-fn a_refused_connection_halts_shipping() {
-    if !require_bpf() {
-        return;
-    }
-    let url = format!("http://127.0.0.1:{}", free_port());
-    let node = shipping_to(&url, "secret", "");
-    let agent = node.start_agent(&["run"]);
-    assert_halts(&node, agent, &[&url, "refused"]);
-}
-
-#[test]
-fn a_server_that_never_answers_does_not_keep_the_agent_from_ending() {
-    if !require_bpf() {
-        return;
-    }
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", silent.local_addr().unwrap());
-    let node = shipping_to(&url, "secret", "");
-    let agent = node.start_agent(&["run"]);
-    wait_for("a request", PATIENCE, || silent.accept().is_ok());
-    mark(&node, "kept", 1);
-    agent.stop(Signal::TERM, Duration::from_secs(15)).expect(0, &["is unanswered"]);
-    assert!(common::rows(&node.files("exec")).iter().any(|row| row["name"] == "kept"));
-}
-
-#[test]
-fn an_expired_certificate_halts_shipping() {
-    if !require_bpf() || !require_program("openssl") {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
-    let mut parameters = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
-    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
-    let key_pair = rcgen::KeyPair::generate().unwrap();
-    fs::write(&certificate, parameters.self_signed(&key_pair).unwrap().pem()).unwrap();
-    fs::write(&key, key_pair.serialize_pem()).unwrap();
-    let port = free_port();
-    // Elasticsearch doesn't start with an expired certificate; the handshake is all that counts here.
-    let mut server = Command::new("openssl");
-    server.args(["s_server", "-quiet", "-accept", &format!("127.0.0.1:{port}")]);
-    server.arg("-cert").arg(&certificate).arg("-key").arg(&key);
-    let _server = Child::spawn(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
-    wait_for("openssl s_server to listen", Duration::from_secs(10), || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
-    let ca = format!(", ca_file: {}", certificate.display());
-    let node = shipping_to(&format!("https://localhost:{port}"), "secret", &ca);
-    let agent = node.start_agent(&["run"]);
-    assert_halts(&node, agent, &[&format!("https://localhost:{port}"), "expired"]);
-}
-
-#[test]
-fn a_wrong_password_halts_shipping_until_it_is_put_right() {
-    if !require_bpf() || !require_elasticsearch() {
-        return;
-    }
-    let server = Elasticsearch::shared();
-    let node = shipping_to(&server.url(), "wrong", "");
-    let agent = node.start_agent(&["run"]);
-    assert_halts(&node, agent, &[&server.url(), "password_file"]);
-
-    let agent = node.start_agent(&["run"]);
-    fs::write(node.path("password"), server.password()).unwrap();
-    agent.signal(Signal::HUP);
-    let path = format!(
-        "logs-kumon.exec-n{}/_count?q=process.name:waiting&ignore_unavailable=true",
-        std::process::id()
-    );
-    agent.wait_for_log(&["kumon.yml: loaded", "no index template", "run 'kumon setup'"]);
-    node.run(&["setup"]).expect(0, &[]);
-    wait_for("the rows that waited", PATIENCE, || {
-        server.request("POST", &path.replace("_count?q=process.name:waiting&", "_refresh?"), Value::Null);
-        server.request("GET", &path, Value::Null).1["count"] == 3
-    });
-    wait_for_status(&node, 0, &[]);
-    agent.terminate().expect(0, &[]);
 }

@@ -1,5 +1,8 @@
 //! The command line as people and scripts meet it.
 
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::HashSet;
@@ -276,9 +279,11 @@ fn check_shows_each_metrics_strategy() {
     if !require_bpf() {
         return;
     }
-    let node = Node::new("");
+    let node = Node::new("collectors: { filelife: { enabled: true }, filegone: { enabled: true } }\n");
     let ended = node.run(&["check"]);
-    ended.expect(0, &[]);
+    // What this machine has no database for, say, is a reason and not a strategy.
+    let complete = !ended.stdout.contains("  none: ");
+    ended.expect(if complete { 0 } else { 1 }, &[]);
     for part in ["kernel", "BTF", "CAP_BPF yes", "sched_process_exec", "tp_btf"] {
         assert!(ended.stdout.contains(part), "'{part}' is missing in: {}", ended.stdout);
     }

@@ -1,5 +1,8 @@
 //! The spool's files as a contract: what stands in them is what the schemas say, for any reader.
 
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::ffi::OsStr;
@@ -25,7 +28,9 @@ fn every_file_is_valid_to_frictionless_and_hostile_values_come_back_byte_by_byte
     if !require_bpf() || !require(frictionless.exists(), "frictionless") {
         return;
     }
-    let node = Node::new("collectors: { runqslower: { threshold: 1us } }\n");
+    let node = Node::new(
+        "collectors: { runqslower: { threshold: 1us }, filelife: { enabled: true }, filegone: { enabled: true } }\n",
+    );
     let agent = node.start_agent(&["collect"]);
     let arguments: [&[u8]; 5] = [b"=1+1", b"two\nlines", b"\xfe\xff", b"\"quoted\",", b"\xe2\x82\xac"];
     let arguments = arguments.map(OsStr::from_bytes);
@@ -38,7 +43,8 @@ fn every_file_is_valid_to_frictionless_and_hostile_values_come_back_byte_by_byte
 
     for schema in kumon_schema::all() {
         let files = node.files(&schema.name);
-        assert!(!files.is_empty(), "{} wrote no file", schema.name);
+        // It takes a database server, which its collector's own test starts.
+        assert!(!files.is_empty() || schema.name == "dbslower", "{} wrote no file", schema.name);
         for file in files {
             assert!(fs::read(&file).unwrap().starts_with(schema.header().as_bytes()), "{}", file.display());
             assert_valid(&frictionless, &file, &schema.name);
@@ -82,11 +88,12 @@ fn use_the_network() {
     drop((listener.accept().unwrap(), client));
 }
 
-/// Bytes that reach the disk now.
+/// Bytes that reach the disk now, in a file that is deleted after.
 fn use_the_disk(path: &Path) {
     let mut file = fs::File::create(path).unwrap();
     file.write_all(&[0; 1 << 20]).unwrap();
     file.sync_all().unwrap();
+    fs::remove_file(path).unwrap();
 }
 
 /// A column must be added in one place: its schema, beside the collector that fills the generated row.

@@ -1,18 +1,13 @@
 //! The configuration while the agent runs, and the environment on top of it.
 
-mod common;
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
 
-use std::ffi::OsStr;
+mod common;
 
 use common::{Kumon, Node, PATIENCE};
 use kumon_testing::{require_bpf, wait_for};
 use rustix::process::Signal;
-
-const NEVER: &[&OsStr] = &[];
-
-fn mark(node: &Node, name: &str) {
-    common::mark(&node.path(""), OsStr::new(name), NEVER);
-}
 
 fn found(node: &Node, metric: &str, name: &str) -> usize {
     node.rows(metric, &format!("process.name:{name}")).len()
@@ -21,7 +16,7 @@ fn found(node: &Node, metric: &str, name: &str) -> usize {
 /// With the configuration that it started with, which is put back for the query to read.
 fn assert_still_collects(node: &Node, agent: Kumon) {
     node.configure("");
-    mark(node, "kept");
+    node.mark("kept", 1);
     wait_for("the row", PATIENCE, || found(node, "exec", "kept") == 1);
     assert!(!agent.stderr().contains("loaded"), "{}", agent.stderr());
     agent.terminate().expect(0, &[]);
@@ -34,10 +29,10 @@ fn a_replaced_configuration_takes_effect_and_loses_nothing() {
     }
     let node = Node::new("collectors: { exec: { enabled: false } }\n");
     let agent = node.start_agent(&["run"]);
-    mark(&node, "before");
+    node.mark("before", 1);
     node.configure("collectors: { exec: { enabled: true } }\n");
     agent.wait_for_log(&["kumon.yml: loaded"]);
-    mark(&node, "after");
+    node.mark("after", 1);
     wait_for("the rows", PATIENCE, || found(&node, "exec", "after") + found(&node, "exit", "after") == 2);
     assert_eq!((found(&node, "exec", "before"), found(&node, "exec", "after")), (0, 1));
     assert_eq!((found(&node, "exit", "before"), found(&node, "exit", "after")), (1, 1));
@@ -108,7 +103,7 @@ fn the_environment_overrides_single_keys() {
     command.env("KUMON_COLLECTORS__EXIT__ENABLED", "false").env("KUMON_PATH__SPOOL", &elsewhere);
     let agent = node.spawn(&mut command);
     wait_for("rows", PATIENCE, || {
-        mark(&node, "marked");
+        node.mark("marked", 1);
         !common::files(&elsewhere.join("exec"), "csv").is_empty()
     });
     agent.wait().expect(0, &[]);

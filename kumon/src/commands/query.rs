@@ -9,6 +9,7 @@ use chrono::{TimeDelta, Utc};
 use clap::{Args, ValueEnum};
 use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
 use kumon_store::Store;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::table::Table;
@@ -146,13 +147,9 @@ fn columns(request: &SearchRequest, rows: &[Map<String, Value>]) -> Vec<String> 
 }
 
 fn rows(response: &SearchResponse) -> Result<Vec<Map<String, Value>>> {
-    let parse = |hit: &Box<serde_json::value::RawValue>| serde_json::from_str(hit.get());
-    response
-        .hits
-        .iter()
-        .map(parse)
-        .collect::<Result<_, _>>()
-        .context("the answer holds a row that is no object")
+    let parse = |hit: &RawValue| serde_json::from_str(hit.get());
+    let rows = response.hits.iter().map(|hit| parse(hit)).collect::<Result<_, _>>();
+    rows.context("the answer holds a row that is no object")
 }
 
 fn text(value: Option<&Value>) -> String {

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -144,6 +145,21 @@ impl Node {
         ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// Runs `/bin/true` under a name, `count` times: a row of exec and one of exit each.
+    pub fn mark(&self, name: &str, count: usize) {
+        for _ in 0..count {
+            mark(&self.path(""), OsStr::new(name), &[]);
+        }
+    }
+
+    /// Waits until `kumon status` says all of `parts` and exits with `code`.
+    pub fn wait_for_status(&self, code: i32, parts: &[&str]) {
+        wait_for(&format!("the status to be {code} and say {parts:?}"), PATIENCE, || {
+            let status = self.run(&["status"]);
+            status.code == Some(code) && parts.iter().all(|part| status.stdout.contains(part))
+        });
+    }
+
     /// The spool's files of a metric, oldest first.
     pub fn files(&self, metric: &str) -> Vec<PathBuf> {
         files(&self.spool().join(metric), "csv")
@@ -234,7 +250,7 @@ pub fn clean(command: &mut Command) {
 }
 
 /// Runs `/bin/true` under the name `name` with `arguments`: what a row of exec and one of exit tell about.
-pub fn mark(folder: &Path, name: &std::ffi::OsStr, arguments: &[&std::ffi::OsStr]) {
+pub fn mark(folder: &Path, name: &OsStr, arguments: &[&OsStr]) {
     let program = folder.join(name);
     if !program.exists() {
         std::os::unix::fs::symlink("/bin/true", &program).unwrap();
