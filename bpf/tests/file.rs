@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 /// System calls that Python has no function for, by the numbers of x86-64.
 const CALLS: &str = "
-import ctypes, os, sys, time
+import ctypes, errno, os, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 CWD, NOREPLACE, EXCHANGE = -100, 1, 2
 def call(*args): return libc.syscall(*[ctypes.c_char_p(a) if isinstance(a, bytes) else ctypes.c_long(a) for a in args])
@@ -155,11 +155,12 @@ fn a_file_that_was_there_before_is_gone_but_was_not_short_lived() {
     let (_folder, folder) = folder();
     fs::write(folder.join("before"), "old").unwrap();
     let collecting = Collecting::start("file", both());
-    // Opening it with O_CREAT creates nothing; a file without a name never had one to lose.
+    // Opening it with O_CREAT creates nothing; a file without a name, where the file system has such, has none to lose.
     python(
         &folder,
         "make('before'); os.unlink('before')
-os.close(os.open('.', os.O_TMPFILE | os.O_WRONLY))
+try: os.close(os.open('.', os.O_TMPFILE | os.O_WRONLY))
+except OSError as e: assert e.errno == errno.EOPNOTSUPP
 os.mkdir('folder'); os.rmdir('folder')
 os.mkdir('folder'); os.rmdir('folder', dir_fd=os.open('.', os.O_PATH))",
     );
@@ -231,6 +232,30 @@ make('/../h'); os.unlink('/h')",
     assert_eq!(gone(&collected, &folder), expected(&rows));
     let rows = ["real/f", "real/g", "real/h"].map(|path| ("unlink".to_owned(), path.to_owned()));
     assert_eq!(lives(&collected, &folder), rows);
+}
+
+#[test]
+fn paths_lead_through_mounts_and_other_mount_namespaces() {
+    if !can_run() {
+        return;
+    }
+    let (_folder, folder) = folder();
+    let collecting = Collecting::start("file", both());
+    python(
+        &folder,
+        "NEW_MOUNTS, PRIVATE = 0x20000, (1 << 18) | (1 << 14)
+assert libc.unshare(NEW_MOUNTS) == 0
+assert libc.mount(b'none', b'/', None, PRIVATE, None) == 0
+os.mkdir('mount')
+assert libc.mount(b'tmpfs', b'mount', b'tmpfs', 0, None) == 0
+os.mkdir('mount/inner'); os.chdir('mount/inner')
+make('f'); os.unlink('f')
+make(sys.argv[1] + '/mount/g'); os.unlink('../g')",
+    );
+    let collected = collecting.stop();
+    let paths = ["mount/inner/f", "mount/g"];
+    assert_eq!(gone(&collected, &folder), expected(&paths.map(|path| ("unlink", path, ""))));
+    assert_eq!(lives(&collected, &folder), paths.map(|path| ("unlink".to_owned(), path.to_owned())));
 }
 
 #[test]

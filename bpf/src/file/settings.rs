@@ -15,7 +15,8 @@ pub struct FilelifeSettings {
     /// A file that lives longer is not short-lived: it is forgotten and has no row.
     #[serde(deserialize_with = "duration")]
     pub max_age: Duration,
-    /// Files that are remembered at a time, about 300 bytes of memory each; the creations beyond are counted as lost.
+    /// Files that are remembered at a time, about 200 bytes of memory and the path each; the creations beyond are
+    /// counted as lost.
     pub max_files: usize,
 }
 
