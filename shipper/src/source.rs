@@ -82,7 +82,9 @@ impl Source {
     /// Appends rows to the batch, up to `limit` bytes of it. Answers the former generation when the file turns out
     /// to have new content.
     pub(crate) fn fill(&mut self, batch: &mut Batch, limit: usize) -> io::Result<Option<Arc<str>>> {
+        let mut was_locked = true;
         if let Origin::Spool { locked, .. } = &mut self.origin {
+            was_locked = *locked;
             *locked = *locked || lock_for_reading(&self.tail.file)?;
             if !*locked || self.tail.is_gone()? {
                 // Shed by the collector, which has counted its rows: the next scan lets go of it.
@@ -96,6 +98,10 @@ impl Source {
                 self.dirty = false;
                 if self.ended && self.tail.stuck.is_none() {
                     self.fill_rest(batch)?;
+                }
+                if !was_locked {
+                    // There was nothing new: what was acknowledged before is written down already.
+                    self.release();
                 }
             }
             Filled::Rewritten => return self.start_anew().map(Some),
@@ -156,14 +162,19 @@ impl Source {
                 *sent = further(*sent, self.tail.read);
                 *recorded = Some(sent.offset);
             }
-            Origin::Spool { locked, .. } => {
-                if *locked
-                    && self.tail.read == self.tail.acknowledged
-                    && let Err(e) = release_reading(&self.tail.file).map(|()| *locked = false)
-                {
-                    log::warn!("{}: its read lock can't be released: {e}", self.tail.path.display());
-                }
-            }
+            Origin::Spool { .. } => self.release(),
+        }
+    }
+
+    /// Lets the collector shed a spool file of which no rows are in flight. Its acknowledgement must be written: what
+    /// isn't in there counts as lost.
+    fn release(&mut self) {
+        if let Origin::Spool { locked, .. } = &mut self.origin
+            && *locked
+            && self.tail.read == self.tail.acknowledged
+            && let Err(e) = release_reading(&self.tail.file).map(|()| *locked = false)
+        {
+            log::warn!("{}: its read lock can't be released: {e}", self.tail.path.display());
         }
     }
 

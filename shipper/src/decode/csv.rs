@@ -381,6 +381,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_file_says_of_its_host_and_log_is_left_alone() {
+        let rows = decode(&mut foreign(None, None), b"host.name,log.level,n\nother,warn,1\n").unwrap();
+        let row = rows[0].as_ref().unwrap();
+        assert_eq!((&row["host.name"], &row["log.level"]), (&"other".into(), &"warn".into()));
+        assert_eq!(row.get("log.offset"), None);
+    }
+
+    #[test]
+    fn a_quote_that_never_closes_costs_its_line_alone() {
+        let mut decoder = foreign(None, None);
+        let bytes = [b"a,b\n1,\"x\n".as_slice(), &b"2,y\n".repeat(super::MAX_RECORD / 4)].concat();
+        let rows = decode(&mut decoder, &bytes).unwrap();
+        assert_eq!(rows.iter().filter(|row| row.is_err()).count(), 1);
+        assert_eq!(rows.len(), 1 + super::MAX_RECORD / 4);
+    }
+
+    #[test]
     fn a_header_that_does_not_fit_the_schema_is_named() {
         let schema = r#"{"fields":[{"name":"a","type":"string"}]}"#;
         let error = decode(&mut foreign(Some(schema), None), b"a,b\n").unwrap_err().to_string();
