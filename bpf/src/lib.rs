@@ -4,6 +4,7 @@ mod block;
 mod clock;
 mod collector;
 mod containers;
+mod db;
 mod entity;
 mod events;
 mod file;
@@ -22,6 +23,7 @@ pub use block::{BiolatencySettings, BitesizeSettings};
 pub use clock::Clock;
 pub use collector::{Collector, CollectorError, Hook, Loss, ProgramCost, Running};
 pub use containers::Containers;
+pub use db::DbslowerSettings;
 pub use entity::Entities;
 pub use file::{FilegoneSettings, FilelifeSettings};
 pub use process::{ExecSettings, ExitSettings};
@@ -31,11 +33,12 @@ pub use tcp::TcplifeSettings;
 
 /// Every collector with at least one enabled metric, in the order in which they start.
 pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
-    let all: [Box<dyn Collector>; 5] = [
+    let all: [Box<dyn Collector>; 6] = [
         Box::new(process::Process::new(settings)),
         Box::new(sched::Sched::new(settings)),
         Box::new(block::Block::new(settings)),
         Box::new(tcp::Tcp::new(settings)),
+        Box::new(db::Db::new(settings)),
         Box::new(file::File::new(settings)),
     ];
     all.into_iter().filter(|collector| !collector.metrics().is_empty()).collect()

@@ -18,6 +18,8 @@ pub(crate) const TP_BTF: &str = "tp_btf";
 pub(crate) const ITERATOR: &str = "iter";
 /// Strategy name of a classic tracepoint.
 pub(crate) const TRACEPOINT: &str = "tracepoint";
+/// Strategy name of a program at a function of a user program.
+pub(crate) const UPROBE: &str = "uprobe";
 
 /// Whether a program can be attached to `tp_btf/<event>`, or why not.
 pub(crate) fn tp_btf(event: &str) -> Result<&'static str, String> {
@@ -46,6 +48,13 @@ pub(crate) fn tracepoint(category: &str, name: &str) -> Result<&'static str, Str
     tracepoint::open(category, name)
         .map(|_| TRACEPOINT)
         .map_err(|e| format!("tracepoint/{category}/{name}: {}", explain(&e)))
+}
+
+/// Whether the kernel has uprobes, or why not.
+pub(crate) fn uprobe() -> Result<&'static str, String> {
+    const TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";
+    std::fs::metadata(TYPE).map_err(|e| format!("the kernel has no uprobes, {TYPE} is missing: {e}"))?;
+    Ok(UPROBE)
 }
 
 /// A refusal with what to do about it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::block::{BiolatencySettings, BitesizeSettings};
+use crate::db::DbslowerSettings;
 use crate::file::{FilegoneSettings, FilelifeSettings};
 use crate::process::{ExecSettings, ExitSettings};
 use crate::sched::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
@@ -33,6 +34,7 @@ pub struct Settings {
     pub biolatency: BiolatencySettings,
     pub bitesize: BitesizeSettings,
     pub tcplife: TcplifeSettings,
+    pub dbslower: DbslowerSettings,
     pub filelife: FilelifeSettings,
     pub filegone: FilegoneSettings,
 }
@@ -50,6 +52,7 @@ impl Default for Settings {
             biolatency: BiolatencySettings::default(),
             bitesize: BitesizeSettings::default(),
             tcplife: TcplifeSettings::default(),
+            dbslower: DbslowerSettings::default(),
             filelife: FilelifeSettings::default(),
             filegone: FilegoneSettings::default(),
         }

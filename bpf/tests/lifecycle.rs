@@ -123,6 +123,7 @@ fn probing_finds_a_strategy_for_each_hook_and_leaves_nothing() {
         for hook in collector.probe() {
             let expected = match hook.event {
                 "task" => "iter",
+                "database servers" => "uprobe",
                 event if event.starts_with("sys_") => "tracepoint",
                 _ => "tp_btf",
             };
