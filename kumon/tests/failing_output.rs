@@ -54,6 +54,20 @@ fn a_refused_connection_halts_shipping() {
 }
 
 #[test]
+fn whoever_signals_need_not_wait_for_the_last_rows_of_a_duration() {
+    if !require_bpf() {
+        return;
+    }
+    let node = shipping_to(&format!("http://127.0.0.1:{}", free_port()), "secret", "");
+    let agent = node.start_agent(&["run", "--duration", "3s"]);
+    node.mark("kept", 1);
+    // Summaries of 10 s are written early when collecting ends.
+    wait_for("the last rows", PATIENCE, || !node.files("cputime").is_empty());
+    agent.stop(Signal::INT, Duration::from_secs(10)).expect(1, &["rows are not delivered", "next start"]);
+    assert!(common::rows(&node.files("exec")).iter().any(|row| row["name"] == "kept"));
+}
+
+#[test]
 fn a_server_that_never_answers_does_not_keep_the_agent_from_ending() {
     if !require_bpf() {
         return;
