@@ -232,7 +232,8 @@ fn latencies_are_distributed_as_biolatency_sees_them() {
     }
     let (our_total, their_total) = (ours.values().sum::<u64>(), theirs.values().sum::<u64>());
     assert!(
-        our_total >= 40_000 && our_total.abs_diff(their_total) * 50 <= their_total,
+        // The kernel may merge neighbouring requests.
+        our_total >= 39_000 && our_total.abs_diff(their_total) * 50 <= their_total,
         "{ours:?} {theirs:?}"
     );
     for percent in [50, 99] {
