@@ -1,4 +1,5 @@
 //! Every marked process appears exactly once, whatever happens to the shipping process and to Elasticsearch.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

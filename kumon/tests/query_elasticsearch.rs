@@ -1,4 +1,5 @@
 //! `kumon query` where rows go to Elasticsearch.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::PathBuf;

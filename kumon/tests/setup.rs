@@ -1,4 +1,5 @@
 //! `kumon setup` against a real Elasticsearch.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::PathBuf;

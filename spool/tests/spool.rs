@@ -1,4 +1,5 @@
 //! The spool as both sides see it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
