@@ -4,6 +4,8 @@ mod csv;
 mod ndjson;
 mod time;
 
+use std::io::Write;
+
 use chrono::Utc;
 use kumon_schema::{Common, Schema};
 
@@ -102,7 +104,8 @@ impl Origin {
     /// Without a comma after it.
     fn write_log(&self, json: &mut Vec<u8>, offset: u64) {
         json.extend_from_slice(&self.log);
-        json.extend_from_slice(offset.to_string().as_bytes());
+        // A Vec takes all that is written.
+        let _ = write!(json, "{offset}");
     }
 }
 

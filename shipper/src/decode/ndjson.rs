@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -24,7 +25,7 @@ impl NdjsonDecoder {
     }
 
     pub(super) fn step(&mut self, bytes: &[u8], offset: u64, last: bool, json: &mut Vec<u8>) -> Step {
-        let used = match bytes.iter().position(|&b| b == b'\n') {
+        let used = match memchr::memchr(b'\n', bytes) {
             Some(end) => end + 1,
             None if last && !bytes.is_empty() => bytes.len(),
             None if bytes.len() >= MAX_RECORD => {
@@ -97,6 +98,10 @@ impl<'a> TopLevel<'a> {
     }
 }
 
+/// A key, owned only where it holds escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
 struct TopLevelVisitor<'f> {
     timestamp_field: Option<&'f str>,
 }
@@ -110,7 +115,7 @@ impl<'de> Visitor<'de> for TopLevelVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TopLevel<'de>, A::Error> {
         let mut top = TopLevel::default();
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+        while let Some(Key(key)) = map.next_key()? {
             match &*key {
                 "@timestamp" => top.has_timestamp = true,
                 "host" => top.has_host = true,
