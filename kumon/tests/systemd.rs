@@ -33,7 +33,8 @@ fn the_units_expose_little() {
 #[test]
 fn the_services_suffice_with_their_privileges_and_uninstalling_leaves_nothing() {
     let systemd = Path::new("/lib/systemd/systemd").exists();
-    if !require_bpf() || !require(systemd, "systemd") || !require_program("unshare") {
+    let postgresql = Path::new("/usr/lib/postgresql").exists();
+    if !require_bpf() || !require(systemd, "systemd") || !require(postgresql, "postgresql") {
         return;
     }
     let output = NamedTempFile::new().unwrap();
