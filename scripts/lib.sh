@@ -2,7 +2,7 @@
 # What the scripts share: messages, root, Rust. Sourced, never run.
 
 # The oldest compiler that builds KuMon; Cargo.toml's rust-version says the same to cargo.
-rust_needed=1.88
+rust_needed=1.89
 
 if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; else bold='' plain=''; fi
 

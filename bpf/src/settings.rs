@@ -66,6 +66,16 @@ impl Settings {
     }
 }
 
+/// Reads the time that a summary's row sums up; for `#[serde(deserialize_with = …)]`. The kernel is read every 200 ms
+/// or so, so that rows of less than a second would not be what was asked for.
+pub(crate) fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let interval = duration(deserializer)?;
+    if interval < Duration::from_secs(1) {
+        return Err(de::Error::custom("the interval must be at least 1s"));
+    }
+    Ok(interval)
+}
+
 /// Reads `10s`, `500ms`, `1m`; for `#[serde(deserialize_with = …)]`.
 pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::settings::{INTERVAL, TOP, duration};
+use crate::settings::{INTERVAL, TOP, interval};
 
 /// Settings of the metrics biolatency and biolatency_hist.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -12,7 +12,7 @@ use crate::settings::{INTERVAL, TOP, duration};
 pub struct BiolatencySettings {
     pub enabled: bool,
     /// Time that a row sums up.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "interval")]
     pub interval: Duration,
 }
 
@@ -28,7 +28,7 @@ impl Default for BiolatencySettings {
 pub struct BitesizeSettings {
     pub enabled: bool,
     /// Time that a row sums up.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "interval")]
     pub interval: Duration,
     /// How many processes get rows of their own; the row `other` sums the rest.
     pub top: usize,

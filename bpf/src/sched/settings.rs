@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
-use crate::settings::{INTERVAL, TOP, duration};
+use crate::settings::{INTERVAL, TOP, duration, interval};
 
 /// Settings of the metrics runqlat and runqlat_hist.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -12,7 +12,7 @@ use crate::settings::{INTERVAL, TOP, duration};
 pub struct RunqlatSettings {
     pub enabled: bool,
     /// Time that a row sums up.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "interval")]
     pub interval: Duration,
 }
 
@@ -28,7 +28,7 @@ impl Default for RunqlatSettings {
 pub struct RunqslowerSettings {
     pub enabled: bool,
     /// Waits for a CPU from here on are told one by one.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "threshold")]
     pub threshold: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Default for RunqslowerSettings {
 pub struct CputimeSettings {
     pub enabled: bool,
     /// Time that a row sums up.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "interval")]
     pub interval: Duration,
     /// How many processes get a row of their own; the row `other` sums the rest.
     pub top: usize,
@@ -54,4 +54,15 @@ impl Default for CputimeSettings {
     fn default() -> CputimeSettings {
         CputimeSettings { enabled: true, interval: INTERVAL, top: TOP }
     }
+}
+
+/// A threshold of nothing would tell every switch of the machine as an event.
+fn threshold<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let threshold = duration(deserializer)?;
+    if threshold.is_zero() {
+        return Err(de::Error::custom(
+            "the threshold must be more than 0; 'enabled: false' switches runqslower off",
+        ));
+    }
+    Ok(threshold)
 }

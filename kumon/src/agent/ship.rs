@@ -60,6 +60,7 @@ impl Shipping {
             .transpose()?;
         let spool = Spool::open(&config.path.spool, common, config.spool_limits())?;
         let thread = std::thread::Builder::new().name("ship".into()).spawn(move || shipper.run())?;
+        write_status(&state, &status(&handle, &output));
         let next_ledger = Instant::now() + LEDGER_INTERVAL;
         Ok(Shipping { handle, thread, server, output, state, ledger: Ledger::default(), spool, next_ledger })
     }

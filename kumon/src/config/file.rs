@@ -135,6 +135,8 @@ mod tests {
             ("path:\n  spol: /tmp\n", ["line 2 column 3", "unknown field `spol`"]),
             ("collectors:\n  exec: { enabled: maybe }\n", ["line 2 column 20", "bool"]),
             ("spool:\n  file_age: soon\n", ["line 2", "'soon' is no duration"]),
+            ("collectors:\n  runqlat: { interval: 200ms }\n", ["line 2", "at least 1s"]),
+            ("collectors:\n  runqslower: { threshold: 0s }\n", ["line 2", "more than 0"]),
             ("namespace: Prod-1\n", ["line 1", "'Prod-1' can't be part of"]),
             ("spool:\n  max_bytes: lots\n", ["line 2", "a size such as 16MiB"]),
             ("spool: {}\npath: {}\nspool: {}\n", ["line 3 column 1", "duplicate mapping key: spool"]),
