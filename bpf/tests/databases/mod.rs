@@ -3,6 +3,7 @@
 // Each test file uses its part of it, and a failure here is a failed test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use std::fs::File;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -45,27 +46,34 @@ impl Kind {
             Kind::PostgreSql => require(postgresql().is_some(), "postgresql"),
         }
     }
-
-    /// A statement that takes `seconds`.
-    pub fn sleep(self, seconds: f64) -> String {
-        match self {
-            Kind::MariaDb => format!("SELECT SLEEP({seconds})"),
-            Kind::PostgreSql => format!("SELECT pg_sleep({seconds})"),
-        }
-    }
 }
 
 impl Database {
     /// Starts a server and returns once it answers.
     pub fn start(kind: Kind) -> Database {
+        match kind {
+            Kind::MariaDb => Database::start_with(kind, |folder| start_mariadb(folder, mariadbd())),
+            Kind::PostgreSql => Database::start_with(kind, start_postgresql),
+        }
+    }
+
+    /// Starts MariaDB from an executable that nobody outside its mount namespace can see.
+    pub fn start_mariadb_contained() -> Database {
+        Database::start_with(Kind::MariaDb, |folder| {
+            let script = format!(
+                "mount -t tmpfs contained /mnt && cp /usr/sbin/mariadbd /mnt/ && \
+                 exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups /mnt/mariadbd \"$@\""
+            );
+            let mut unshare = Command::new("unshare");
+            unshare.args(["--mount", "--propagation=private", "sh", "-c", &script, "sh"]);
+            start_mariadb(folder, unshare)
+        })
+    }
+
+    fn start_with(kind: Kind, start: impl FnOnce(&Path) -> Child) -> Database {
         let folder = tempfile::tempdir().unwrap();
         chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        let data = folder.path().join("data");
-        let server = match kind {
-            Kind::MariaDb => start_mariadb(folder.path(), &data),
-            Kind::PostgreSql => start_postgresql(folder.path(), &data),
-        };
-        let database = Database { kind, server, folder };
+        let database = Database { kind, server: start(folder.path()), folder };
         let answers = || database.client("SELECT 1").output().unwrap().status.success();
         wait_for("the database server to answer", Duration::from_secs(60), answers);
         database
@@ -75,45 +83,57 @@ impl Database {
         self.server.id()
     }
 
-    /// A client that runs `sql`; a script of several statements sends them one by one.
+    /// A comment that tells this server's statements from those of others on the machine.
+    pub fn mark(&self) -> String {
+        format!("/* {} */", self.folder.path().file_name().unwrap().display())
+    }
+
+    /// A marked statement that takes `seconds`, which may be a parameter.
+    pub fn sleep(&self, seconds: impl std::fmt::Display) -> String {
+        let function = if self.kind == Kind::MariaDb { "SLEEP" } else { "pg_sleep" };
+        format!("SELECT {} {function}({seconds})", self.mark())
+    }
+
+    /// A client that runs `sql` and prints the bare result.
     pub fn client(&self, sql: &str) -> Command {
-        let mut client = match self.kind {
-            Kind::MariaDb => {
-                let mut client = Command::new("mariadb");
-                client.args(["--no-defaults", "--user=root", "--skip-column-names", "--socket"]);
-                client.arg(self.folder.path().join("socket"));
-                client.args(["--execute", sql]);
-                client
-            }
-            Kind::PostgreSql => {
-                let mut client = Command::new(postgresql().unwrap().join("psql"));
-                client.args(["--no-psqlrc", "--username=postgres", "--tuples-only", "--no-align"]);
-                client.arg("--host").arg(self.folder.path()).args(["--command", sql, "postgres"]);
-                client
-            }
-        };
-        client.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut client = self.connection();
+        let option = if self.kind == Kind::MariaDb { "--execute" } else { "--command" };
+        client.args([option, sql]).stdin(Stdio::null());
         client
     }
 
     /// Runs `sql` and returns what it printed.
     pub fn query(&self, sql: &str) -> String {
-        let output = self.client(sql).output().unwrap();
-        text(output)
+        text(self.client(sql).output().unwrap())
     }
 
-    /// Runs a file of statements, one after the other over one connection.
+    /// Runs statements one after the other over one connection.
     pub fn script(&self, statements: &str) {
         let file = self.folder.path().join("script.sql");
         std::fs::write(&file, statements).unwrap();
-        let mut client = self.client("");
-        // The last --command or --execute is the empty one.
-        let mut script = Command::new(client.get_program());
-        let skipped = ["--execute", "--command", ""];
-        script.args(client.get_args().filter(|arg| !skipped.iter().any(|skip| arg == skip)));
-        script.stdin(std::fs::File::open(&file).unwrap()).stdout(Stdio::null());
-        assert!(script.status().unwrap().success());
-        client.stdin(Stdio::null());
+        let script = File::open(&file).unwrap();
+        let status = self.connection().stdin(script).stdout(Stdio::null()).status().unwrap();
+        assert!(status.success());
+    }
+
+    fn connection(&self) -> Command {
+        let folder = self.folder.path();
+        let mut client = match self.kind {
+            Kind::MariaDb => {
+                let mut client = Command::new("mariadb");
+                client.args(["--no-defaults", "--user=root", "--skip-column-names", "--comments"]);
+                client.arg(option("--socket", &folder.join("socket")));
+                client
+            }
+            Kind::PostgreSql => {
+                let mut client = Command::new(postgresql().unwrap().join("psql"));
+                client.args(["--no-psqlrc", "--username=postgres", "--dbname=postgres"]);
+                client.args(["--tuples-only", "--no-align"]).arg(option("--host", folder));
+                client
+            }
+        };
+        client.stdout(Stdio::piped()).stderr(Stdio::piped());
+        client
     }
 
     /// Prepares `sql`, whose only parameter is a number of seconds, and executes it by the binary protocol of
@@ -173,21 +193,27 @@ fn text(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn start_mariadb(folder: &Path, data: &Path) -> Child {
+/// Starts MariaDB by a command that takes the server's options.
+fn start_mariadb(folder: &Path, mut server: Command) -> Child {
+    let data = folder.join("data");
     let mut install = unprivileged("mariadb-install-db");
     install.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
-    install.arg(option("--datadir", data));
+    install.arg(option("--datadir", &data));
     text(install.output().unwrap());
-    let mut server = unprivileged("/usr/sbin/mariadbd");
     server.args(["--no-defaults", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"]);
-    server.arg(option("--datadir", data)).arg(option("--socket", &folder.join("socket")));
-    Child::spawn(server.stdout(Stdio::null()).stderr(Stdio::null()))
+    server.arg(option("--datadir", &data)).arg(option("--socket", &folder.join("socket")));
+    Child::spawn(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
-fn start_postgresql(folder: &Path, data: &Path) -> Child {
+fn mariadbd() -> Command {
+    unprivileged("/usr/sbin/mariadbd")
+}
+
+fn start_postgresql(folder: &Path) -> Child {
+    let data = folder.join("data");
     let programs = postgresql().unwrap();
     let mut init = unprivileged(programs.join("initdb"));
-    init.args(["--username=postgres", "--auth=trust", "--no-sync", "--pgdata"]).arg(data);
+    init.args(["--username=postgres", "--auth=trust", "--no-sync"]).arg(option("--pgdata", &data));
     text(init.output().unwrap());
     let mut server = unprivileged(programs.join("postgres"));
     server.arg("-D").arg(data).arg("-k").arg(folder).args(["-c", "listen_addresses="]);
