@@ -1,4 +1,4 @@
-"""A shipper's process and what it costs."""
+"""A program under test: what it costs, and that it ends."""
 
 import os
 import resource
@@ -11,11 +11,11 @@ STOP_LIMIT = 30  # seconds from SIGTERM to SIGKILL
 
 
 class Process:
-    """Runs while the `with` block does. Shippers under test are one process each."""
+    """Runs while the `with` block does. Its costs are those of one process, without its children's."""
 
-    def __init__(self, command, folder, environment):
+    def __init__(self, command, folder, environment=None):
         self.command, self.folder = command, folder
-        self.environment = {**os.environ, **environment}
+        self.environment = {**os.environ, **(environment or {})}
         self.cpu_seconds = None
 
     def __enter__(self):
