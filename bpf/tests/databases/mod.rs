@@ -172,16 +172,23 @@ impl Database {
         text(client.output().unwrap());
     }
 
-    /// Kills the server as the kernel would when memory runs out, and waits for the end of all its processes.
+    /// Kills the server as the kernel would when memory runs out, and removes what it could not.
     pub fn kill(mut self) {
+        let pid_file = std::fs::read_to_string(self.folder.path().join("data/postmaster.pid"));
         self.server.kill().unwrap();
+        // PostgreSQL's lock on its data is a piece of shared memory, whose id the file's seventh line ends with.
+        if let Ok(text) = pid_file {
+            let id = text.lines().nth(6).unwrap().split_whitespace().next_back().unwrap();
+            Command::new("ipcrm").args(["--shmem-id", id]).status().unwrap();
+        }
     }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
         // PostgreSQL removes its shared memory when it is asked to end at once; MariaDB has none.
-        if self.kind == Kind::PostgreSql {
+        let runs = matches!(self.server.inner().try_wait(), Ok(None));
+        if runs && self.kind == Kind::PostgreSql {
             self.server.signal(Signal::QUIT);
             self.server.wait(Duration::from_secs(20));
         }
@@ -217,6 +224,8 @@ fn start_postgresql(folder: &Path) -> Child {
     text(init.output().unwrap());
     let mut server = unprivileged(programs.join("postgres"));
     server.arg("-D").arg(data).arg("-k").arg(folder).args(["-c", "listen_addresses="]);
+    // The kind that is in its folder, which is removed also after it was killed.
+    server.args(["-c", "dynamic_shared_memory_type=mmap"]);
     Child::spawn(server.stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
