@@ -11,11 +11,11 @@ enum metric { METRIC_FILELIFE, METRIC_FILEGONE };
 /* Names and mounts on the way from a folder to the root; the loop has to have an end. */
 #define MAX_DEPTH 128
 
-#define FMODE_CREATED   (1 << 20)  /* include/linux/fs.h, since Linux 4.19 */
-#define UNNAMED         020000000  /* __O_TMPFILE, include/uapi/asm-generic/fcntl.h */
-#define AT_FDCWD        -100       /* include/uapi/linux/fcntl.h */
-#define AT_REMOVEDIR    0x200      /* include/uapi/linux/fcntl.h */
-#define RENAME_EXCHANGE (1 << 1)   /* include/uapi/linux/fs.h */
+#define FMODE_CREATED   (1 << 20) /* include/linux/fs.h, since Linux 4.19 */
+#define UNNAMED         020000000 /* __O_TMPFILE, include/uapi/asm-generic/fcntl.h */
+#define AT_FDCWD        -100      /* include/uapi/linux/fcntl.h */
+#define AT_REMOVEDIR    0x200     /* include/uapi/linux/fcntl.h */
+#define RENAME_EXCHANGE (1 << 1)  /* include/uapi/linux/fs.h */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct qstr {
@@ -171,8 +171,8 @@ static __always_inline void describe(struct file_event *event, enum action actio
 }
 
 /*
- * Appends the names from the buffer's dentry up to the root of its mount namespace. A function of its own that
- * the verifier looks at once, not at each use.
+ * Appends the names from the buffer's dentry up to the root of its mount namespace. A function of its own
+ * that the verifier looks at once, not at each use.
  */
 __noinline int append_folder(u32 which) {
     struct file_buffer *buffer = file_buffer();
