@@ -16,50 +16,66 @@ pub(crate) struct Shed {
 }
 
 /// Deletes the oldest closed files until the spool is within `limit` bytes. Files that are being written, and those
-/// of which the shipper has rows in flight, are passed over.
-pub(crate) fn shed(root: &Path, limit: u64) -> io::Result<Vec<Shed>> {
-    let files = list(root)?;
+/// of which the shipper has rows in flight, are passed over. What is gone counts whatever fails behind it; the error
+/// is the first one, and doesn't keep younger files.
+pub(crate) fn shed(root: &Path, limit: u64) -> (Vec<Shed>, io::Result<()>) {
+    let (mut gone, mut result) = (Vec::new(), Ok(()));
+    let files = match list(root) {
+        Ok(files) => files,
+        Err(e) => return (gone, Err(e)),
+    };
     let mut total: u64 = files.iter().map(|file| file.size).sum();
-    if total <= limit {
-        return Ok(Vec::new());
+    for file in files {
+        if total <= limit {
+            break;
+        }
+        match delete(root, &file) {
+            Ok(Some(rows)) => {
+                total -= file.size;
+                gone.push(Shed { metric: file.name.metric, rows });
+            }
+            Ok(None) => {}
+            Err(e) => result = result.and(Err(e)),
+        }
     }
-    // Without the acknowledgements every row of a file counts as lost: too many rather than too few.
-    let acknowledged = Acknowledged::read(root).unwrap_or_else(|e| {
+    (gone, result)
+}
+
+/// Deletes a closed file that nobody reads; says how many rows it held that were not delivered.
+fn delete(root: &Path, file: &SpoolFile) -> io::Result<Option<u64>> {
+    let failed = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", file.path.display()));
+    // Written to by nobody, but the kernel gives the lock for shedding only to who could.
+    let mut open = match OpenOptions::new().read(true).write(true).open(&file.path) {
+        Ok(open) => open,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(0)),
+        Err(e) => return Err(failed(e)),
+    };
+    if is_being_written(&open)? || !lock_for_shedding(&open)? {
+        return Ok(None);
+    }
+    // Read behind the lock: the shipper writes down what it delivered before it lets go of a file.
+    let delivered = acknowledged(root).0.get(&file.name.to_string()).copied().unwrap_or(0);
+    open.seek(SeekFrom::Start(delivered))?;
+    let records = count_records(&mut open)?;
+    match fs::remove_file(&file.path) {
+        Ok(()) => {}
+        // The shipper was quicker: it has delivered all of it.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(0)),
+        Err(e) => return Err(failed(e)),
+    }
+    // The header is a record too.
+    Ok(Some(if delivered == 0 { records.saturating_sub(1) } else { records }))
+}
+
+/// Without the acknowledgements every row of a file counts as lost: too many rather than too few.
+fn acknowledged(root: &Path) -> Acknowledged {
+    Acknowledged::read(root).unwrap_or_else(|e| {
         log::warn!(
             "{}: the shipper's acknowledgements can't be read ({e}); shed rows count in full",
             root.display()
         );
         Acknowledged::default()
-    });
-    let mut gone = Vec::new();
-    for file in files {
-        if total <= limit {
-            break;
-        }
-        let delivered = acknowledged.0.get(&file.name.to_string()).copied().unwrap_or(0);
-        if let Some(rows) = delete(&file, delivered)? {
-            total -= file.size;
-            gone.push(Shed { metric: file.name.metric, rows });
-        }
-    }
-    Ok(gone)
-}
-
-/// Deletes a closed file that nobody reads; says how many rows after `delivered` it held.
-fn delete(file: &SpoolFile, delivered: u64) -> io::Result<Option<u64>> {
-    let mut open = match OpenOptions::new().read(true).write(true).open(&file.path) {
-        Ok(open) => open,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    if is_being_written(&open)? || !lock_for_shedding(&open)? {
-        return Ok(None);
-    }
-    open.seek(SeekFrom::Start(delivered))?;
-    let records = count_records(&mut open)?;
-    fs::remove_file(&file.path)?;
-    // The header is a record too.
-    Ok(Some(if delivered == 0 { records.saturating_sub(1) } else { records }))
+    })
 }
 
 fn count_records(from: &mut impl Read) -> io::Result<u64> {

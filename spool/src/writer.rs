@@ -19,7 +19,7 @@ pub struct Limits {
     pub file_bytes: u64,
     /// A file is closed once it is that old.
     pub file_age: Duration,
-    /// Above so many bytes the oldest closed files are shed.
+    /// Above so many bytes the oldest closed files are shed. `u64::MAX` leaves that to another writer.
     pub spool_bytes: u64,
     /// Rows that can't be written (a full disk) wait in memory up to so many bytes per metric; more are lost.
     pub waiting_bytes: usize,
@@ -147,29 +147,34 @@ impl Spool {
         }
         if Instant::now() >= self.next_shedding {
             self.next_shedding = Instant::now() + SHEDDING_INTERVAL;
-            let shed = shed(&self.root, self.limits.spool_bytes)
-                .map_err(failed(&self.root, "shedding old files"))?;
-            for file in shed {
-                log::warn!(
-                    "the spool is above its limit of {} bytes: shed the oldest file of {} with {} undelivered rows",
-                    self.limits.spool_bytes,
-                    file.metric,
-                    file.rows
-                );
-                *self.stats.lost.entry((file.metric, Lost::SpoolLimit)).or_default() += file.rows;
-            }
+            result = result.and(self.shed());
         }
         result
     }
 
-    /// Writes what was appended and closes every file.
+    fn shed(&mut self) -> Result<(), SpoolError> {
+        let limit = self.limits.spool_bytes;
+        let (gone, result) = shed(&self.root, limit);
+        for file in gone {
+            log::warn!(
+                "the spool is above its limit of {limit} bytes: shed the oldest file of {} with {} undelivered rows",
+                file.metric,
+                file.rows
+            );
+            *self.stats.lost.entry((file.metric, Lost::SpoolLimit)).or_default() += file.rows;
+        }
+        result.map_err(failed(&self.root, "shedding old files"))
+    }
+
+    /// Writes what was appended and closes every file. What can't be written is lost and counted.
     ///
     /// # Errors
     /// As [`flush`](Spool::flush).
     pub fn close(&mut self) -> Result<(), SpoolError> {
         let result = self.flush();
-        for writer in self.writers.values_mut() {
-            writer.file = None;
+        for writer in std::mem::take(&mut self.writers).into_values().filter(|w| w.waiting_rows > 0) {
+            let reason = (writer.metric.to_owned(), Lost::WriteFailed);
+            *self.stats.lost.entry(reason).or_default() += writer.waiting_rows;
         }
         result
     }
@@ -254,7 +259,9 @@ impl OpenFile {
         let unfinished = folder.join(format!(".{name}"));
         let header = schema.header();
         let create = || -> io::Result<File> {
-            let mut file = OpenOptions::new().append(true).create_new(true).mode(0o640).open(&unfinished)?;
+            // The group may write as far as the umask lets it: the collector, as another user than the shipper,
+            // must be able to lock the shipper's files before it sheds them.
+            let mut file = OpenOptions::new().append(true).create_new(true).mode(0o660).open(&unfinished)?;
             file.lock()?;
             file.write_all(header.as_bytes())?;
             fs::rename(&unfinished, &path)?;

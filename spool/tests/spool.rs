@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -96,6 +97,52 @@ fn at_the_limit_the_oldest_unread_files_go_and_exactly_their_undelivered_rows_ar
     spool.flush().unwrap();
     assert_eq!(pids(root.path()), (20..30).collect::<Vec<_>>());
     assert_eq!(spool.stats().lost, [(("exec".to_owned(), Lost::SpoolLimit), 6 + 10)].into());
+}
+
+#[test]
+fn a_file_that_cant_be_shed_keeps_no_other_one_and_what_is_gone_is_counted() {
+    let root = tempfile::tempdir().unwrap();
+    let limits = Limits { file_age: Duration::ZERO, ..Limits::default() };
+    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    for file in 0..3 {
+        spool.append(&exec(file));
+        spool.flush().unwrap();
+    }
+    // What nobody may open for writing, not even root.
+    let kept = list(root.path()).unwrap().remove(1).path;
+    fs::remove_file(&kept).unwrap();
+    fs::create_dir(&kept).unwrap();
+
+    let limits = Limits { spool_bytes: 1, ..Limits::default() };
+    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    let error = spool.flush().unwrap_err().to_string();
+    assert!(error.contains(kept.to_str().unwrap()), "{error}");
+    assert_eq!(list(root.path()).unwrap().into_iter().map(|file| file.path).collect::<Vec<_>>(), [kept]);
+    assert_eq!(spool.stats().lost, [(("exec".to_owned(), Lost::SpoolLimit), 2)].into());
+}
+
+/// Collector and shipper are two users, joined by the group: the one sheds what the other wrote.
+#[test]
+fn as_far_as_the_umask_lets_it_the_group_may_lock_files_for_shedding() {
+    let root = tempfile::tempdir().unwrap();
+    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o007));
+    let mut spool = Spool::open(root.path(), Common::default(), Limits::default()).unwrap();
+    spool.append(&exec(1));
+    spool.flush().unwrap();
+    nix::sys::stat::umask(before);
+    let mode = fs::metadata(&list(root.path()).unwrap()[0].path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+}
+
+#[test]
+fn rows_that_can_t_be_written_until_the_end_are_counted() {
+    let root = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(root.path(), Common::default(), Limits::default()).unwrap();
+    // Where the metric's folder should be.
+    fs::write(root.path().join("exec"), "").unwrap();
+    spool.append(&exec(1));
+    spool.close().unwrap_err();
+    assert_eq!(spool.stats().lost, [(("exec".to_owned(), Lost::WriteFailed), 1)].into());
 }
 
 /// Bytes of the header of an exec file.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use kumon_bpf::Clock;
 use kumon_shipper::elasticsearch::ElasticsearchSink;
 use kumon_shipper::{Ended, Handle, Options, Shipper, Sink};
-use kumon_spool::Spool;
+use kumon_spool::{Limits, Spool};
 use kumon_store::{Store, StoreOptions};
 
 use super::cost::Cost;
@@ -58,7 +58,9 @@ impl Shipping {
         let server = store
             .map(|store| QueryServer::start(&config.path.socket(), store, handle.clone()))
             .transpose()?;
-        let spool = Spool::open(&config.path.spool, common, config.spool_limits())?;
+        // Shedding is the collecting side's, which counts what is lost.
+        let limits = Limits { spool_bytes: u64::MAX, ..config.spool_limits() };
+        let spool = Spool::open(&config.path.spool, common, limits)?;
         let thread = std::thread::Builder::new().name("ship".into()).spawn(move || shipper.run())?;
         write_status(&state, &status(&handle, &output));
         let next_ledger = Instant::now() + LEDGER_INTERVAL;
