@@ -10,7 +10,6 @@ use std::ffi::CStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use common::{Node, PATIENCE};
 use kumon_testing::{require_bpf, require_root, wait_for};
@@ -180,19 +179,6 @@ fn rows_that_do_not_match_their_schema_go_to_the_dead_letters() {
     agent.terminate().expect(0, &["other.csv"]);
 }
 
-/// Runs as nobody, with a copy of the binary that nobody may run.
-fn as_nobody(node: &Node, arguments: &[&str]) -> Command {
-    let binary = node.path("kumon");
-    if !binary.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_kumon"), &binary).unwrap();
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]);
-    command.arg(binary).arg("--config").arg(node.config()).args(arguments);
-    common::clean(&mut command);
-    command
-}
-
 /// Gives a test's folder to everybody.
 fn open_to_all(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
@@ -209,7 +195,7 @@ fn an_unreadable_input_is_named_and_the_others_ship() {
     fs::set_permissions(folder.join("secret.ndjson"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(folder.join("open.ndjson"), "{\"n\":2}\n").unwrap();
 
-    let agent = node.spawn(&mut as_nobody(&node, &["ship"]));
+    let agent = node.spawn(&mut common::as_nobody(&node, &["ship"]));
     agent.wait_for_log(&["secret.ndjson", "Permission denied"]);
     wait_for("the other file's row", PATIENCE, || {
         node.state().join("ship/query.sock").exists() && node.rows("app", "n:2").len() == 1
@@ -227,7 +213,7 @@ fn without_privileges_the_agent_says_what_it_lacks() {
     }
     let node = Node::new("");
     open_to_all(&node.path(""));
-    let run = |arguments: &[&str]| node.spawn(&mut as_nobody(&node, arguments)).wait();
+    let run = |arguments: &[&str]| node.spawn(&mut common::as_nobody(&node, arguments)).wait();
     run(&["collect"]).expect(1, &["no collector could be started", "kumon check", "CAP_BPF"]);
     run(&["run"]).expect(1, &["no collector could be started", "CAP_BPF"]);
     let check = run(&["check"]);
@@ -236,7 +222,7 @@ fn without_privileges_the_agent_says_what_it_lacks() {
     // Folders of somebody else.
     let closed = Node::new("");
     fs::set_permissions(closed.path(""), fs::Permissions::from_mode(0o755)).unwrap();
-    let ship = closed.spawn(&mut as_nobody(&closed, &["ship"])).wait();
+    let ship = closed.spawn(&mut common::as_nobody(&closed, &["ship"])).wait();
     ship.expect(1, &[&closed.state().display().to_string(), "Permission denied"]);
     assert_eq!(ship.stderr.matches("Permission denied").count(), 1, "said once: {}", ship.stderr);
 }

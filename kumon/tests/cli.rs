@@ -8,11 +8,12 @@ mod common;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Node, PATIENCE, mark};
-use kumon_testing::{require_bpf, require_program, wait_for};
+use kumon_testing::{require_bpf, require_program, require_root, wait_for};
 use libbpf_rs::query::ProgInfoIter;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -231,6 +232,24 @@ fn signals_stop_cleanly_within_a_limit_and_leave_no_bpf_program_behind() {
             assert_eq!(node.files("exec").len(), left);
         }
     }
+}
+
+/// Command lines and statements are nobody else's business.
+#[test]
+fn what_an_agent_keeps_is_closed_to_other_users() {
+    if !require_root() {
+        return;
+    }
+    let node = Node::new("");
+    fs::set_permissions(node.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let agent = node.start_agent(&["ship"]);
+    for path in [node.spool(), node.state(), node.state().join("ship/query.sock")] {
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o007, 0, "{}: {mode:o}", path.display());
+    }
+    let ended = node.spawn(&mut common::as_nobody(&node, &["query", "exec"])).wait();
+    ended.expect(1, &["query.sock", "Permission denied", "group"]);
+    agent.terminate().expect(0, &[]);
 }
 
 #[test]

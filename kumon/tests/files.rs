@@ -171,3 +171,15 @@ fn a_file_whose_schema_is_missing_waits_and_is_named() {
     agent.terminate().expect(0, &["schema-v99.json"]);
     assert!(file.exists());
 }
+
+#[test]
+fn the_shipping_side_never_sheds_what_it_would_not_count() {
+    let node = Node::new("spool: { max_bytes: 1 }\n");
+    let folder = node.spool().join("exec");
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("exec-0123456789abcdef0123456789ab.v99.csv");
+    fs::write(&file, "name,pid\nls,42\n").unwrap();
+
+    node.start_agent(&["ship"]).terminate().expect(0, &[]);
+    assert!(file.exists());
+}

@@ -38,7 +38,7 @@ pub(super) struct QueryServer {
 }
 
 impl QueryServer {
-    /// Listens on `path`; whoever may open the state folder may ask.
+    /// Listens on `path`; the user and the group that the process runs as may ask, as its umask leaves it.
     pub(super) fn start(path: &Path, store: Store, shipper: Handle) -> Result<QueryServer> {
         // A crash leaves the socket behind; the state folder's lock says that nobody uses it.
         let _ = fs::remove_file(path);
@@ -100,8 +100,17 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// `None` when no agent listens there.
-    pub(crate) fn connect(path: &Path) -> Option<Remote> {
-        UnixStream::connect(path).ok().map(|_| Remote { path: path.to_owned() })
+    ///
+    /// # Errors
+    /// When one may listen, but not for this user.
+    pub(crate) fn connect(path: &Path) -> Result<Option<Remote>> {
+        match UnixStream::connect(path) {
+            Ok(_) => Ok(Some(Remote { path: path.to_owned() })),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(e).with_context(|| {
+                format!("{}: ask as root or as a member of the group that KuMon runs as", path.display())
+            }),
+            Err(_) => Ok(None),
+        }
     }
 
     fn ask(&self, request: &SearchRequest) -> io::Result<Answer> {

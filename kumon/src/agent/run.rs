@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use kumon_shipper::Ended;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -52,6 +54,7 @@ pub(crate) fn run(
     config_file: Option<PathBuf>,
     duration: Option<Duration>,
 ) -> Result<ExitCode> {
+    close_to_others();
     let signals = signals()?;
     let config_file = config_file.unwrap_or_else(|| DEFAULT_FILE.into());
     let deadline = duration.map(|duration| Instant::now() + duration);
@@ -84,6 +87,12 @@ pub(crate) fn run(
             }
         }
     }
+}
+
+/// Rows hold command lines, statements and addresses: all that is made from now on is for the user and the group only.
+fn close_to_others() {
+    let inherited = umask(Mode::RWXO);
+    umask(inherited | Mode::RWXO);
 }
 
 fn exit_code(end: &End, undelivered: u64) -> ExitCode {

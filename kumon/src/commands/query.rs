@@ -104,7 +104,7 @@ fn open(config: &Config) -> Result<Box<dyn Search>> {
     if let Some(output) = &config.output.elasticsearch {
         return Ok(Box::new(ElasticsearchSearch::new(output.client_options()?, &config.namespace.0)?));
     }
-    if let Some(remote) = Remote::connect(&config.path.socket()) {
+    if let Some(remote) = Remote::connect(&config.path.socket())? {
         return Ok(Box::new(remote));
     }
     let root = config.path.store();

@@ -240,6 +240,19 @@ pub fn kumon() -> Command {
     command
 }
 
+/// Runs as nobody, with a copy of the binary that nobody may run.
+pub fn as_nobody(node: &Node, arguments: &[&str]) -> Command {
+    let binary = node.path("kumon");
+    if !binary.exists() {
+        fs::copy(env!("CARGO_BIN_EXE_kumon"), &binary).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]);
+    command.arg(binary).arg("--config").arg(node.config()).args(arguments);
+    clean(&mut command);
+    command
+}
+
 /// Takes the variables that would configure KuMon away from a command.
 pub fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
