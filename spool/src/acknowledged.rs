@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
+use crate::file::replace;
+
 /// Bytes delivered, by file name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acknowledged(pub BTreeMap<String, u64>);
@@ -28,8 +30,6 @@ impl Acknowledged {
     /// # Errors
     /// When the spool folder can't be written.
     pub fn write(&self, root: &Path) -> io::Result<()> {
-        let new = root.join(".acknowledged.new");
-        fs::write(&new, serde_json::to_vec(&self.0)?)?;
-        fs::rename(new, root.join(NAME))
+        replace(&root.join(NAME), &root.join(".acknowledged.new"), &serde_json::to_vec(&self.0)?)
     }
 }

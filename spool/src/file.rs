@@ -1,9 +1,13 @@
 //! The names of spool files, and listing them.
 
 use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::{fs, io};
+
+use nix::libc;
 
 /// The name of a spool file: `<metric>-<id>.v<version>.csv`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +72,15 @@ impl fmt::Display for FileName {
 /// Where the schema text of a version is kept beside the files.
 pub fn sidecar(root: &Path, metric: &str, version: u32) -> PathBuf {
     root.join(metric).join(format!("schema-v{version}.json"))
+}
+
+/// Puts a file with this content in the place of `path`, in one step. The other side's user may write to the same
+/// folder: what it put at `new` is not followed anywhere else.
+pub(crate) fn replace(path: &Path, new: &Path, content: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW);
+    options.open(new)?.write_all(content)?;
+    fs::rename(new, path)
 }
 
 /// All files of all metrics, oldest first. Files that vanish meanwhile are left out.

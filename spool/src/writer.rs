@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use kumon_schema::{Common, Row, Schema, builtin, write_row};
 
-use crate::file::{FileName, sidecar};
+use crate::file::{FileName, replace, sidecar};
 use crate::shed::shed;
 
 /// When files are closed, and how much may wait.
@@ -293,9 +293,7 @@ fn write_sidecar(root: &Path, schema: &Schema) -> Result<(), SpoolError> {
         return Ok(());
     }
     let new = path.with_extension("json.new");
-    fs::write(&new, &schema.text)
-        .and_then(|()| fs::rename(&new, &path))
-        .map_err(failed(&path, "writing the schema beside the files"))
+    replace(&path, &new, schema.text.as_bytes()).map_err(failed(&path, "writing the schema beside the files"))
 }
 
 fn remove_unfinished(root: &Path) -> io::Result<()> {

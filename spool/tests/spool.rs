@@ -135,6 +135,16 @@ fn as_far_as_the_umask_lets_it_the_group_may_lock_files_for_shedding() {
 }
 
 #[test]
+fn a_link_in_the_shared_folder_leads_no_writer_astray() {
+    let root = tempfile::tempdir().unwrap();
+    let victim = root.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    std::os::unix::fs::symlink(&victim, root.path().join(".acknowledged.new")).unwrap();
+    Acknowledged::default().write(root.path()).unwrap_err();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+}
+
+#[test]
 fn rows_that_can_t_be_written_until_the_end_are_counted() {
     let root = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(root.path(), Common::default(), Limits::default()).unwrap();
