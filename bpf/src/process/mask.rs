@@ -40,7 +40,6 @@ const SHORT_OPTIONS: [(&[u8], &[u8], bool); 8] = [
 
 /// The command line of `args`, joined by blanks, secrets masked.
 pub(super) fn command_line(args: &[&[u8]]) -> Vec<u8> {
-    let program = args.first().map(|arg| base_name(arg)).unwrap_or_default();
     let mut line = Vec::with_capacity(args.iter().map(|arg| arg.len() + 1).sum());
     let mut value_of_secret = false;
     for (index, arg) in args.iter().enumerate() {
@@ -50,7 +49,7 @@ pub(super) fn command_line(args: &[&[u8]]) -> Vec<u8> {
         let after_secret = std::mem::take(&mut value_of_secret);
         if after_secret && !arg.starts_with(b"-") {
             line.extend_from_slice(MASK);
-        } else if let Some((option, attached)) = short_option(program, arg) {
+        } else if let Some((option, attached)) = short_option(&args[..index], arg) {
             line.extend_from_slice(option);
             if !attached.is_empty() {
                 line.extend_from_slice(MASK);
@@ -69,11 +68,13 @@ fn is_secret_flag(arg: &[u8]) -> bool {
     arg.starts_with(b"-") && arg.iter().all(|&byte| is_name(byte)) && is_secret_name(arg)
 }
 
-/// The short option that `arg` is for this program, and the value attached to it.
-fn short_option<'a>(program: &[u8], arg: &'a [u8]) -> Option<(&'static [u8], &'a [u8])> {
+/// The short option that `arg` is for a program among the arguments before it, and the value attached to it. Not only
+/// the first of them counts: `sudo`, `env` and the like have the program among their own arguments.
+fn short_option<'a>(before: &[&[u8]], arg: &'a [u8]) -> Option<(&'static [u8], &'a [u8])> {
     SHORT_OPTIONS.into_iter().find_map(|(of, option, separate)| {
         let attached = arg.strip_prefix(option)?;
-        let applies = program.starts_with(of) && (separate || !attached.is_empty());
+        let applies = (separate || !attached.is_empty())
+            && before.iter().any(|program| base_name(program).starts_with(of));
         applies.then_some((option, attached))
     })
 }
@@ -218,6 +219,9 @@ mod tests {
             ("mysql|-usome|-psecret|base", "mysql -usome -p*** base"),
             ("mysql|-p|base", "mysql -p base"),
             ("/usr/bin/mysqldump|-psecret", "/usr/bin/mysqldump -p***"),
+            ("sudo|-n|/usr/bin/mysql|-psecret|base", "sudo -n /usr/bin/mysql -p*** base"),
+            ("timeout|5|curl|-u|me:x|http://h/", "timeout 5 curl -u *** http://h/"),
+            ("sudo|-u|me|curl|http://h/", "sudo -u me curl http://h/"),
             ("mkdir|-p/tmp/x", "mkdir -p/tmp/x"),
             ("sshpass|-p|x|ssh|h", "sshpass -p *** ssh h"),
             ("sshpass|-px|ssh|h", "sshpass -p*** ssh h"),
