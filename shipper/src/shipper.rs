@@ -198,11 +198,20 @@ impl Shipper {
     fn finish(mut self, stop_at: Instant) -> Ended {
         self.sources.stopping = true;
         self.scan();
-        while Instant::now() < stop_at && (self.has_work() || !self.settled) {
-            self.ship();
-            self.settle(!self.has_work());
-            if let Some(retry_at) = self.delivery.waits_until() {
-                std::thread::sleep(retry_at.min(stop_at).saturating_duration_since(Instant::now()));
+        while Instant::now() < stop_at {
+            let pause = if self.has_work() || !self.settled {
+                self.ship();
+                self.settle(!self.has_work());
+                self.delivery.waits_until()
+            } else if self.sources.have_more_files() {
+                // Each look lets go of some and finds room for others, unless a writer still has the open ones.
+                self.scan();
+                (!self.has_work()).then(|| Instant::now() + MIN_SCAN_INTERVAL)
+            } else {
+                break;
+            };
+            if let Some(until) = pause {
+                std::thread::sleep(until.min(stop_at).saturating_duration_since(Instant::now()));
             }
         }
         self.let_go();

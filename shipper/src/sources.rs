@@ -218,7 +218,8 @@ impl Sources {
         self.all.len()
     }
 
+    /// Bytes that stand in files and are not delivered for good.
     pub(crate) fn lag(&self) -> u64 {
-        self.all.iter().map(Source::lag).sum()
+        self.all.iter().map(Source::lag).sum::<u64>() + self.spool_files.lag()
     }
 }

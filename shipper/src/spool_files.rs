@@ -27,6 +27,8 @@ pub(crate) struct SpoolFiles {
     /// The part of it that is about files not opened yet.
     waiting: Acknowledged,
     has_more: bool,
+    /// Undelivered bytes of files that are not open.
+    lag: u64,
     /// The sink's own positions, by generation, where it keeps some; then they are the truth.
     positions: Option<HashMap<Arc<str>, u64>>,
     /// Files that can't be shipped now, with the reason.
@@ -47,6 +49,7 @@ impl SpoolFiles {
             waiting: acknowledged.clone(),
             acknowledged,
             has_more: false,
+            lag: 0,
             positions,
             refused: BTreeMap::new(),
         }
@@ -65,7 +68,7 @@ impl SpoolFiles {
             |source: &&Source| matches!(source.origin, Origin::Spool { .. }) && source.trouble().is_none();
         let mut room = MAX_OPEN.saturating_sub(known.iter().filter(is_moving).count());
         let known: HashSet<&str> = known.iter().map(|source| &**source.generation()).collect();
-        self.has_more = false;
+        (self.has_more, self.lag) = (false, 0);
         let (mut found, mut refused) = (Vec::new(), BTreeMap::new());
         let mut waiting = BTreeMap::new();
         for file in list(&self.root)? {
@@ -84,10 +87,11 @@ impl SpoolFiles {
                     if self.refused.get(&file.path) != Some(&why) {
                         log::error!("{}: {why}; the file is kept and not shipped", file.path.display());
                     }
-                    refused.insert(file.path, why);
+                    refused.insert(file.path.clone(), why);
                 }
                 None => self.has_more = true,
             }
+            self.lag += file.size.saturating_sub(self.delivered(&file.name).unwrap_or(0));
             waiting.extend(self.acknowledged.0.get(&name).map(|offset| (name, *offset)));
         }
         self.refused = refused;
@@ -98,6 +102,11 @@ impl SpoolFiles {
     /// Whether files wait for others to be done.
     pub(crate) fn has_more(&self) -> bool {
         self.has_more
+    }
+
+    /// Undelivered bytes of files that are not open, as of the last look.
+    pub(crate) fn lag(&self) -> u64 {
+        self.lag
     }
 
     /// How far files are delivered that are not open.
@@ -119,16 +128,21 @@ impl SpoolFiles {
         };
         let stream =
             StreamName { kind: schema.kind, dataset: schema.dataset(), namespace: self.namespace.clone() };
-        let delivered = match &self.positions {
-            Some(positions) => positions.get(name.id.as_str()).copied(),
-            None => self.acknowledged.0.get(&name.to_string()).copied(),
-        };
         // A file that a power cut made shorter begins anew; the ids tell what the sink has of it.
-        let mark = Mark::of(&open, delivered.unwrap_or(0)).map_err(|e| format!("can't be read: {e}"))?;
+        let delivered = self.delivered(name).unwrap_or(0);
+        let mark = Mark::of(&open, delivered).map_err(|e| format!("can't be read: {e}"))?;
         let decoder = Decoder::Csv(CsvDecoder::own(schema).into());
         let (generation, mark) = (name.id.as_str().into(), mark.unwrap_or(Mark::START));
         let tail = Tail::new(path.into(), open, generation, stream.into(), decoder, mark, false);
         Ok(Some(Source::new(tail, Origin::Spool { name: name.clone(), locked: false })))
+    }
+
+    /// How far the file was delivered when the shipper started, in bytes.
+    fn delivered(&self, name: &FileName) -> Option<u64> {
+        match &self.positions {
+            Some(positions) => positions.get(name.id.as_str()).copied(),
+            None => self.acknowledged.0.get(&name.to_string()).copied(),
+        }
     }
 
     /// The schema the file was written with: this release's, or that of the sidecar an older or newer one left.

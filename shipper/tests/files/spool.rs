@@ -96,6 +96,26 @@ fn files_of_another_schema_version_ship_by_their_sidecar() {
     assert_eq!(sink.state().rows[0]["kumon.exec.former"], "x");
 }
 
+/// After a long outage there are more files than are opened at a time.
+#[test]
+fn the_files_that_wait_to_be_opened_count_as_undelivered_and_a_stop_delivers_them_too() {
+    let (place, sink) = (Place::new(), StandIn::default());
+    let mut spool = spool(&place, Limits { file_age: Duration::ZERO, ..Limits::default() });
+    for pid in 0..600 {
+        write(&mut spool, pid..pid + 1);
+    }
+    let bytes = || list(&place.options.spool).unwrap().iter().map(|file| file.size).sum::<u64>();
+    sink.fail(Fault::Away);
+    let ship = place.ship(&sink);
+    ship.wait_until("all to be counted", |stats| stats.lag == bytes());
+    assert_eq!(ship.stop_within(Duration::ZERO).undelivered, bytes());
+
+    sink.fail(None);
+    assert_eq!(place.ship(&sink).stop().undelivered, 0);
+    assert_eq!(pids(&sink), (0..600).collect::<Vec<_>>());
+    assert!(files(&place).is_empty());
+}
+
 #[test]
 fn shed_rows_are_counted_once_and_the_others_arrive_once() {
     let (mut place, sink) = (Place::new(), StandIn::default());
