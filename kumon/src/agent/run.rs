@@ -57,7 +57,8 @@ pub(crate) fn run(
     close_to_others();
     let signals = signals()?;
     let config_file = config_file.unwrap_or_else(|| DEFAULT_FILE.into());
-    let deadline = duration.map(|duration| Instant::now() + duration);
+    // What ends beyond all times doesn't end.
+    let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
     let mut config = config;
     let mut stamp = Stamp::of(&config_file);
     let mut agent = Agent::start(parts, &config)?;
