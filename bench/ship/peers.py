@@ -84,7 +84,7 @@ SYSLOG_NG = """@version: {version}
 options {{ stats-freq(0); log-msg-size(65536); use-dns(no); keep-hostname(yes); log-fifo-size(200000); }};
 source rows {{
   wildcard-file(base-dir("{folder}/in") filename-pattern("*") max-files(200) flags(no-parse) follow-freq(1)
-    log-fetch-limit(10000) log-iw-size(2000000));
+    log-fetch-limit(10000) log-iw-size(20000000));
 }};
 destination sink {{
   http(url("{url}/_bulk") method("POST") headers("Content-Type: application/x-ndjson") delimiter("\\n") body-suffix("\\n")
