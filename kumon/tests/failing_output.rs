@@ -83,6 +83,26 @@ fn a_server_that_never_answers_does_not_keep_the_agent_from_ending() {
 }
 
 #[test]
+fn a_server_that_never_answers_does_not_keep_a_reload_from_being_ended() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let node = shipping_to(&url, "secret", "");
+    let folder = node.spool().join("exec");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(
+        folder.join("schema-v0.json"),
+        r#"{"name":"exec","version":0,"kind":"event","fields":[{"name":"pid","type":"integer"}]}"#,
+    )
+    .unwrap();
+    fs::write(folder.join("exec-0123456789abcdef0123456789ab.v0.csv"), "pid\n42\n").unwrap();
+    let agent = node.start_agent(&["ship"]);
+    wait_for("a request", PATIENCE, || silent.accept().is_ok());
+    agent.signal(Signal::HUP);
+    agent.wait_for_log(&["pausing to take it in"]);
+    agent.stop(Signal::TERM, Duration::from_secs(15)).expect(0, &["is unanswered"]);
+}
+
+#[test]
 fn an_expired_certificate_halts_shipping() {
     if !require_bpf() || !require_program("openssl") {
         return;

@@ -67,7 +67,10 @@ pub(crate) fn run(
         let limit = if let Ok(End::Duration) = end { DURATION_STOP_LIMIT } else { STOP_LIMIT };
         match end {
             Ok(End::Reload(new)) => {
-                agent.stop_for_reload()?;
+                log::info!("{}: pausing to take it in", config_file.display());
+                if agent.stop_for_reload(&signals)? == Stopped::OnSignal {
+                    return Ok(ExitCode::SUCCESS);
+                }
                 agent = match Agent::start(parts, &new) {
                     Ok(agent) => {
                         log::info!("{}: loaded", config_file.display());
@@ -201,11 +204,14 @@ impl Agent {
     }
 
     /// Stops shipping first, which may hang in a request: collecting pauses as shortly as possible. What is not
-    /// delivered yet is for the next shipper.
-    fn stop_for_reload(self) -> Result<()> {
-        self.shipping.map(|shipping| shipping.stop(Duration::ZERO)).transpose()?;
+    /// delivered yet is for the next shipper. Whoever signals meanwhile wants more than a reload.
+    fn stop_for_reload(self, signals: &Receiver<i32>) -> Result<Stopped> {
+        let stopped = match self.shipping {
+            Some(shipping) => stop_shipping(shipping, Duration::ZERO, None, signals)?.1,
+            None => Stopped::ByItself,
+        };
         self.collecting.map(Collecting::stop);
-        Ok(())
+        Ok(stopped)
     }
 
     /// Stops the parts in the rows' direction; bytes that are left in files.
@@ -214,7 +220,7 @@ impl Agent {
         let Some(shipping) = self.shipping else { return Ok(0) };
         let handle = shipping.handle();
         let output = shipping.status().output;
-        let ended = stop_shipping(shipping, limit, signals)?;
+        let (ended, _) = stop_shipping(shipping, limit, Some(Instant::now() + limit + GRACE), signals)?;
         if let Some(collected) = collected {
             super::summary::farewell(&collected, &handle.stats(), &output);
         }
@@ -222,29 +228,42 @@ impl Agent {
     }
 }
 
+/// How waiting for the end of shipping ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    ByItself,
+    OnSignal,
+}
+
 /// Lets shipping deliver the last rows, for `limit` or until somebody signals again. A request that nobody answers
-/// doesn't keep the process: its rows are delivered after the next start, and recognised if they had arrived.
-fn stop_shipping(shipping: Shipping, limit: Duration, signals: &Receiver<i32>) -> Result<Ended> {
+/// keeps the process until `give_up` at most: its rows are delivered after the next start, and recognised if they had
+/// arrived.
+fn stop_shipping(
+    shipping: Shipping,
+    limit: Duration,
+    mut give_up: Option<Instant>,
+    signals: &Receiver<i32>,
+) -> Result<(Ended, Stopped)> {
     let handle = shipping.handle();
     let (report, ended) = channel();
     let stop = move || report.send(shipping.stop(limit));
     std::thread::Builder::new().name("stop".into()).spawn(stop)?;
-    let mut give_up = Instant::now() + limit + GRACE;
+    let mut stopped = Stopped::ByItself;
     loop {
         match ended.recv_timeout(Duration::from_millis(100)) {
-            Ok(ended) => return ended,
+            Ok(ended) => return Ok((ended?, stopped)),
             Err(RecvTimeoutError::Disconnected) => bail!("the thread that stops shipping died"),
             Err(RecvTimeoutError::Timeout) => {}
         }
         if let Ok(SIGTERM | SIGINT) = signals.try_recv() {
             handle.stop(Duration::ZERO);
-            give_up = Instant::now() + GRACE;
+            (give_up, stopped) = (Some(Instant::now() + GRACE), Stopped::OnSignal);
         }
-        if Instant::now() >= give_up {
+        if give_up.is_some_and(|at| Instant::now() >= at) {
             log::warn!(
                 "the last request to the output is unanswered; its rows are sent again after the next start"
             );
-            return Ok(Ended { undelivered: handle.stats().lag });
+            return Ok((Ended { undelivered: handle.stats().lag }, stopped));
         }
     }
 }
