@@ -1,8 +1,9 @@
 //! Finding foreign files, and telling them apart whatever a rotator does.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,22 @@ use crate::mark::Mark;
 use crate::options::{Format, Input, Options};
 use crate::source::{Origin, Source};
 use crate::tail::Tail;
+
+/// Opens a file that somebody else owns. Whoever may write to its folder can put a link or a pipe there: a pipe must
+/// not hold up everything, and a link must not lend the rights of the user that ships (root, perhaps) to who made it.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let (named, opened) = (fs::symlink_metadata(path)?, file.metadata()?);
+    if !opened.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if named.is_symlink() && named.uid() != 0 && named.uid() != opened.uid() {
+        return Err(io::Error::other(
+            "it is a link to a file of another user; name that file in the configuration",
+        ));
+    }
+    Ok(file)
+}
 
 /// The configured inputs.
 #[derive(Debug)]
@@ -103,7 +120,7 @@ impl Inputs {
             return Ok(());
         }
         // Named by the open file: the name may have been given to another one since.
-        let file = File::open(path)?;
+        let file = open(path)?;
         let id = FileId::of(&file.metadata()?);
         let recognised = match self.recognise(&file, path, &id)? {
             Some(recognised) => recognised,

@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 const MAX_REQUEST: u64 = 1 << 20;
 /// How long a question may wait for what stands in the files.
 const SYNC_LIMIT: Duration = Duration::from_secs(3);
+/// A long answer to another question may come first.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Somebody who connects and says nothing.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -115,6 +117,7 @@ impl Remote {
 
     fn ask(&self, request: &SearchRequest) -> io::Result<Answer> {
         let mut stream = UnixStream::connect(&self.path)?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         serde_json::to_writer(&mut stream, request)?;
         stream.write_all(b"\n")?;
         let mut line = String::new();

@@ -55,12 +55,12 @@ impl Shipping {
         let (sink, store, output) = open_output(config)?;
         let (shipper, handle) = Shipper::new(options, sink)?;
         let state = config.path.ship();
-        let server = store
-            .map(|store| QueryServer::start(&config.path.socket(), store, handle.clone()))
-            .transpose()?;
         // Shedding is the collecting side's, which counts what is lost.
         let limits = Limits { spool_bytes: u64::MAX, ..config.spool_limits() };
         let spool = Spool::open(&config.path.spool, common, limits)?;
+        let server = store
+            .map(|store| QueryServer::start(&config.path.socket(), store, handle.clone()))
+            .transpose()?;
         let thread = std::thread::Builder::new().name("ship".into()).spawn(move || shipper.run())?;
         write_status(&state, &status(&handle, &output));
         let next_ledger = Instant::now() + LEDGER_INTERVAL;

@@ -50,7 +50,7 @@ impl Summary {
         if let Some(reason) = shipped.halted.as_ref().or(collected.spool_error.as_ref()) {
             text += &format!("halted: {reason}\n");
         }
-        text += "Ask in another terminal, for example: kumon query exec; end with Ctrl-C.\n";
+        text += "Ask in another terminal, as the same user: kumon query exec; end with Ctrl-C.\n";
 
         let up = if self.lines > 0 { format!("\x1b[{}A", self.lines) } else { String::new() };
         self.lines = text.matches('\n').count();

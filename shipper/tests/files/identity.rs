@@ -1,7 +1,7 @@
 //! What is the same file, and what only looks so.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, lchown, symlink};
 
 use crate::stand_in::StandIn;
 use crate::support::{LIMIT, Place, append, expect, lines};
@@ -33,6 +33,29 @@ fn symlinks_and_a_second_pattern_do_not_double_a_file() {
     ship.sync();
     expect(&sink, 0..20);
     assert_eq!(ship.stats().files, 1);
+}
+
+#[test]
+fn nobody_gets_a_file_read_that_they_may_not_read_themselves() {
+    if !kumon_testing::require_root() {
+        return;
+    }
+    let (place, sink) = (Place::new(), StandIn::default());
+    let secrets = tempfile::tempdir().unwrap();
+    append(&secrets.path().join("secret"), &lines(0..5));
+    let link = place.path("a.ndjson");
+    symlink(secrets.path().join("secret"), &link).unwrap();
+    lchown(&link, Some(65534), Some(65534)).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(place.path("b.ndjson")).status().unwrap();
+    assert!(made.success());
+    append(&place.path("c.ndjson"), &lines(5..10));
+
+    let ship = place.ship(&sink);
+    expect(&sink, 5..10);
+    let link = link.display().to_string();
+    ship.wait_until("the link to be named", |stats| {
+        stats.stuck.get(&link).is_some_and(|why| why.contains("a link to a file of another user"))
+    });
 }
 
 /// Deletes a file and makes it again with the same inode, as far as the file system can be brought to that.
