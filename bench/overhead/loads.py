@@ -28,15 +28,17 @@ CONNECTIONS_PER_LISTENER = 5_000
 
 
 def commands(folder, scale):
-    """By load."""
+    """By load. All on one core: else a run takes once or twice as long, as the scheduler happens to place it."""
+    pinned = ["taskset", "--cpu-list", str(max(os.sched_getaffinity(0)))]
     amount = {name: max(1, int(full * scale)) for name, full in AMOUNTS.items()}
-    return {
+    loads = {
         "sched pipe": ["perf", "bench", "sched", "pipe", "-l", str(amount["sched pipe"])],
         "sched messaging": ["perf", "bench", "sched", "messaging", "-g", "5", "-l", str(amount["sched messaging"])],
         "fork and exec": ["sh", "-c", FORK_EXEC.format(amount["fork and exec"])],
         "random reads": shlex.split(READS.format(folder=folder, bytes=amount["random reads"] * 4096)),
         "connections": [sys.executable, __file__, str(amount["connections"])],
     }
+    return {name: [*pinned, *command] for name, command in loads.items()}
 
 
 def prepare(folder):
