@@ -27,6 +27,14 @@ as_root() {
   fi
 }
 
+# Ends unless the script is root or sudo makes it so: a wrong password is no hiccup of the network, to be retried.
+require_root() {
+  [ "$(id -u)" != 0 ] || return 0
+  command -v sudo >/dev/null || die "$1 needs root, and there is no sudo." "Become root (su -), and run this again."
+  sudo true || die "$1 needs root, and sudo refused; its message is above." \
+    "Become root (su -), or have an administrator let $(id -un) use sudo, and run this again."
+}
+
 # Mirrors and networks fail for moments.
 retry() {
   local attempt
@@ -37,7 +45,7 @@ retry() {
   return 1
 }
 
-# at_least 1.88 1.95.0
+# at_least 1.89 1.95.0
 at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
 
 rust_version() { rustc --version 2>/dev/null | cut -d ' ' -f 2; }
