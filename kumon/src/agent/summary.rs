@@ -1,6 +1,6 @@
 //! What `kumon run` shows: a few lines that renew themselves on a terminal, and a closing account.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::Instant;
 
@@ -8,6 +8,9 @@ use bytesize::ByteSize;
 use kumon_shipper::Stats;
 
 use super::status::{CollectStatus, ShipStatus};
+
+/// KuMon's rows on itself are written by both sides, so that one side's count of them balances with nothing.
+const OWN: &str = "agent";
 
 /// The lines on the terminal.
 pub(super) struct Summary {
@@ -36,7 +39,7 @@ impl Summary {
             shipped.output
         );
         text += &format!("{:<18}{:>14}{:>14}{:>10}\n", "metric", "rows", "delivered", "lost");
-        for metric in collected.rows.keys() {
+        for metric in collected.rows.keys().filter(|metric| *metric != OWN) {
             let delivered = shipped.rows.get(&format!("kumon.{metric}")).copied().unwrap_or(0);
             text += &format!(
                 "{metric:<18}{:>14}{delivered:>14}{:>10}\n",
@@ -63,9 +66,8 @@ impl Summary {
 
 /// One account line per metric, when the agent ends.
 pub(super) fn farewell(collected: &CollectStatus, shipped: &Stats, output: &str) {
-    for metric in
-        collected.rows.keys().chain(collected.lost.keys().filter(|m| !collected.rows.contains_key(*m)))
-    {
+    let metrics: BTreeSet<&String> = collected.rows.keys().chain(collected.lost.keys()).collect();
+    for metric in metrics.into_iter().filter(|metric| *metric != OWN) {
         let delivered = shipped.datasets.get(&format!("kumon.{metric}")).copied().unwrap_or_default();
         let none = BTreeMap::new();
         let losses = collected.lost.get(metric).unwrap_or(&none);

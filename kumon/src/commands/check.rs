@@ -29,7 +29,7 @@ pub(crate) fn check(config: &Config) -> io::Result<ExitCode> {
         if Path::new("/sys/kernel/btf/vmlinux").exists() {
             "yes, /sys/kernel/btf/vmlinux"
         } else {
-            "no: a kernel with CONFIG_DEBUG_INFO_BTF is needed (Debian 11, Ubuntu 20.10, RHEL 8.2 and later have it)"
+            "no: a kernel with CONFIG_DEBUG_INFO_BTF is needed (Debian 11, Ubuntu 20.10, RHEL 9 and later have it)"
         }
     )?;
     writeln!(out, "capabilities   {}", capabilities())?;
