@@ -18,6 +18,10 @@ use crate::{Batch, StreamName};
 /// Below `index.max_result_window`, which is 10,000.
 const IDS_PER_REQUEST: usize = 5000;
 
+/// How many of the older indices may hold documents that no search sees yet: streams roll over minutes apart (ILM looks
+/// every 10 minutes), indices are refreshed within seconds, but somebody may roll over by hand, twice in a row.
+const UNREFRESHED: usize = 3;
+
 /// Knows of which files everything that was sent is accounted for.
 #[derive(Default)]
 pub(super) struct Lookup {
@@ -85,14 +89,19 @@ fn existing_in(
     documents: &[usize],
 ) -> Result<Vec<usize>, Failure> {
     let indices = backing_indices(client, stream)?;
-    let [.., previous, _write] = indices.as_slice() else { return Ok(Vec::new()) };
+    let Some((_write, older)) = indices.split_last() else { return Ok(Vec::new()) };
+    if older.is_empty() {
+        return Ok(Vec::new());
+    }
     let by_id: HashMap<String, usize> =
         documents.iter().filter_map(|document| Some((id(batch, *document)?, *document))).collect();
     let ids: Vec<&str> = by_id.keys().map(String::as_str).collect();
     let mut found = Vec::new();
     for ids in ids.chunks(IDS_PER_REQUEST) {
-        // A get sees what no search sees yet; the indices before that one are refreshed long since.
-        found.extend(get(client, previous, ids)?);
+        // A get sees what no search sees yet.
+        for index in older.iter().rev().take(UNREFRESHED) {
+            found.extend(get(client, index, ids)?);
+        }
         found.extend(search(client, stream, ids)?);
     }
     Ok(found.iter().filter_map(|id| by_id.get(id).copied()).collect())
