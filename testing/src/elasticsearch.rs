@@ -1,4 +1,4 @@
-//! A real Elasticsearch for tests, see `elk/fixture/es9`.
+//! A real Elasticsearch for tests, see `elk/fixture`.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -11,30 +11,46 @@ use tempfile::TempDir;
 
 use crate::{free_port, require};
 
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/es9");
+/// Elasticsearch 9.4.3: everything but ILM, Watcher and a few field types.
+const ES9: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/es9");
+/// Elasticsearch 6.8.23: ILM and Watcher, which execute; none of what came since.
+const ES6: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/es6");
 const PASSWORD: &str = "kumon-test";
-const FAILED: &str = "elk/fixture/es9/start failed, see above";
+const FAILED: &str = "Elasticsearch failed to start, see above";
 
-/// An Elasticsearch 9.4.3 node of one test: on 127.0.0.1 and a free port, with a data folder of its own, security on.
+/// An Elasticsearch node of one test: on 127.0.0.1 and a free port, with a data folder of its own, security on.
 /// Stopped and deleted when dropped; stopped also when the test process is killed.
 pub struct Elasticsearch {
+    fixture: &'static str,
     folder: TempDir,
     port: u16,
     tls: bool,
 }
 
-/// Whether the tests can start a node: what the fixture needs is installed.
+/// Whether the tests can start a node of 9.4.3: what the fixture needs is installed.
 ///
 /// # Panics
 /// Under CI, when it is not.
 pub fn require_elasticsearch() -> bool {
-    let present = Path::new(FIXTURE).join("target/elasticsearch").exists()
+    require_fixture(ES9)
+}
+
+/// Whether the tests can start a node of 6.8.23.
+///
+/// # Panics
+/// As [`require_elasticsearch`].
+pub fn require_elasticsearch_6() -> bool {
+    require_fixture(ES6)
+}
+
+fn require_fixture(fixture: &str) -> bool {
+    let present = Path::new(fixture).join("target/elasticsearch").exists()
         || ["mvn", "python3", "curl", "openssl"].into_iter().all(crate::found_in_path);
     require(present, "Maven, Python 3, curl and OpenSSL, which get and start Elasticsearch")
 }
 
 impl Elasticsearch {
-    /// Starts a node and waits until it answers. The first call on a machine downloads 1.1 GB.
+    /// Starts a node of 9.4.3 and waits until it answers. The first call on a machine downloads 1.1 GB.
     ///
     /// # Panics
     /// When it doesn't start; the message is that of `elk/fixture/es9/start`.
@@ -55,9 +71,22 @@ impl Elasticsearch {
     /// # Panics
     /// As [`Elasticsearch::start`].
     pub fn start_with(tls: bool, settings: &[&str]) -> Elasticsearch {
+        Elasticsearch::start_fixture(ES9, tls, settings)
+    }
+
+    /// Starts a node of 6.8.23, whose ILM and Watcher execute, with further lines for elasticsearch.yml. The first
+    /// call on a machine downloads 149 MB.
+    ///
+    /// # Panics
+    /// As [`Elasticsearch::start`].
+    pub fn start_6(settings: &[&str]) -> Elasticsearch {
+        Elasticsearch::start_fixture(ES6, false, settings)
+    }
+
+    fn start_fixture(fixture: &'static str, tls: bool, settings: &[&str]) -> Elasticsearch {
         let new = || {
             let folder = tempfile::Builder::new().prefix("kumon-elasticsearch-").tempdir();
-            Elasticsearch { folder: folder.expect("a temporary folder"), port: free_port(), tls }
+            Elasticsearch { fixture, folder: folder.expect("a temporary folder"), port: free_port(), tls }
         };
         let mut node = new();
         while !node.run_start(settings) {
@@ -110,7 +139,7 @@ impl Elasticsearch {
     /// # Panics
     /// When it can't be stopped.
     pub fn stop(&self) {
-        let stopped = Command::new(Path::new(FIXTURE).join("stop")).arg(self.folder.path()).status();
+        let stopped = Command::new(Path::new(self.fixture).join("stop")).arg(self.folder.path()).status();
         assert!(stopped.as_ref().is_ok_and(|status| status.success()), "stopping Elasticsearch: {stopped:?}");
     }
 
@@ -163,13 +192,13 @@ impl Elasticsearch {
 
     /// Whether the node is up.
     fn run_start(&self, settings: &[&str]) -> bool {
-        let mut start = Command::new(Path::new(FIXTURE).join("start"));
+        let mut start = Command::new(Path::new(self.fixture).join("start"));
         start.arg(self.folder.path()).arg(self.port.to_string()).args(settings);
         start.env("PASSWORD", PASSWORD).env("GUARDIAN", std::process::id().to_string());
         if self.tls {
             start.env("TLS", "1");
         }
-        start.stdout(Stdio::null()).status().expect("elk/fixture/es9/start can be run").success()
+        start.stdout(Stdio::null()).status().expect("the start script can be run").success()
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub use elasticsearch::{Elasticsearch, require_elasticsearch};
+pub use elasticsearch::{Elasticsearch, require_elasticsearch, require_elasticsearch_6};
 pub use process::Child;
 
 /// Whether a test that needs `what` can run. Under CI (`CI` is set) a missing requirement fails the test.

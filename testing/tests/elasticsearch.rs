@@ -1,6 +1,6 @@
 //! The Elasticsearch fixture itself.
 
-use kumon_testing::{Elasticsearch, require_elasticsearch};
+use kumon_testing::{Elasticsearch, require_elasticsearch, require_elasticsearch_6};
 use serde_json::{Value, json};
 
 #[test]
@@ -21,4 +21,16 @@ fn a_node_keeps_its_data_over_a_stop_and_is_gone_with_its_folder_when_dropped() 
     assert!(!folder.exists());
     let address = url.trim_start_matches("https://");
     assert!(std::net::TcpStream::connect(address).is_err(), "somebody still listens on {address}");
+}
+
+#[test]
+fn the_older_node_executes_watcher_and_ilm() {
+    if !require_elasticsearch_6() {
+        return;
+    }
+    let node = Elasticsearch::start_6(&["indices.lifecycle.poll_interval=1s"]);
+    let (_, watcher) = node.request("GET", "/_xpack/watcher/stats", Value::Null);
+    assert_eq!(watcher["stats"][0]["watcher_state"], "started");
+    let (_, ilm) = node.request("GET", "/_ilm/status", Value::Null);
+    assert_eq!(ilm["operation_mode"], "RUNNING");
 }
