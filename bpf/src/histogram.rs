@@ -39,6 +39,47 @@ pub(crate) struct Octave {
     pub(crate) count: u64,
 }
 
+impl Octave {
+    /// Names a bucket of latencies (ns): `04: from 1 µs`. The number is for those that can only sort texts, as a
+    /// heat map in Kibana does.
+    pub(crate) fn latency_label(&self) -> String {
+        let low = self.low as f64;
+        let start = match [("s", 1e9), ("ms", 1e6), ("µs", 1e3)].into_iter().find(|(_, size)| low >= *size) {
+            Some((unit, size)) => format!("{} {unit}", three_digits(low / size)),
+            None => format!("{low} ns"),
+        };
+        self.label(LATENCY_UNIT, &start)
+    }
+
+    /// Names a bucket of sizes (bytes): `04: from 4 KiB`, see [`Octave::latency_label`].
+    pub(crate) fn size_label(&self) -> String {
+        let start = match self.low.checked_ilog2().unwrap_or(0) {
+            10..20 => format!("{} KiB", self.low >> 10),
+            20..30 => format!("{} MiB", self.low >> 20),
+            30.. => format!("{} GiB", self.low >> 30),
+            _ => format!("{} B", self.low),
+        };
+        self.label(SIZE_UNIT, &start)
+    }
+
+    fn label(&self, unit: u64, start: &str) -> String {
+        let number = (self.low / unit).checked_ilog2().map_or(0, |log2| log2 + 1);
+        format!("{number:02}: from {start}")
+    }
+}
+
+/// As many decimals as make three digits: 1.02, 16.4, 512; none where they would be zeros.
+fn three_digits(number: f64) -> String {
+    let decimals = if number < 10.0 {
+        100.0
+    } else if number < 100.0 {
+        10.0
+    } else {
+        1.0
+    };
+    ((number * decimals).round() / decimals).to_string()
+}
+
 impl Histogram {
     /// Adds what the kernel counted: `struct histogram` by its fields, each bucket as count and sum.
     pub(crate) fn add(&mut self, max: u64, inverse_min: u64, buckets: impl Iterator<Item = (u64, u64)>) {
@@ -170,5 +211,34 @@ mod tests {
             octave(4_000, 8_000, 1),
         ];
         assert_eq!(octaves, expected);
+    }
+
+    #[test]
+    fn labels_sort_as_their_buckets_do() {
+        let labels = |unit: u64, label: fn(&Octave) -> String| -> Vec<String> {
+            let lows = std::iter::once(0).chain((0..28).map(|log2| unit << log2));
+            lows.map(|low| label(&Octave { low, high: 0, count: 0 })).collect()
+        };
+        let (latencies, sizes) = (labels(125, Octave::latency_label), labels(512, Octave::size_label));
+        assert!(latencies.is_sorted() && sizes.is_sorted(), "{latencies:?} {sizes:?}");
+        let some = |labels: &[String], numbers: &[usize]| -> Vec<String> {
+            numbers.iter().map(|&number| labels[number].clone()).collect()
+        };
+        assert_eq!(
+            some(&latencies, &[0, 1, 4, 13, 14, 18, 24]),
+            [
+                "00: from 0 ns",
+                "01: from 125 ns",
+                "04: from 1 µs",
+                "13: from 512 µs",
+                "14: from 1.02 ms",
+                "18: from 16.4 ms",
+                "24: from 1.05 s"
+            ]
+        );
+        assert_eq!(
+            some(&sizes, &[0, 1, 4, 12, 22]),
+            ["00: from 0 B", "01: from 512 B", "04: from 4 KiB", "12: from 1 MiB", "22: from 1 GiB"]
+        );
     }
 }

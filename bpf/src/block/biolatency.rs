@@ -86,7 +86,16 @@ fn append(latencies: &Latencies, timestamp: i64, interval: u64, spool: &mut Spoo
         p99: summary.p99,
     });
     for octave in latencies.histogram.octaves(LATENCY_UNIT) {
-        let (low, high, count) = (octave.low, octave.high, octave.count);
-        spool.append(&rows::BiolatencyHist { timestamp, interval, disk, operation, low, high, count });
+        let (label, low, high, count) = (octave.latency_label(), octave.low, octave.high, octave.count);
+        spool.append(&rows::BiolatencyHist {
+            timestamp,
+            interval,
+            disk,
+            operation,
+            low,
+            high,
+            label: label.as_bytes(),
+            count,
+        });
     }
 }

@@ -100,7 +100,17 @@ fn append(sizes: &Sizes, timestamp: i64, interval: u64, spool: &mut Spool) {
         p99: summary.p99,
     });
     for octave in sizes.histogram.octaves(SIZE_UNIT) {
-        let (low, high, count) = (octave.low, octave.high, octave.count);
-        spool.append(&rows::BitesizeHist { timestamp, interval, entity_id, pid, name, low, high, count });
+        let (label, low, high, count) = (octave.size_label(), octave.low, octave.high, octave.count);
+        spool.append(&rows::BitesizeHist {
+            timestamp,
+            interval,
+            entity_id,
+            pid,
+            name,
+            low,
+            high,
+            label: label.as_bytes(),
+            count,
+        });
     }
 }

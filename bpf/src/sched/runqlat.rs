@@ -61,7 +61,15 @@ fn append(histogram: &Histogram, timestamp: i64, interval: u64, spool: &mut Spoo
         p99: summary.p99,
     });
     for octave in histogram.octaves(LATENCY_UNIT) {
-        let (low, high, count) = (octave.low, octave.high, octave.count);
-        spool.append(&rows::RunqlatHist { timestamp, interval, key: ALL, low, high, count });
+        let (label, low, high, count) = (octave.latency_label(), octave.low, octave.high, octave.count);
+        spool.append(&rows::RunqlatHist {
+            timestamp,
+            interval,
+            key: ALL,
+            low,
+            high,
+            label: label.as_bytes(),
+            count,
+        });
     }
 }
