@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use kumon_shipper::elasticsearch::Authentication;
 
 use crate::commands::QueryArgs;
+use crate::setup::Step;
 
 /// Watches this Linux node with eBPF, and keeps what it sees where it can be asked for.
 #[derive(Debug, Parser)]
@@ -35,7 +37,14 @@ pub(crate) enum Command {
     Collect(RunArgs),
     /// Ship what stands in the spool and in the configured inputs
     Ship(RunArgs),
-    /// Install what Elasticsearch needs: index templates and retention policies; safe to repeat
+    /// Install what Elasticsearch needs; safe to repeat, and never over what somebody changed
+    #[command(after_help = "\
+Examples:
+  kumon setup --dry-run                         every request that would be sent, and what was changed there
+  kumon setup --username elastic --password-file /root/elastic
+  kumon setup --only ilm,templates
+  kumon setup --force --only ilm                back to KuMon's own policies
+Exit code: 0 everything is there that can be, 1 something was refused.")]
     Setup(SetupArgs),
     /// Show what this kernel allows, and why not
     Check,
@@ -65,10 +74,36 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SetupArgs {
-    /// Print the requests, change nothing
+    /// Only these steps, separated by commas
+    #[arg(long, value_name = "STEPS", value_delimiter = ',')]
+    pub(crate) only: Vec<Step>,
+    /// Print the requests that would be sent and what was changed there, change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Overwrite (or remove) also what somebody changed, or made under one of KuMon's names
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Take out what setup put in; the rows stay
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) remove: bool,
+    /// Who sets up, instead of who ships by the configuration
+    #[arg(long, requires = "password_file", conflicts_with = "api_key_file")]
+    pub(crate) username: Option<String>,
+    /// A file with that user's password; /dev/stdin reads it from there
+    #[arg(long, value_name = "FILE", requires = "username")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// A file with an API key, instead of a user
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+}
+
+impl SetupArgs {
+    /// Who sets up, where it isn't who ships.
+    pub(crate) fn authentication(&self) -> Option<Authentication> {
+        if let Some(file) = &self.api_key_file {
+            return Some(Authentication::ApiKey { file: file.clone() });
+        }
+        let (username, password_file) = (self.username.clone()?, self.password_file.clone()?);
+        Some(Authentication::Basic { username, password_file })
+    }
 }

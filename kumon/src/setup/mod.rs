@@ -1,8 +1,21 @@
-//! `kumon setup`: puts index templates and retention policies into Elasticsearch.
+//! `kumon setup`: puts into the cluster what KuMon needs there, step by step, and never over what a user changed.
+//!
+//! A [`Step`] gives [`Object`]s; a [`place::Place`] reads, writes and deletes them; [`plan`] decides by the
+//! [`records`] what is to be done with each. A new step is a variant of [`Step`]; a new kind of object is one of
+//! [`object::Kind`].
 
+mod difference;
 mod install;
-mod objects;
-mod rollover;
+mod lock;
+mod object;
+mod place;
+mod plan;
+mod records;
+mod report;
+mod retention;
+mod step;
+mod stream;
+mod templates;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,39 +26,80 @@ use kumon_shipper::elasticsearch::Client;
 use crate::WRONG_USAGE;
 use crate::cli::SetupArgs;
 use crate::config::Config;
-use objects::{Object, objects};
+use object::Object;
+use records::Records;
+use report::Report;
+pub(crate) use step::Step;
 
-/// Puts into the cluster what is missing or changed there, or takes it out, and says what it did.
+/// A step and what it puts there.
+type Work = Vec<(Step, Vec<Object>)>;
+
+/// Puts into the cluster what is missing or older there, or takes it out, and says what it did.
 ///
 /// # Errors
 /// When the cluster can't be reached or refuses something. What was done until then stays; a repetition goes on.
 pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
-    let objects = objects(&config.shipper_inputs()?);
+    let steps = Step::ALL.into_iter().filter(|step| args.only.is_empty() || args.only.contains(step));
+    let work = steps.map(|step| Ok((step, step.objects(config)?))).collect::<Result<Work>>()?;
     let mut out = io::stdout().lock();
-    if args.dry_run {
-        print(&objects, &mut out)?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let Some(output) = &config.output.elasticsearch else {
+        if args.dry_run {
+            for object in work.iter().flat_map(|(_, objects)| objects) {
+                report::request(object, &mut out)?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         eprintln!(
             "kumon: setup is for Elasticsearch, and the configuration has no output.elasticsearch; the embedded store needs none"
         );
         return Ok(ExitCode::from(WRONG_USAGE));
     };
-    let client = Client::new(output.client_options()?)?;
-    let done = if args.remove {
-        install::remove(&client, &objects, &mut out)
-    } else {
-        install::install(&client, &objects, &mut out)
-    };
-    done.context("setup is not complete; it is safe to repeat")?;
-    Ok(ExitCode::SUCCESS)
+    let mut options = output.client_options()?;
+    if let Some(authentication) = args.authentication() {
+        options.authentication = authentication;
+    }
+    let client = Client::new(options)?;
+    if args.dry_run {
+        dry_run(&client, &work, args, &mut out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let complete =
+        change(&client, &work, args, &mut out).context("setup is not complete; it is safe to repeat")?;
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What would be sent, as Kibana's Dev Tools take it.
-fn print(objects: &[Object], out: &mut impl Write) -> Result<()> {
-    for object in objects {
-        writeln!(out, "PUT {}\n{}\n", object.path(), serde_json::to_string_pretty(&object.body)?)?;
+/// Says what would be done.
+fn dry_run(client: &Client, work: &Work, args: &SetupArgs, out: &mut impl Write) -> Result<()> {
+    let records = Records::new(client);
+    for (_, objects) in work {
+        report::dry_run(&plan::plan(objects, client, &records, args.force)?, out)?;
     }
     Ok(())
+}
+
+/// Does it. Answers whether nothing was refused.
+fn change(client: &Client, work: &Work, args: &SetupArgs, out: &mut impl Write) -> Result<bool> {
+    let records = Records::new(client);
+    let holder = format!("{} (process {})", crate::host::common()?.host_name, std::process::id());
+    lock::alone(&records, &holder, || {
+        let mut report = Report::default();
+        if args.remove {
+            for (_, objects) in work.iter().rev() {
+                report.step(&install::remove(objects, client, &records, args.force)?, out)?;
+            }
+            report.end(true, out)?;
+            writeln!(out, "data streams and their rows stay; DELETE _data_stream/NAME removes one")?;
+            records.delete_if_empty()?;
+        } else {
+            for (step, objects) in work {
+                let outcomes = install::install(objects, client, &records, args.force)?;
+                report.step(&outcomes, out)?;
+                if *step == Step::Templates {
+                    templates::roll_over(client, &outcomes, out)?;
+                }
+            }
+            report.end(false, out)?;
+        }
+        Ok(report.complete())
+    })
 }

@@ -68,7 +68,10 @@ impl Client {
     }
 
     /// Posts NDJSON, which may be in several parts.
-    pub(super) fn post_ndjson(&self, path: &str, parts: &[&[u8]]) -> Result<Answer, Failure> {
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub fn post_ndjson(&self, path: &str, parts: &[&[u8]]) -> Result<Answer, Failure> {
         self.send(Method::Post, path, "application/x-ndjson", Some(parts))
     }
 

@@ -6,20 +6,30 @@ use anyhow::{Context, Result};
 use kumon_shipper::elasticsearch::{Client, Method};
 use serde_json::Value;
 
-use super::objects::Object;
+use super::super::install::Outcome;
+use super::super::object::{Kind, Object};
+use super::component_name;
 
-/// Begins a new index in each data stream of a template whose index was made by another mapping than the template's.
-pub(super) fn roll_over(
+/// Begins a new index in each data stream whose index was made by another mapping than the template's, where the
+/// template's is KuMon's own: what somebody changed there is theirs to roll over.
+pub(in crate::setup) fn roll_over(
     client: &Client,
-    template: &Object,
-    objects: &[Object],
+    outcomes: &[(&Object, Outcome)],
     out: &mut impl Write,
 ) -> Result<()> {
-    let mapping = format!("{}@mappings", template.name);
-    let Some(wanted) = objects.iter().find(|object| object.name == mapping).and_then(Object::mappings) else {
-        return Ok(());
-    };
-    let answer = client.request(Method::Get, &format!("_resolve/index/{}-*", template.name), None)?;
+    let is_own = |outcome: &Outcome| matches!(outcome, Outcome::Created | Outcome::Changed | Outcome::Kept);
+    let own: Vec<&Object> = outcomes.iter().filter(|(_, o)| is_own(o)).map(|(object, _)| *object).collect();
+    for template in own.iter().filter(|object| object.kind == Kind::Template) {
+        let component = component_name(&template.name);
+        if let Some(component) = own.iter().find(|object| object.name == component) {
+            roll_over_streams(client, &template.name, &component.body["template"]["mappings"], out)?;
+        }
+    }
+    Ok(())
+}
+
+fn roll_over_streams(client: &Client, template: &str, wanted: &Value, out: &mut impl Write) -> Result<()> {
+    let answer = client.request(Method::Get, &format!("_resolve/index/{template}-*"), None)?;
     let resolved = client.ok(answer)?.json();
     for stream in resolved["data_streams"].as_array().into_iter().flatten() {
         let (Some(name), Some(index)) = (stream["name"].as_str(), write_index(stream)) else { continue };

@@ -1,0 +1,74 @@
+//! What is put into Elasticsearch or Kibana.
+
+use serde_json::{Value, json};
+
+/// Something to be put there under a name.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Object {
+    pub(super) kind: Kind,
+    pub(super) name: String,
+    /// Where it is, below the API's address: `_ilm/policy/kumon.exec`.
+    pub(super) path: String,
+    /// What a PUT sends.
+    pub(super) body: Value,
+}
+
+/// What an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Policy,
+    Component,
+    Template,
+}
+
+impl Kind {
+    /// The name that people know.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Kind::Policy => "ILM policy",
+            Kind::Component => "component template",
+            Kind::Template => "index template",
+        }
+    }
+
+    /// For more than one.
+    pub(super) fn plural(self) -> String {
+        let label = self.label();
+        label.strip_suffix('y').map_or_else(|| format!("{label}s"), |stem| format!("{stem}ies"))
+    }
+
+    fn api(self) -> &'static str {
+        match self {
+            Kind::Policy => "_ilm/policy",
+            Kind::Component => "_component_template",
+            Kind::Template => "_index_template",
+        }
+    }
+}
+
+impl Object {
+    /// An object of Elasticsearch's, marked as KuMon's where the kind has a place for that: people see it there.
+    pub(super) fn new(kind: Kind, name: String, mut body: Value) -> Object {
+        let mark = json!({"managed_by": "kumon"});
+        match kind {
+            Kind::Policy => body["policy"]["_meta"] = mark,
+            Kind::Component | Kind::Template => body["_meta"] = mark,
+        }
+        Object { kind, path: format!("{}/{name}", kind.api()), name, body }
+    }
+
+    /// What people call it: `ILM policy kumon.exec`.
+    pub(super) fn title(&self) -> String {
+        format!("{} {}", self.kind.label(), self.name)
+    }
+
+    /// Tells this body from what another version or configuration of KuMon would put there.
+    pub(super) fn fingerprint(&self) -> String {
+        fingerprint(&self.body)
+    }
+}
+
+/// Tells two bodies apart; not a secret, and the other one is never chosen by an enemy.
+pub(super) fn fingerprint(body: &Value) -> String {
+    format!("{:08x}", crc32fast::hash(body.to_string().as_bytes()))
+}

@@ -1,0 +1,143 @@
+//! What setup last put there, as the cluster gave it back: the index `kumon-setup`.
+//!
+//! To tell a user's change from KuMon's own earlier version, setup has to know what it put there in the form that a
+//! later GET shows: Elasticsearch adds defaults and writes settings anew, Kibana migrates. That form is known only
+//! after the PUT, so a hash in the object itself would need a second PUT of each; and Kibana's objects have no place
+//! for one. A document per object serves all kinds alike, and makes it possible to show what the user changed.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
+use kumon_shipper::elasticsearch::{Client, Method};
+use serde_json::{Value, json};
+
+use super::object::Object;
+
+pub(super) const INDEX: &str = "kumon-setup";
+
+/// The records of a cluster.
+pub(super) struct Records<'a> {
+    client: &'a Client,
+}
+
+/// What is known of one object.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Record {
+    /// Of the body that was sent.
+    pub(super) fingerprint: String,
+    /// What a GET showed afterwards; none when setup was interrupted between the two.
+    pub(super) installed: Option<Value>,
+}
+
+impl<'a> Records<'a> {
+    /// The records of that cluster, which may have none yet.
+    pub(super) fn new(client: &'a Client) -> Records<'a> {
+        Records { client }
+    }
+
+    /// Where they are.
+    pub(super) fn client(&self) -> &'a Client {
+        self.client
+    }
+
+    /// Makes the index where there is none.
+    pub(super) fn create_index(&self) -> Result<()> {
+        let body = json!({
+            "settings": {"index": {"hidden": true, "number_of_shards": 1, "auto_expand_replicas": "0-1"}},
+            "mappings": {"dynamic": false, "properties": {
+                "kind": {"type": "keyword"},
+                "name": {"type": "keyword"},
+                // Bodies are kept, not understood: no two of them have the same fields.
+                "installed": {"type": "object", "enabled": false},
+            }},
+        });
+        let answer = self.client.request(Method::Put, INDEX, Some(&body))?;
+        let exists = answer.status == 400 && answer.reason().contains("already_exists");
+        if !exists {
+            self.client.ok(answer).with_context(needed)?;
+        }
+        Ok(())
+    }
+
+    /// The records of these objects, by their ids.
+    pub(super) fn of(&self, objects: &[Object]) -> Result<HashMap<String, Record>> {
+        if objects.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ids: Vec<String> = objects.iter().map(id).collect();
+        let answer =
+            self.client.request(Method::Post, &format!("{INDEX}/_mget"), Some(&json!({"ids": ids})))?;
+        if answer.status == 404 {
+            return Ok(HashMap::new());
+        }
+        let mut answer = self.client.ok(answer).with_context(needed)?.json();
+        let documents = answer["docs"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        Ok(documents.into_iter().filter_map(record).collect())
+    }
+
+    /// Notes that these are about to be put: whatever is found there after a crash is KuMon's.
+    pub(super) fn begin(&self, objects: &[&Object]) -> Result<()> {
+        self.write(objects.iter().map(|object| (*object, Value::Null)))
+    }
+
+    /// Notes what a GET shows of these after they were put.
+    pub(super) fn finish(&self, installed: Vec<(&Object, Value)>) -> Result<()> {
+        self.write(installed.into_iter())
+    }
+
+    /// Forgets these.
+    pub(super) fn forget(&self, objects: &[&Object]) -> Result<()> {
+        let lines = objects.iter().map(|object| format!("{}\n", json!({"delete": {"_id": id(object)}})));
+        self.bulk(lines.collect())
+    }
+
+    /// Deletes the index when it holds nothing but the lock.
+    pub(super) fn delete_if_empty(&self) -> Result<()> {
+        let query = json!({"query": {"exists": {"field": "kind"}}});
+        self.client.ok(self.client.request(Method::Post, &format!("{INDEX}/_refresh"), None)?)?;
+        let answer = self.client.request(Method::Post, &format!("{INDEX}/_count"), Some(&query))?;
+        if self.client.ok(answer)?.json()["count"] == 0 {
+            self.client.ok(self.client.request(Method::Delete, INDEX, None)?)?;
+        }
+        Ok(())
+    }
+
+    fn write<'o>(&self, installed: impl Iterator<Item = (&'o Object, Value)>) -> Result<()> {
+        let lines = installed.map(|(object, installed)| {
+            let record = json!({
+                "kind": object.kind.label(),
+                "name": object.name,
+                "fingerprint": object.fingerprint(),
+                "installed": installed,
+            });
+            format!("{}\n{record}\n", json!({"index": {"_id": id(object)}}))
+        });
+        self.bulk(lines.collect())
+    }
+
+    fn bulk(&self, lines: String) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let answer = self.client.post_ndjson(&format!("{INDEX}/_bulk"), &[lines.as_bytes()])?;
+        let answer = self.client.ok(answer).with_context(needed)?.json();
+        anyhow::ensure!(answer["errors"] != true, "{}, but: {}", needed(), answer["items"][0]);
+        Ok(())
+    }
+}
+
+/// The id of an object's record.
+pub(super) fn id(object: &Object) -> String {
+    format!("{}:{}", object.kind.label(), object.name)
+}
+
+fn record(mut document: Value) -> Option<(String, Record)> {
+    let source = document.get_mut("_source")?;
+    let installed = Some(source["installed"].take()).filter(|installed| !installed.is_null());
+    let fingerprint = source["fingerprint"].as_str()?.to_owned();
+    Some((document["_id"].as_str()?.to_owned(), Record { fingerprint, installed }))
+}
+
+fn needed() -> String {
+    format!("setup keeps what it put there in the index {INDEX}, and has to read and write it")
+}

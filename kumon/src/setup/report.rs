@@ -1,0 +1,163 @@
+//! What setup says that it did, or would do.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use anyhow::Result;
+
+use super::difference::differences;
+use super::install::Outcome;
+use super::object::{Kind, Object};
+use super::place::Missing;
+use super::plan::{Planned, Verdict};
+
+/// Counts what became of all objects.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    created: usize,
+    changed: usize,
+    kept: usize,
+    removed: usize,
+    /// Kept because they are somebody else's work.
+    theirs: usize,
+    in_use: usize,
+    skipped: usize,
+    rejected: usize,
+    /// A privilege was missing for some.
+    privilege_missing: bool,
+}
+
+impl Report {
+    /// Tells what became of a step's objects.
+    pub(super) fn step(&mut self, outcomes: &[(&Object, Outcome)], out: &mut impl Write) -> Result<()> {
+        let mut kept: BTreeMap<Kind, usize> = BTreeMap::new();
+        let mut skipped: BTreeMap<Kind, (usize, &Missing)> = BTreeMap::new();
+        for (object, outcome) in outcomes {
+            let title = object.title();
+            match outcome {
+                Outcome::Created => {
+                    self.created += 1;
+                    writeln!(out, "created {title}")?;
+                }
+                Outcome::Changed => {
+                    self.changed += 1;
+                    writeln!(out, "changed {title}")?;
+                }
+                Outcome::Removed => {
+                    self.removed += 1;
+                    writeln!(out, "removed {title}")?;
+                }
+                Outcome::KeptChanged => {
+                    self.theirs += 1;
+                    writeln!(out, "left {title}: it was changed since setup put it there")?;
+                }
+                Outcome::KeptForeign => {
+                    self.theirs += 1;
+                    writeln!(out, "left {title}: setup did not put it there")?;
+                }
+                Outcome::InUse => {
+                    self.in_use += 1;
+                    writeln!(out, "left {title}: in use")?;
+                }
+                Outcome::Rejected(reason) => {
+                    self.rejected += 1;
+                    writeln!(out, "REFUSED {title}: {reason}")?;
+                }
+                Outcome::Kept => *kept.entry(object.kind).or_default() += 1,
+                Outcome::Skipped(skip) => {
+                    self.privilege_missing |= matches!(skip, Missing::Privilege(_));
+                    skipped.entry(object.kind).or_insert((0, skip)).0 += 1;
+                }
+                Outcome::Absent => {}
+            }
+        }
+        for (kind, number) in kept {
+            self.kept += number;
+            writeln!(out, "kept {}", count(number, kind))?;
+        }
+        for (kind, (number, skip)) in skipped {
+            self.skipped += number;
+            writeln!(out, "skipped {}: {skip}", count(number, kind))?;
+        }
+        Ok(())
+    }
+
+    /// The sums, and what to do about what was left.
+    pub(super) fn end(&self, removing: bool, out: &mut impl Write) -> Result<()> {
+        let mut parts = if removing {
+            vec![format!("{} removed", self.removed)]
+        } else {
+            vec![
+                format!("{} created", self.created),
+                format!("{} changed", self.changed),
+                format!("{} kept as they were", self.kept),
+            ]
+        };
+        let further = [
+            (self.theirs, "left because they are not as setup put them"),
+            (self.in_use, "left because they are in use"),
+            (self.skipped, "skipped"),
+            (self.rejected, "refused"),
+        ];
+        parts.extend(further.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
+        writeln!(out, "{}", parts.join(", "))?;
+        if self.theirs > 0 {
+            let verb = if removing { "removes" } else { "overwrites" };
+            writeln!(
+                out,
+                "'kumon setup --dry-run' shows what was changed; --force {verb} it, --only STEP narrows that"
+            )?;
+        }
+        if self.in_use > 0 {
+            writeln!(
+                out,
+                "what is in use goes with the data streams that use it: delete those, then repeat this"
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Whether everything is there that could be, with the right privileges.
+    pub(super) fn complete(&self) -> bool {
+        self.rejected == 0 && !self.privilege_missing
+    }
+}
+
+/// The requests that would be sent, as Kibana's Dev Tools take them, beside what is there now.
+pub(super) fn dry_run(planned: &[Planned], out: &mut impl Write) -> Result<()> {
+    for Planned { object, installed, record, verdict } in planned {
+        let title = object.title();
+        let put_there = record.as_ref().and_then(|record| record.installed.as_ref());
+        let what = match verdict {
+            Verdict::Create => format!("{title}: would be created"),
+            Verdict::Change => format!("{title}: would be changed"),
+            Verdict::Keep => format!("{title}: is there"),
+            Verdict::KeepChanged => {
+                format!("{title}: would be left, it was changed since setup put it there")
+            }
+            Verdict::KeepForeign => format!("{title}: would be left, setup did not put it there"),
+            Verdict::Missing(skip) => format!("{title}: would be skipped, {skip}"),
+        };
+        writeln!(out, "# {what}")?;
+        if let (Some(before), Some(after)) = (put_there, installed) {
+            for line in differences(before, after) {
+                writeln!(out, "#   since then {line}")?;
+            }
+        }
+        if matches!(verdict, Verdict::Create | Verdict::Change) {
+            request(object, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a PUT of the object sends.
+pub(super) fn request(object: &Object, out: &mut impl Write) -> Result<()> {
+    writeln!(out, "PUT {}\n{}\n", object.path, serde_json::to_string_pretty(&object.body)?)?;
+    Ok(())
+}
+
+fn count(number: usize, kind: Kind) -> String {
+    let name = if number == 1 { kind.label().to_owned() } else { kind.plural() };
+    format!("{number} {name}")
+}

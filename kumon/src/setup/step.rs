@@ -1,0 +1,30 @@
+//! The steps of setup, in their order: what comes later refers to what came before.
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use super::object::Object;
+use super::{retention, templates};
+use crate::config::Config;
+
+/// A part of setup that can be done alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
+    /// Retention policies
+    Ilm,
+    /// Component and index templates
+    Templates,
+}
+
+impl Step {
+    /// All, in the order in which they have to be done.
+    pub(super) const ALL: [Step; 2] = [Step::Ilm, Step::Templates];
+
+    /// What the step puts there, in this order.
+    pub(super) fn objects(self, config: &Config) -> Result<Vec<Object>> {
+        match self {
+            Step::Ilm => retention::objects(config),
+            Step::Templates => templates::objects(config),
+        }
+    }
+}
