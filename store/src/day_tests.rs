@@ -129,6 +129,22 @@ fn old_days_are_dropped_and_asking_for_them_says_expired() {
 }
 
 #[test]
+fn a_clock_that_jumps_ahead_drops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions { keep_days: 2, ..StoreOptions::default() };
+    let mut dated = Dated::open(folder.path(), options, 1);
+    let mut file = File::exec("a");
+    for day in [1, 2, 28] {
+        dated.row(&mut file, day, day);
+        dated.sink.settle(true).unwrap();
+    }
+    dated.row(&mut file, 3, 3);
+    dated.sink.settle(true).unwrap();
+    assert_eq!(folders(folder.path()), ["2026-11-01", "2026-11-02", "2026-11-03", "2026-11-28"]);
+    assert_eq!(pids(&dated.store, ""), [28, 3, 2, 1]);
+}
+
+#[test]
 fn too_many_bytes_drop_the_oldest_days_but_never_the_current_one() {
     let folder = tempfile::tempdir().unwrap();
     let options = StoreOptions { keep_bytes: 1, ..StoreOptions::default() };

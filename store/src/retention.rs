@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{Days, NaiveDate};
 
@@ -12,18 +13,26 @@ use crate::error::StoreError;
 /// Starts the name of a day's folder that is being removed.
 const GONE: &str = ".gone-";
 
+/// How long a date that doesn't follow the last one must last before days are dropped because of it.
+const PROBATION: Duration = Duration::from_secs(3600);
+
 /// Drops whole days that are too old, then the oldest ones while there are too many bytes. Never `current`: it
-/// holds the files' positions.
+/// holds the files' positions. `today` has been the date for `lasted`.
 pub(crate) fn apply(
     root: &Path,
     options: &StoreOptions,
     today: NaiveDate,
+    lasted: Duration,
     current: &Path,
 ) -> Result<(), StoreError> {
     let days = days::list(root)?;
     let sizes: Vec<u64> = days.iter().map(Day::size).collect();
     let mut total: u64 = sizes.iter().sum();
-    let oldest_kept = today.checked_sub_days(Days::new(options.keep_days.into())).unwrap_or(NaiveDate::MIN);
+    let oldest_kept = if lasted >= PROBATION || follows_the_last(&days, today, current) {
+        today.checked_sub_days(Days::new(options.keep_days.into())).unwrap_or(NaiveDate::MIN)
+    } else {
+        NaiveDate::MIN
+    };
     for (day, size) in days.iter().zip(sizes) {
         let expired = day.date < oldest_kept || total > options.keep_bytes;
         if expired && day.path != current {
@@ -33,6 +42,12 @@ pub(crate) fn apply(
         }
     }
     Ok(())
+}
+
+/// Whether there are rows of yesterday. Where there are none, the machine was off, or its clock is wrong: after a
+/// start without a working clock, until the time service has set it, `today` may be any date, and must not cost days.
+fn follows_the_last(days: &[Day], today: NaiveDate, current: &Path) -> bool {
+    days.iter().any(|day| day.path != current && Some(day.date) == today.pred_opt())
 }
 
 fn drop_day(root: &Path, day: &Day) -> Result<(), StoreError> {

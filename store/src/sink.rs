@@ -40,6 +40,8 @@ pub struct StoreSink {
     taken: Positions,
     uncommitted: Option<Uncommitted>,
     retained: Option<Instant>,
+    /// Since when it has been the writer's day, by a clock that nobody sets.
+    day_since: Instant,
     memory: Memory,
     _lock: WriterLock,
 }
@@ -72,6 +74,7 @@ impl StoreSink {
             taken: latest.positions(),
             uncommitted: None,
             retained: None,
+            day_since: Instant::now(),
             memory: Memory::default(),
             _lock: lock,
         })
@@ -84,6 +87,7 @@ impl StoreSink {
             self.commit()?;
             self.writer = None;
             self.retained = None;
+            self.day_since = Instant::now();
         }
         if self.writer.is_none() {
             let opened = DayWriter::open(&self.root, today, &self.layout);
@@ -131,7 +135,8 @@ impl StoreSink {
         }
         let Some(writer) = &self.writer else { return };
         self.retained = Some(Instant::now());
-        if let Err(error) = retention::apply(&self.root, &self.options, (self.today)(), &writer.day.path) {
+        let (day, lasted) = (&writer.day, self.day_since.elapsed());
+        if let Err(error) = retention::apply(&self.root, &self.options, day.date, lasted, &day.path) {
             log::warn!("old days stay for now: {error}");
         }
     }
