@@ -8,7 +8,9 @@ mod common;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -249,6 +251,25 @@ fn what_an_agent_keeps_is_closed_to_other_users() {
     }
     let ended = node.spawn(&mut common::as_nobody(&node, &["query", "exec"])).wait();
     ended.expect(1, &["query.sock", "Permission denied", "group"]);
+    agent.terminate().expect(0, &[]);
+}
+
+#[test]
+fn whoever_connects_and_says_nothing_keeps_nobody_waiting() {
+    let node = Node::new("");
+    let agent = node.start_agent(&["ship"]);
+    let socket = node.state().join("ship/query.sock");
+    let mut silent: Vec<UnixStream> = (0..8).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    node.run(&["query", "exec"]).expect(1, &[]);
+    for connection in &mut silent {
+        connection.set_nonblocking(true).unwrap();
+        let read = connection.read(&mut [0]).map_err(|e| e.kind());
+        assert_eq!(
+            read,
+            Err(ErrorKind::WouldBlock),
+            "the query was answered before the agent hung up on this one"
+        );
+    }
     agent.terminate().expect(0, &[]);
 }
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ const SYNC_LIMIT: Duration = Duration::from_secs(3);
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Somebody who connects and says nothing.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+/// Connections at a time, each with a thread; the next one is closed unanswered.
+const MOST_CONNECTIONS: usize = 32;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,14 +50,18 @@ impl QueryServer {
             UnixListener::bind(path).with_context(|| format!("{}: can't listen", path.display()))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
+        let asked = Arc::new(Asked { store: Mutex::new(store), shipper });
         let serve = move || {
             for connection in listener.incoming() {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
-                // One question at a time bounds the memory; a broken connection is its client's affair.
-                if let Err(e) = connection.and_then(|stream| answer(&stream, &store, &shipper)) {
-                    log::debug!("a query's connection failed: {e}");
+                // Each thread holds one reference, this one too.
+                if Arc::strong_count(&asked) <= MOST_CONNECTIONS {
+                    let asked = asked.clone();
+                    let answer = move || asked.answer(connection);
+                    let started = std::thread::Builder::new().name("answer".into()).spawn(answer);
+                    started.map_err(|e| log::warn!("a query can't be answered: {e}")).ok();
                 }
             }
         };
@@ -75,24 +81,44 @@ impl QueryServer {
     }
 }
 
-fn answer(stream: &UnixStream, store: &Store, shipper: &Handle) -> io::Result<()> {
-    stream.set_read_timeout(Some(SILENCE_LIMIT))?;
-    stream.set_write_timeout(Some(SILENCE_LIMIT))?;
-    let mut line = String::new();
-    if BufReader::new(stream.take(MAX_REQUEST)).read_line(&mut line)? == 0 {
-        return Ok(());
+/// What the threads of the connections share.
+struct Asked {
+    /// One search at a time bounds the memory; who is slow to ask or to read the answer keeps nobody waiting.
+    store: Mutex<Store>,
+    shipper: Handle,
+}
+
+impl Asked {
+    /// A broken connection is its client's affair.
+    fn answer(&self, connection: io::Result<UnixStream>) {
+        if let Err(e) = connection.and_then(|stream| self.converse(&stream)) {
+            log::debug!("a query's connection failed: {e}");
+        }
     }
-    let request: SearchRequest = serde_json::from_str(&line)?;
-    // What can't be shipped now is not there yet; what is there can still be asked for.
-    shipper.sync(SYNC_LIMIT);
-    let answer = match store.search(&request) {
-        Ok(response) => Answer::Found(response),
-        Err(error) => Answer::Failed(error),
-    };
-    let mut writer = io::BufWriter::new(stream);
-    serde_json::to_writer(&mut writer, &answer)?;
-    writer.write_all(b"\n")?;
-    writer.flush()
+
+    fn converse(&self, stream: &UnixStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(SILENCE_LIMIT))?;
+        stream.set_write_timeout(Some(SILENCE_LIMIT))?;
+        let mut line = String::new();
+        if BufReader::new(stream.take(MAX_REQUEST)).read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let answer = self.search(&serde_json::from_str(&line)?);
+        let mut writer = io::BufWriter::new(stream);
+        serde_json::to_writer(&mut writer, &answer)?;
+        writer.write_all(b"\n")?;
+        writer.flush()
+    }
+
+    fn search(&self, request: &SearchRequest) -> Answer {
+        // What can't be shipped now is not there yet; what is there can still be asked for.
+        self.shipper.sync(SYNC_LIMIT);
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        match store.search(request) {
+            Ok(response) => Answer::Found(response),
+            Err(error) => Answer::Failed(error),
+        }
+    }
 }
 
 /// The store of a running agent, asked through its socket.
