@@ -285,10 +285,10 @@ fn a_full_disk_under_the_spool_costs_no_row() {
     assert_found(&node, "before", 1);
     disk.fill();
     node.mark("meanwhile", 10);
-    agent.wait_for_log(&["rows can't be written, they wait in memory", "No space left", "free some space"]);
-    node.wait_for_status(1, &["rows wait in memory", "No space left"]);
+    agent.wait_for_log(&["No space left", "free some space", "rows wait in memory"]);
+    node.wait_for_status(1, &["the spool: ", "No space left", "rows wait in memory"]);
     disk.make_room();
-    agent.wait_for_log(&["rows are written again"]);
+    agent.wait_for_log(&["the spool works again"]);
     assert_found(&node, "meanwhile", 10);
     node.wait_for_status(0, &[]);
     agent.terminate().expect(0, &[]);

@@ -171,12 +171,12 @@ impl Worker {
         }
     }
 
-    /// Says once when rows can't be written, and once when they can again.
+    /// Says once when something fails in the spool, and once when nothing does any more.
     fn flush(&mut self) {
         let error = self.spool.flush().err().map(|e| e.to_string());
         match (&self.spool_error, &error) {
-            (None, Some(e)) => log::error!("rows can't be written, they wait in memory: {e}"),
-            (Some(_), None) => log::info!("rows are written again"),
+            (None, Some(e)) => log::error!("the spool: {e}"),
+            (Some(_), None) => log::info!("the spool works again"),
             _ => {}
         }
         self.spool_error = error;

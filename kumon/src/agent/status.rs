@@ -20,7 +20,7 @@ pub(crate) struct CollectStatus {
     pub(crate) lost: BTreeMap<String, BTreeMap<String, u64>>,
     /// Collectors that could not start, with the reason.
     pub(crate) failed: BTreeMap<String, String>,
-    /// Why rows can't be written right now.
+    /// What fails in the spool right now: rows can't be written, or old files not shed.
     pub(crate) spool_error: Option<String>,
     /// Resident memory, bytes, and CPU time since the start, ns, of the process.
     pub(crate) memory: u64,

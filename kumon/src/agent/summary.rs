@@ -50,8 +50,11 @@ impl Summary {
         for (collector, reason) in &collected.failed {
             text += &format!("{collector} is left out: {reason}\n");
         }
-        if let Some(reason) = shipped.halted.as_ref().or(collected.spool_error.as_ref()) {
+        if let Some(reason) = &shipped.halted {
             text += &format!("halted: {reason}\n");
+        }
+        if let Some(error) = &collected.spool_error {
+            text += &format!("the spool: {error}\n");
         }
         text += "Ask in another terminal, as the same user: kumon query exec; end with Ctrl-C.\n";
 

@@ -71,7 +71,7 @@ fn print_collect(out: &mut impl Write, status: Option<&CollectStatus>) -> io::Re
         writeln!(out, "  {collector} is left out: {reason}")?;
     }
     if let Some(error) = &status.spool_error {
-        writeln!(out, "  rows wait in memory: {error}")?;
+        writeln!(out, "  the spool: {error}")?;
     }
     print_stale(out, &status.updated)
 }
