@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use kumon_shipper::elasticsearch::Authentication;
 
-use crate::commands::QueryArgs;
+use crate::commands::{DeadLettersCommand, QueryArgs};
 use crate::setup::Step;
 
 /// Watches this Linux node with eBPF, and keeps what it sees where it can be asked for.
@@ -63,6 +63,19 @@ Examples:
   kumon query agent 'kumon.agent.lost:*'
 Exit code: 0 rows, 1 no match or expired, 2 an error in the query.")]
     Query(QueryArgs),
+    /// Look after rows that the output refused for good or that could not be decoded
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  kumon dead-letters list
+  kumon dead-letters list --dataset app.events --format json | jq .
+  kumon dead-letters replay --reason 'failed to parse field'
+  kumon dead-letters drop --id 5f0e…-1a2b
+Works while an agent runs and while none does.
+Exit code: 0 done, 1 no such letter, or one that can't be delivered, 2 wrong usage."
+    )]
+    DeadLetters(DeadLettersCommand),
 }
 
 #[derive(Debug, Args)]

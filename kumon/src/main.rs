@@ -66,5 +66,6 @@ fn execute(cli: Cli, config: config::Config) -> Result<ExitCode> {
         Command::Check => Ok(commands::check(&config)?),
         Command::Status { json } => commands::status(&config, json),
         Command::Query(args) => commands::query(&config, &args),
+        Command::DeadLetters(command) => commands::dead_letters(&config, &command),
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Delivery {
     pub(crate) batch: Batch,
     /// What the sink said to it, so that a failure behind that doesn't send anything twice.
     outcome: Option<Outcome>,
-    dead_letters: DeadLetters,
+    pub(crate) dead_letters: DeadLetters,
     backoff: Backoff,
     /// Set between tries.
     retry_at: Option<Instant>,

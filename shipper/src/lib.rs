@@ -22,6 +22,9 @@ mod tail;
 mod watch;
 
 pub use batch::{Batch, Document, StreamName};
+pub use dead_letters::{
+    DeadLetter, DeadLetterFolder, Deliver, LetterFilter, LetterKind, RefusedAgain, Replayed, replay,
+};
 pub use options::{Format, Input, Options};
 pub use shipper::{Ended, Handle, Shipper, ShipperError};
 pub use sink::{Outcome, Rejected, Sink, SinkError};

@@ -20,6 +20,8 @@ pub struct Options {
     pub common: Common,
     /// A batch is sent at the latest when its body has so many bytes.
     pub batch_bytes: usize,
+    /// The dead letters together have no more bytes; the oldest are dropped for newer ones.
+    pub dead_letter_bytes: u64,
     /// The first wait after a failure; doubles with each further one.
     pub retry_initial: Duration,
     /// The longest wait between tries.

@@ -13,6 +13,7 @@ use glob::PatternError;
 use kumon_spool::FolderLock;
 
 use crate::backoff::Backoff;
+use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::dead_letters::DeadLetters;
 use crate::delivery::Delivery;
@@ -20,7 +21,7 @@ use crate::inputs::Inputs;
 use crate::ledger::{Cause, Ledger};
 use crate::options::Options;
 use crate::records::Records;
-use crate::sink::{Sink, SinkError};
+use crate::sink::{Outcome, Sink, SinkError};
 use crate::sources::Sources;
 use crate::stats::Stats;
 use crate::watch::Watcher;
@@ -46,6 +47,8 @@ pub(crate) enum Message {
     Appeared(Vec<PathBuf>),
     Removed(Vec<PathBuf>),
     Sync(Sender<bool>),
+    Deliver(Batch, Sender<Result<Outcome, SinkError>>),
+    Forget(Vec<Arc<str>>),
     Stop(Duration),
 }
 
@@ -87,6 +90,20 @@ impl Handle {
     pub fn sync(&self, limit: Duration) -> bool {
         let (reply, answer) = channel();
         self.messages.send(Message::Sync(reply)).is_ok() && answer.recv_timeout(limit).unwrap_or(false)
+    }
+
+    /// Delivers a batch that is not of the shipper's files, durably.
+    pub(crate) fn deliver(&self, batch: Batch) -> Result<Outcome, SinkError> {
+        let (reply, answer) = channel();
+        let ended = || SinkError::Unavailable("the shipper has ended; start it again".into());
+        self.messages.send(Message::Deliver(batch, reply)).map_err(|_| ended())?;
+        answer.recv().unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Lets the sink forget generations that [`Handle::deliver`] named.
+    pub(crate) fn forget(&self, generations: Vec<Arc<str>>) {
+        // A shipper that has ended leaves them to nobody.
+        let _ = self.messages.send(Message::Forget(generations));
     }
 
     /// Ends the shipper, which may take `limit` to deliver what stands in the files.
@@ -142,7 +159,8 @@ impl Shipper {
         fs::create_dir_all(&options.spool).map_err(|e| folder(&options.spool, e))?;
 
         let checkpoint = Checkpoint::read(state)?;
-        let dead_letters = DeadLetters::open(state).map_err(|e| folder(state, e))?;
+        let dead_letters =
+            DeadLetters::open(state, options.dead_letter_bytes).map_err(|e| folder(state, e))?;
         let backoff = Backoff::new(options.retry_initial, options.retry_max);
         let (sender, messages) = channel();
         let ledger = Ledger::default();
@@ -376,8 +394,25 @@ impl Shipper {
                 self.scan();
                 self.asked.push(Asked { ends: self.sources.ends(), reply });
             }
+            Message::Deliver(batch, reply) => {
+                // Who asked may have given up waiting.
+                let _ = reply.send(self.deliver(&batch));
+            }
+            Message::Forget(generations) => self.delivery.sink.forget(&generations),
             Message::Stop(limit) => self.stop_at = Some(Instant::now() + limit),
         }
+    }
+
+    /// Delivers what somebody asks for beside the files' rows.
+    fn deliver(&mut self, batch: &Batch) -> Result<Outcome, SinkError> {
+        let delivered = self.delivery.sink.send(batch).and_then(|outcome| {
+            self.delivery.sink.settle(true)?;
+            Ok(outcome)
+        });
+        if let Err(error @ SinkError::Rewind(_)) = &delivered {
+            self.failed(error);
+        }
+        delivered
     }
 
     /// Whether it is KuMon's own bookkeeping in the spool, which changes with every round.
@@ -390,6 +425,7 @@ impl Shipper {
         let (stuck, files, lag) = (self.sources.troubles(), self.sources.count(), self.sources.lag());
         let mut stats = self.ledger.stats();
         (stats.stuck, stats.files, stats.lag) = (stuck, files, lag);
+        stats.dead_letters_dropped = self.delivery.dead_letters.dropped;
     }
 }
 

@@ -12,6 +12,8 @@ pub struct Stats {
     pub duplicates: u64,
     /// Taken, but into the failure store of Elasticsearch.
     pub failure_store: u64,
+    /// Dead letters that had to go for newer ones.
+    pub dead_letters_dropped: u64,
     /// Set while the sink can't be reached or refuses everything, or the state folder can't be written.
     pub halted: Option<Halted>,
     /// Files being shipped.

@@ -1,5 +1,5 @@
-//! Queries of other processes to the agent that has the embedded store open: one JSON line each way over a Unix
-//! socket in the shipper's state folder.
+//! What other processes ask of the agent that has the embedded store open: one JSON line each way over a Unix socket in
+//! the shipper's state folder.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
-use kumon_shipper::Handle;
+use kumon_shipper::{DeadLetterFolder, Handle, LetterFilter, Replayed, replay};
 use kumon_store::Store;
 use serde::{Deserialize, Serialize};
 
@@ -29,9 +29,17 @@ const MOST_CONNECTIONS: usize = 32;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+enum Request {
+    Search(SearchRequest),
+    ReplayDeadLetters(LetterFilter),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Answer {
     Found(SearchResponse),
     Failed(SearchError),
+    Replayed(Result<Replayed, String>),
 }
 
 /// The server's thread.
@@ -43,14 +51,19 @@ pub(super) struct QueryServer {
 
 impl QueryServer {
     /// Listens on `path`; the user and the group that the process runs as may ask, as its umask leaves it.
-    pub(super) fn start(path: &Path, store: Store, shipper: Handle) -> Result<QueryServer> {
+    pub(super) fn start(
+        path: &Path,
+        store: Store,
+        shipper: Handle,
+        letters: DeadLetterFolder,
+    ) -> Result<QueryServer> {
         // A crash leaves the socket behind; the state folder's lock says that nobody uses it.
         let _ = fs::remove_file(path);
         let listener =
             UnixListener::bind(path).with_context(|| format!("{}: can't listen", path.display()))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
-        let asked = Arc::new(Asked { store: Mutex::new(store), shipper });
+        let asked = Arc::new(Asked { store: Mutex::new(store), shipper, letters });
         let serve = move || {
             for connection in listener.incoming() {
                 if stop.load(Ordering::Relaxed) {
@@ -86,6 +99,7 @@ struct Asked {
     /// One search at a time bounds the memory; who is slow to ask or to read the answer keeps nobody waiting.
     store: Mutex<Store>,
     shipper: Handle,
+    letters: DeadLetterFolder,
 }
 
 impl Asked {
@@ -103,7 +117,12 @@ impl Asked {
         if BufReader::new(stream.take(MAX_REQUEST)).read_line(&mut line)? == 0 {
             return Ok(());
         }
-        let answer = self.search(&serde_json::from_str(&line)?);
+        let answer = match serde_json::from_str(&line)? {
+            Request::Search(request) => self.search(&request),
+            Request::ReplayDeadLetters(filter) => {
+                Answer::Replayed(replay(&self.letters, &filter, &mut self.shipper.clone()))
+            }
+        };
         let mut writer = io::BufWriter::new(stream);
         serde_json::to_writer(&mut writer, &answer)?;
         writer.write_all(b"\n")?;
@@ -141,9 +160,24 @@ impl Remote {
         }
     }
 
-    fn ask(&self, request: &SearchRequest) -> io::Result<Answer> {
+    /// Has the agent send dead letters once more; answers what became of them, or why that can't be done now.
+    ///
+    /// # Errors
+    /// When the agent doesn't answer.
+    pub(crate) fn replay(&self, filter: &LetterFilter) -> Result<Result<Replayed, String>> {
+        // However long that takes; an agent that ends closes the connection.
+        match self.ask(&Request::ReplayDeadLetters(filter.clone()), None) {
+            Ok(Answer::Replayed(replayed)) => Ok(replayed),
+            Ok(_) => Err(anyhow!("{}: the agent answered something else", self.path.display())),
+            Err(e) => {
+                Err(anyhow!("{}: the agent did not answer: {e}; see 'kumon status'", self.path.display()))
+            }
+        }
+    }
+
+    fn ask(&self, request: &Request, limit: Option<Duration>) -> io::Result<Answer> {
         let mut stream = UnixStream::connect(&self.path)?;
-        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_read_timeout(limit)?;
         serde_json::to_writer(&mut stream, request)?;
         stream.write_all(b"\n")?;
         let mut line = String::new();
@@ -154,9 +188,12 @@ impl Remote {
 
 impl Search for Remote {
     fn search(&self, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
-        match self.ask(request) {
+        match self.ask(&Request::Search(request.clone()), Some(ANSWER_LIMIT)) {
             Ok(Answer::Found(response)) => Ok(response),
             Ok(Answer::Failed(error)) => Err(error),
+            Ok(Answer::Replayed(_)) => Err(SearchError::Unavailable {
+                message: format!("{}: the agent answered something else", self.path.display()),
+            }),
             Err(e) => Err(SearchError::Unavailable {
                 message: format!(
                     "{}: the agent did not answer: {e}; see 'kumon status'",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use kumon_bpf::Clock;
 use kumon_shipper::elasticsearch::ElasticsearchSink;
-use kumon_shipper::{Ended, Handle, Options, Shipper, Sink};
+use kumon_shipper::{DeadLetterFolder, Ended, Handle, Options, Shipper, Sink};
 use kumon_spool::{Limits, Spool};
 use kumon_store::{Store, StoreOptions};
 
@@ -49,6 +49,7 @@ impl Shipping {
             namespace: config.namespace.0.clone(),
             common: common.clone(),
             batch_bytes: batch_bytes(config),
+            dead_letter_bytes: config.dead_letters.max_bytes.as_u64(),
             retry_initial: Duration::from_millis(100),
             retry_max: Duration::from_secs(5),
         };
@@ -59,7 +60,10 @@ impl Shipping {
         let limits = Limits { spool_bytes: u64::MAX, ..config.spool_limits() };
         let spool = Spool::open(&config.path.spool, common, limits)?;
         let server = store
-            .map(|store| QueryServer::start(&config.path.socket(), store, handle.clone()))
+            .map(|store| {
+                let letters = DeadLetterFolder::of(&state);
+                QueryServer::start(&config.path.socket(), store, handle.clone(), letters)
+            })
             .transpose()?;
         let thread = std::thread::Builder::new().name("ship".into()).spawn(move || shipper.run())?;
         write_status(&state, &status(&handle, &output));
@@ -128,6 +132,7 @@ fn status(handle: &Handle, output: &str) -> ShipStatus {
         output: output.to_owned(),
         rows: counted(|delivered| delivered.created),
         dead_letters: counted(|delivered| delivered.dead_letters),
+        dead_letters_dropped: stats.dead_letters_dropped,
         halted: stats.halted.as_ref().map(|halted| halted.reason.clone()),
         halted_since: stats
             .halted
@@ -148,6 +153,14 @@ fn write_status(state: &Path, status: &ShipStatus) {
 fn batch_bytes(config: &Config) -> usize {
     let configured = config.output.elasticsearch.as_ref().map(|output| output.batch_bytes);
     configured.unwrap_or_else(default_batch_bytes).as_u64() as usize
+}
+
+/// The sink of the configuration.
+///
+/// # Errors
+/// When it can't be set up, or an agent has the embedded store open.
+pub(crate) fn open_sink(config: &Config) -> Result<Box<dyn Sink>> {
+    Ok(open_output(config)?.0)
 }
 
 /// The sink of the configuration; with the embedded store also what answers queries.

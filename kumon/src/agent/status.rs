@@ -39,6 +39,9 @@ pub(crate) struct ShipStatus {
     pub(crate) rows: BTreeMap<String, u64>,
     /// Rows in the dead letters since the start, by dataset.
     pub(crate) dead_letters: BTreeMap<String, u64>,
+    /// Of all dead letters, those that had to go for newer ones since the start.
+    #[serde(default)]
+    pub(crate) dead_letters_dropped: u64,
     /// Why nothing is delivered right now, and since when.
     pub(crate) halted: Option<String>,
     pub(crate) halted_since: Option<String>,

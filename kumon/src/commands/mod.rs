@@ -1,10 +1,12 @@
 //! The commands that look and ask; running is in `agent`.
 
 mod check;
+mod dead_letters;
 mod query;
 mod status;
 mod table;
 
 pub(crate) use check::check;
+pub(crate) use dead_letters::{DeadLettersCommand, dead_letters};
 pub(crate) use query::{QueryArgs, query};
 pub(crate) use status::status;

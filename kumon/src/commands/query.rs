@@ -163,15 +163,17 @@ fn text(value: Option<&Value>) -> String {
 fn print_csv(out: &mut impl Write, request: &SearchRequest, response: &SearchResponse) -> Result<()> {
     let rows = rows(response)?;
     let columns = columns(request, &rows);
-    let line = |cells: Vec<String>| {
-        let cells = cells.iter().map(|cell| quoted(cell));
-        cells.collect::<Vec<_>>().join(",")
-    };
-    writeln!(out, "{}", line(columns.clone()))?;
+    writeln!(out, "{}", csv_line(&columns))?;
     for row in &rows {
-        writeln!(out, "{}", line(columns.iter().map(|column| text(row.get(column))).collect()))?;
+        let cells: Vec<String> = columns.iter().map(|column| text(row.get(column))).collect();
+        writeln!(out, "{}", csv_line(&cells))?;
     }
     Ok(())
+}
+
+/// A line of CSV, without its end.
+pub(super) fn csv_line(cells: &[String]) -> String {
+    cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",")
 }
 
 /// RFC 4180.

@@ -88,6 +88,10 @@ fn print_ship(out: &mut impl Write, status: Option<&ShipStatus>) -> io::Result<(
     for (dataset, rows) in &status.dead_letters {
         writeln!(out, "  {dataset}: {rows} rows in the dead letters")?;
     }
+    if status.dead_letters_dropped > 0 {
+        let dropped = status.dead_letters_dropped;
+        writeln!(out, "  {dropped} dead letters dropped, the oldest, at the limit dead_letters.max_bytes")?;
+    }
     for (file, reason) in &status.stuck {
         writeln!(out, "  {file} is not shipped: {reason}")?;
     }

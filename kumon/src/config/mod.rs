@@ -28,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) spool: SpoolLimits,
     pub(crate) output: Output,
     pub(crate) store: StoreLimits,
+    pub(crate) dead_letters: DeadLetterLimits,
     pub(crate) inputs: Vec<InputConfig>,
 }
 
@@ -143,6 +144,20 @@ impl Default for StoreLimits {
     fn default() -> StoreLimits {
         let options = kumon_store::StoreOptions::default();
         StoreLimits { keep_days: options.keep_days, keep_bytes: ByteSize(options.keep_bytes) }
+    }
+}
+
+/// Rows that were refused for good.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DeadLetterLimits {
+    #[serde(deserialize_with = "file::size")]
+    pub(crate) max_bytes: ByteSize,
+}
+
+impl Default for DeadLetterLimits {
+    fn default() -> DeadLetterLimits {
+        DeadLetterLimits { max_bytes: ByteSize::mib(256) }
     }
 }
 

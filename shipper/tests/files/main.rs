@@ -2,6 +2,7 @@
 //! real.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod dead_letters;
 mod faults;
 mod identity;
 mod random;
