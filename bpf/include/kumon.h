@@ -26,6 +26,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 enum loss_reason {
     LOSS_RING_BUFFER_FULL,
     LOSS_MAP_FULL,
+    LOSS_SAMPLED_OUT,
     LOSS_REASONS,
 };
 #define MAX_METRICS 8
@@ -76,16 +77,35 @@ static __always_inline void lost(u32 metric, enum loss_reason reason) {
             lost(metric, LOSS_RING_BUFFER_FULL);                                                             \
     })
 
-/* The process id of KuMon, 0 to leave nobody out; set before loading. */
-const volatile u32 self_tgid = 0;
+/* What user space sets before loading in every object alike, src/selection.rs. */
+struct selection {
+    /* enum filter_kind */
+    u32 filters;
+    /* One event in so many is told; 0 and 1 tell all. */
+    u32 sample;
+};
+struct shared_settings {
+    u32 exclude_self;
+    struct selection metrics[MAX_METRICS];
+};
+EXPORT_TYPE(shared_settings);
+const volatile struct shared_settings shared SEC(".rodata.shared") = {};
+
+/* The process ids of KuMon; user space keeps them, and fills up with -1, which is none. */
+#define MAX_SELF 4
+volatile u32 self_tgids[MAX_SELF] SEC(".data.self") = {-1, -1, -1, -1};
 
 static __always_inline bool is_self(u32 tgid) {
-    return self_tgid && tgid == self_tgid;
+    if (!shared.exclude_self)
+        return false;
+    return tgid == self_tgids[0] || tgid == self_tgids[1] || tgid == self_tgids[2] || tgid == self_tgids[3];
 }
 
 /* With the process id this makes process.entity_id: ns of CLOCK_BOOTTIME at which the process was started. */
 static __always_inline u64 process_start(const struct task_struct *task) {
     return BPF_CORE_READ(task, group_leader, start_boottime);
 }
+
+#include "filter.h"
 
 #endif

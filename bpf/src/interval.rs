@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Result};
 
-use crate::Clock;
+use crate::started::Poll;
 
 /// Tells when an interval is over.
 #[derive(Debug)]
@@ -21,16 +21,16 @@ impl Interval {
     }
 
     /// When the interval ended (ns since the Unix epoch) and how long it was (ns), where it is over or cut short by
-    /// `last`; the next one begins. Both are those of this moment, not of `now`, so read right after it: since `now`
+    /// `last`; the next one begins. Both are those of this moment, not of the poll's `now`, so read right after it: since then
     /// others may have waited for the kernel.
-    pub(crate) fn over(&mut self, clock: &Clock, now: Instant, last: bool) -> Option<(i64, u64)> {
-        if now.saturating_duration_since(self.began) < self.length && !last {
+    pub(crate) fn over(&mut self, poll: &Poll<'_>) -> Option<(i64, u64)> {
+        if poll.now.saturating_duration_since(self.began) < self.length && !poll.last {
             return None;
         }
         let end = Instant::now();
         let length = end.saturating_duration_since(self.began);
         self.began = end;
-        Some((clock.now(), length.as_nanos() as u64))
+        Some((poll.clock.now(), length.as_nanos() as u64))
     }
 }
 

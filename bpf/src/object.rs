@@ -4,15 +4,17 @@ use std::ffi::OsStr;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd};
 
-use libbpf_rs::skel::SkelBuilder;
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{
     Link, MapCore, MapFlags, Object, OpenMapMut, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
 };
 
+use crate::selection::Selection;
+use crate::started::Metrics;
 use crate::{CollectorError, Loss, ProgramCost, Settings, tracepoint};
 
 /// What a counter of `losses` means, in the order of `enum loss_reason` in include/kumon.h.
-const REASONS: [&str; 2] = ["ring buffer full", "map full"];
+const REASONS: [&str; 3] = ["ring buffer full", "map full", "sampled out"];
 
 /// More than a poll's worth of events on the largest machines.
 const MAX_RING_BUFFER_BYTES: u32 = 256 << 20;
@@ -31,9 +33,13 @@ macro_rules! skeleton {
 }
 pub(crate) use skeleton;
 
-/// Opens a skeleton's object. A locked-memory limit that can't be raised is no failure: libbpf tries it by itself
-/// where the kernel needs it, and loading tells whether it was enough.
-pub(crate) fn open<B>(collector: &'static str) -> Result<B::Output, CollectorError>
+/// Opens a skeleton's object and sets in it what all objects have alike. A locked-memory limit that can't be raised
+/// is no failure: libbpf tries it by itself where the kernel needs it, and loading tells whether it was enough.
+pub(crate) fn open<B>(
+    collector: &'static str,
+    settings: &Settings,
+    selection: Selection,
+) -> Result<Opened<B::Output>, CollectorError>
 where
     B: SkelBuilder<'static> + Default,
 {
@@ -41,12 +47,55 @@ where
     // The skeleton borrows the place its object handle lives in; eight bytes per start stay allocated, the object
     // itself goes with the skeleton.
     let place: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
-    B::default().open(place).map_err(CollectorError::because(collector, "opening its BPF object"))
+    let opened = B::default().open(place);
+    let mut skeleton = opened.map_err(CollectorError::because(collector, "opening its BPF object"))?;
+    selection.configure(collector, skeleton.open_object_mut())?;
+    for mut map in skeleton.open_object_mut().maps_mut() {
+        if map.name() == OsStr::new("events") {
+            size_events(collector, &mut map, settings)?;
+        }
+    }
+    Ok(Opened { collector, skeleton, selection })
+}
+
+/// An object before it is loaded: what the collector wants else can still be set in its skeleton.
+pub(crate) struct Opened<S> {
+    collector: &'static str,
+    pub(crate) skeleton: S,
+    selection: Selection,
+}
+
+/// An object in the kernel, not attached yet.
+pub(crate) struct Loaded<S> {
+    pub(crate) collector: &'static str,
+    pub(crate) skeleton: S,
+    pub(crate) selection: Selection,
+}
+
+impl<S: OpenSkel<'static>> Opened<S> {
+    /// Loads the programs whose autoload is on, and fills the maps that all objects have.
+    pub(crate) fn load(self) -> Result<Loaded<S::Output>, CollectorError> {
+        let Opened { collector, skeleton, mut selection } = self;
+        let skeleton =
+            skeleton.load().map_err(CollectorError::because(collector, "loading its BPF programs"))?;
+        selection
+            .install(skeleton.object())
+            .map_err(CollectorError::because(collector, "setting its filters"))?;
+        Ok(Loaded { collector, skeleton, selection })
+    }
+}
+
+impl<S: Skel<'static>> Loaded<S> {
+    /// Attaches every loaded program to the hook that its section names.
+    pub(crate) fn attach(&self) -> Result<Vec<Link>, CollectorError> {
+        let loaded = self.skeleton.object().progs_mut().filter(|program| program.autoload());
+        loaded.map(|program| attach_program(self.collector, &program)).collect()
+    }
 }
 
 /// Sets the size of an object's ring buffer: the setting, rounded up to what the kernel takes (a power of two of at
 /// least a page).
-pub(crate) fn size_events(
+fn size_events(
     collector: &'static str,
     events: &mut OpenMapMut<'_>,
     settings: &Settings,
@@ -55,12 +104,6 @@ pub(crate) fn size_events(
     let bytes = settings.ring_buffer_bytes.clamp(page, MAX_RING_BUFFER_BYTES).next_power_of_two();
     let tried = format!("giving its ring buffer {bytes} bytes");
     events.set_max_entries(bytes).map_err(CollectorError::because(collector, &tried))
-}
-
-/// Attaches every loaded program to the hook that its section names.
-pub(crate) fn attach(collector: &'static str, object: &Object) -> Result<Vec<Link>, CollectorError> {
-    let loaded = object.progs_mut().filter(|program| program.autoload());
-    loaded.map(|program| attach_program(collector, &program)).collect()
 }
 
 /// Attaches one program to the hook that its section names.
@@ -76,17 +119,12 @@ pub(crate) fn attach_program(
     link.map_err(CollectorError::because(collector, &format!("attaching {section}")))
 }
 
-/// The counters of include/kumon.h by metric and reason, and the programs' missed runs. `metrics` stand in the order
-/// of the object's `enum metric`; `metric_of` says for which of them a program's missed runs count. Counters that
-/// can't be read are left out: no number is better than a wrong zero.
-pub(crate) fn losses(
-    object: &Object,
-    metrics: &[&'static str],
-    metric_of: impl Fn(&str) -> &'static str,
-) -> Vec<Loss> {
+/// The counters of include/kumon.h by metric and reason, and the programs' missed runs; of the enabled metrics.
+/// Counters that can't be read are left out: no number is better than a wrong zero.
+pub(crate) fn losses(object: &Object, metrics: &Metrics) -> Vec<Loss> {
     let mut losses = Vec::new();
     if let Some(map) = object.maps().find(|map| map.name() == OsStr::new("losses")) {
-        for (index, metric) in metrics.iter().enumerate() {
+        for (index, metric) in metrics.all.iter().enumerate() {
             for (reason_index, reason) in REASONS.into_iter().enumerate() {
                 let key = (index * REASONS.len() + reason_index) as u32;
                 if let Some(count) = sum(&map, key) {
@@ -95,13 +133,19 @@ pub(crate) fn losses(
             }
         }
     }
-    let missed: Vec<_> =
-        infos(object).map(|(program, info)| (metric_of(&program), info.recursion_misses)).collect();
-    for &metric in metrics {
-        let count = missed.iter().filter(|(of, _)| *of == metric).map(|(_, count)| count).sum();
-        losses.push(Loss { metric, reason: MISSED_RUN, count });
-    }
+    let missed: Vec<_> = infos(object).map(|(program, info)| (program, info.recursion_misses)).collect();
+    losses.extend(missed_runs(metrics, &missed));
+    losses.retain(|loss| metrics.enabled.contains(&loss.metric));
     losses
+}
+
+/// A missed run is counted for each metric that the program serves: each may lack an event.
+fn missed_runs(metrics: &Metrics, missed: &[(String, u64)]) -> Vec<Loss> {
+    let of = |metric| {
+        let serving = missed.iter().filter(|(program, _)| (metrics.served_by)(program).contains(&metric));
+        Loss { metric, reason: MISSED_RUN, count: serving.map(|(_, count)| count).sum() }
+    };
+    metrics.all.iter().map(|&metric| of(metric)).collect()
 }
 
 /// What each loaded program cost.
@@ -140,7 +184,18 @@ fn infos(object: &Object) -> impl Iterator<Item = (String, libbpf_sys::bpf_prog_
 
 #[cfg(test)]
 mod tests {
-    use super::REASONS;
+    use super::{REASONS, missed_runs};
+    use crate::started::Metrics;
+
+    #[test]
+    fn a_missed_run_counts_for_every_metric_that_the_program_serves() {
+        let served_by: fn(&str) -> &'static [&'static str] =
+            |program| if program == "both" { &["a", "b"] } else { &["b"] };
+        let metrics = Metrics { all: &["a", "b", "c"], enabled: vec!["a", "b", "c"], served_by };
+        let losses = missed_runs(&metrics, &[("both".into(), 3), ("one".into(), 4)]);
+        let counts: Vec<_> = losses.iter().map(|loss| (loss.metric, loss.count)).collect();
+        assert_eq!(counts, [("a", 3), ("b", 7), ("c", 0)]);
+    }
 
     #[test]
     fn every_loss_reason_of_the_kernel_side_has_its_name_here() {

@@ -59,13 +59,6 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// The process id that the BPF programs leave out, 0 for none.
-    pub(crate) fn self_tgid(&self) -> u32 {
-        if self.exclude_self { std::process::id() } else { 0 }
-    }
-}
-
 /// Reads the time that a summary's row sums up; for `#[serde(deserialize_with = …)]`. The kernel is read every 200 ms
 /// or so, so that rows of less than a second would not be what was asked for.
 pub(crate) fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

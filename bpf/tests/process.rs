@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Collecting, Row};
+use common::{Cgroup, Collecting, Row};
 use kumon_bpf::{Clock, Settings};
 use kumon_testing::{require, require_bpf, wait_for};
 
@@ -230,27 +230,6 @@ fn kumon_itself_is_left_out_unless_the_setting_says_otherwise() {
     }
 }
 
-/// A cgroup v2 that is removed in the end.
-struct Cgroup(std::path::PathBuf);
-
-impl Cgroup {
-    /// Below the mount that /proc/self/mountinfo names; none where cgroup v2 is not mounted.
-    fn new(name: &str) -> Option<Cgroup> {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
-        let path = std::path::Path::new(mount).join(name);
-        std::fs::create_dir(&path).unwrap();
-        Some(Cgroup(path))
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // It is busy until the last of its processes is reaped, and they are.
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn a_process_in_a_containers_cgroup_bears_its_id() {
     let id = format!("{:064x}", std::process::id());
@@ -272,7 +251,7 @@ fn a_process_in_a_containers_cgroup_bears_its_id() {
     let collected = collecting.stop();
     let rows = marked(collected.rows("exec"), "kumon-contained");
     let row = rows.iter().find(|row| row.text("name") == "true").unwrap();
-    let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&cgroup.0).unwrap());
+    let inode = cgroup.id();
     assert_eq!((row.text("container_id"), row.number("cgroup_id")), (id.as_str(), inode as i64));
     let exits = collected.rows("exit");
     let exit = exits.iter().find(|exit| exit.text("entity_id") == row.text("entity_id")).unwrap();

@@ -1,15 +1,14 @@
 //! Rows of biolatency and biolatency_hist.
 
-use std::time::{Duration, Instant};
-
 use kumon_schema::rows;
 use kumon_spool::Spool;
 
+use super::BiolatencySettings;
 use super::skeleton::{BlockSkel, types};
-use crate::Clock;
 use crate::events;
 use crate::histogram::{Histogram, LATENCY_UNIT};
 use crate::interval::{Interval, IntervalMaps};
+use crate::started::{Poll, Source};
 use crate::top::OTHER;
 
 /// By the number that the BPF program gives an operation.
@@ -28,24 +27,27 @@ struct Latencies {
 }
 
 impl Biolatency {
-    pub(super) fn new(skeleton: &BlockSkel<'static>, interval: Duration) -> libbpf_rs::Result<Biolatency> {
+    pub(super) fn new(
+        skeleton: &BlockSkel<'static>,
+        settings: &BiolatencySettings,
+    ) -> libbpf_rs::Result<Biolatency> {
         let maps = &skeleton.maps;
         let latencies = IntervalMaps::new(&maps.latencies, &maps.latencies_0, &maps.latencies_1)?;
-        Ok(Biolatency { interval: Interval::new(interval), latencies })
+        Ok(Biolatency { interval: Interval::new(settings.interval), latencies })
+    }
+}
+
+impl Source for Biolatency {
+    fn reading(&self) -> &'static str {
+        "reading the latencies of an interval"
     }
 
-    pub(super) fn poll(
-        &mut self,
-        clock: &Clock,
-        now: Instant,
-        last: bool,
-        spool: &mut Spool,
-    ) -> libbpf_rs::Result<()> {
-        let Some((timestamp, interval)) = self.interval.over(clock, now, last) else { return Ok(()) };
+    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
+        let Some((timestamp, interval)) = self.interval.over(poll) else { return Ok(()) };
         let mut found = Vec::new();
         self.latencies.take(|key, value| found.extend(latencies(key, value)))?;
         for latencies in &found {
-            append(latencies, timestamp, interval, spool);
+            append(latencies, timestamp, interval, poll.spool);
         }
         Ok(())
     }

@@ -1,17 +1,16 @@
 //! Rows of bitesize and bitesize_hist.
 
-use std::time::Instant;
-
 use kumon_schema::rows;
 use kumon_spool::Spool;
 
 use super::BitesizeSettings;
 use super::skeleton::{BlockSkel, types};
+use crate::Entities;
 use crate::events;
 use crate::histogram::{Histogram, SIZE_UNIT};
 use crate::interval::{Interval, IntervalMaps};
+use crate::started::{Poll, Source};
 use crate::top::{OTHER, top};
-use crate::{Clock, Entities};
 
 pub(super) struct Bitesize {
     interval: Interval,
@@ -39,15 +38,15 @@ impl Bitesize {
         let sizes = IntervalMaps::new(&maps.sizes, &maps.sizes_0, &maps.sizes_1)?;
         Ok(Bitesize { interval: Interval::new(settings.interval), top: settings.top, entities, sizes })
     }
+}
 
-    pub(super) fn poll(
-        &mut self,
-        clock: &Clock,
-        now: Instant,
-        last: bool,
-        spool: &mut Spool,
-    ) -> libbpf_rs::Result<()> {
-        let Some((timestamp, interval)) = self.interval.over(clock, now, last) else { return Ok(()) };
+impl Source for Bitesize {
+    fn reading(&self) -> &'static str {
+        "reading the sizes of an interval"
+    }
+
+    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
+        let Some((timestamp, interval)) = self.interval.over(poll) else { return Ok(()) };
         let mut other = Sizes { name: OTHER.to_vec(), ..Sizes::default() };
         let mut processes = Vec::new();
         let entities = &self.entities;
@@ -61,7 +60,7 @@ impl Bitesize {
         }
         rows.push(other);
         for sizes in &rows {
-            append(sizes, timestamp, interval, spool);
+            append(sizes, timestamp, interval, poll.spool);
         }
         Ok(())
     }

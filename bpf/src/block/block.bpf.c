@@ -142,16 +142,12 @@ static __always_inline void end_latency(struct request *request) {
     histogram_add(&entry->histogram, (s64)latency < 0 ? 0 : latency, LATENCY_UNIT);
 }
 
-static __always_inline void add_size(struct request *request, u32 pid) {
-    struct task_struct *task = (void *)bpf_get_current_task();
+static __always_inline void add_size(struct request *request, struct task_struct *task, u32 pid) {
     struct process_key key = {.pid = pid, .is_key = 1};
     struct process_sizes *entry = NULL;
     u32 bytes = request->__data_len;
     void *map;
 
-    /* A flush carries no data. */
-    if (!bytes)
-        return;
     key.start = process_start(task);
     map = current_map(&sizes);
     if (map)
@@ -168,14 +164,16 @@ static __always_inline void add_size(struct request *request, u32 pid) {
 SEC("tp_btf/block_rq_issue")
 int issue(u64 *ctx) {
     struct request *request = queue_comes_first ? (void *)ctx[1] : (void *)ctx[0];
+    struct task_struct *task = (void *)bpf_get_current_task();
     u32 pid = bpf_get_current_pid_tgid() >> 32;
 
     if (is_self(pid))
         return 0;
-    if (with_biolatency)
+    if (with_biolatency && wanted(METRIC_BIOLATENCY, task))
         begin_latency(request);
-    if (with_bitesize)
-        add_size(request, pid);
+    /* A flush carries no data. */
+    if (with_bitesize && request->__data_len && wanted(METRIC_BITESIZE, task))
+        add_size(request, task, pid);
     return 0;
 }
 

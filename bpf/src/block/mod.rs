@@ -5,19 +5,14 @@ mod biolatency;
 mod bitesize;
 mod settings;
 
-use std::time::Instant;
-
-use kumon_spool::Spool;
-use libbpf_rs::Link;
-use libbpf_rs::skel::{OpenSkel, Skel};
-
 pub use settings::{BiolatencySettings, BitesizeSettings};
 
 use crate::object::{self, skeleton};
-use crate::{Clock, Collector, CollectorError, Entities, Hook, Loss, ProgramCost, Running, Settings, probe};
+use crate::selection::Selection;
+use crate::started::{Metrics, Source, Started};
+use crate::{Collector, CollectorError, Entities, Hook, Running, Settings, probe};
 use biolatency::Biolatency;
 use bitesize::Bitesize;
-use skeleton::BlockSkel;
 
 skeleton!("block");
 
@@ -66,69 +61,35 @@ impl Collector for Block {
     }
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
-        let mut open = object::open::<skeleton::BlockSkelBuilder>(NAME)?;
         let Settings { biolatency, bitesize, .. } = &self.settings;
-        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
-            constants.self_tgid = self.settings.self_tgid();
+        let filters = [(&biolatency.filter, biolatency.sample), (&bitesize.filter, bitesize.sample)];
+        let selection = Selection::new(&self.settings, filters);
+        let mut open = object::open::<skeleton::BlockSkelBuilder>(NAME, &self.settings, selection)?;
+        if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.with_biolatency = biolatency.enabled;
             constants.with_bitesize = bitesize.enabled;
             constants.queue_comes_first = probe::parameters("block_rq_issue") == Some(2);
         }
-        open.progs.complete.set_autoload(biolatency.enabled);
-        let skeleton = open.load().map_err(CollectorError::because(NAME, "loading its BPF programs"))?;
+        open.skeleton.progs.complete.set_autoload(biolatency.enabled);
+        let loaded = open.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
         let opened = "opening its BPF maps";
-        let latencies =
-            Biolatency::new(&skeleton, biolatency.interval).map_err(CollectorError::because(NAME, opened))?;
-        let sizes =
-            Bitesize::new(&skeleton, bitesize, entities).map_err(CollectorError::because(NAME, opened))?;
-        let links = object::attach(NAME, skeleton.object())?;
-        Ok(Box::new(Started { links, latencies, sizes, metrics: self.metrics(), skeleton }))
-    }
-}
-
-/// The collector at work.
-struct Started {
-    links: Vec<Link>,
-    latencies: Biolatency,
-    sizes: Bitesize,
-    metrics: Vec<&'static str>,
-    skeleton: BlockSkel<'static>,
-}
-
-impl Running for Started {
-    fn poll(
-        &mut self,
-        clock: &Clock,
-        now: Instant,
-        last: bool,
-        spool: &mut Spool,
-    ) -> Result<(), CollectorError> {
-        if last {
-            self.links.clear();
+        let mut sources: Vec<Box<dyn Source>> = Vec::new();
+        if biolatency.enabled {
+            let latencies = Biolatency::new(&loaded.skeleton, biolatency);
+            sources.push(Box::new(latencies.map_err(CollectorError::because(NAME, opened))?));
         }
-        if self.metrics.contains(&BIOLATENCY) {
-            self.latencies
-                .poll(clock, now, last, spool)
-                .map_err(CollectorError::because(NAME, "reading the latencies of an interval"))?;
+        if bitesize.enabled {
+            let sizes = Bitesize::new(&loaded.skeleton, bitesize, entities);
+            sources.push(Box::new(sizes.map_err(CollectorError::because(NAME, opened))?));
         }
-        if self.metrics.contains(&BITESIZE) {
-            self.sizes
-                .poll(clock, now, last, spool)
-                .map_err(CollectorError::because(NAME, "reading the sizes of an interval"))?;
-        }
-        Ok(())
-    }
-
-    fn losses(&self) -> Vec<Loss> {
-        let first = self.metrics.first().copied().unwrap_or(BIOLATENCY);
-        let mut losses = object::losses(self.skeleton.object(), &[BIOLATENCY, BITESIZE], |_| first);
-        losses.retain(|loss| self.metrics.contains(&loss.metric));
-        losses
-    }
-
-    fn programs(&self) -> Vec<ProgramCost> {
-        object::programs(self.skeleton.object())
+        let links = loaded.attach()?;
+        let metrics = Metrics {
+            all: &[BIOLATENCY, BITESIZE],
+            enabled: self.metrics(),
+            served_by: |program| if program == "complete" { &[BIOLATENCY] } else { &[BIOLATENCY, BITESIZE] },
+        };
+        Ok(Box::new(Started::new(loaded, links, sources, metrics)))
     }
 }

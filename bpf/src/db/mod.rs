@@ -12,14 +12,13 @@ mod settings;
 use std::time::Instant;
 
 use kumon_spool::Spool;
-use libbpf_rs::Link;
-use libbpf_rs::skel::{OpenSkel, Skel};
 
 pub use settings::DbslowerSettings;
 
 use crate::containers::Containers;
-use crate::events::Events;
 use crate::object::{self, skeleton};
+use crate::selection::Selection;
+use crate::started::{EventSource, Metrics, Started};
 use crate::{Clock, Collector, CollectorError, Entities, Hook, Loss, ProgramCost, Running, Settings, probe};
 use rows::Rows;
 use servers::Servers;
@@ -60,23 +59,25 @@ impl Collector for Db {
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
         let settings = &self.settings.dbslower;
-        let mut open = object::open::<skeleton::DbSkelBuilder>(NAME)?;
-        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
+        let selection = Selection::new(&self.settings, []);
+        let mut open = object::open::<skeleton::DbSkelBuilder>(NAME, &self.settings, selection)?;
+        if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.threshold = settings.threshold.as_nanos().try_into().unwrap_or(u64::MAX);
             constants.max_statement_bytes = settings.max_statement_bytes;
             constants.server_names = servers::NAMES.map(comm);
         }
-        object::size_events(NAME, &mut open.maps.events, &self.settings)?;
-        let skeleton = open.load().map_err(CollectorError::because(NAME, "loading its BPF programs"))?;
-        let events = Events::new(&skeleton.maps.events)
-            .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
+        let loaded = open.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
-        let link = object::attach_program(NAME, &skeleton.progs.server_started)?;
         let rows = Rows { entities, containers: Containers::of_this_node(), mask: settings.mask };
-        let mut started = Started { servers: Servers::default(), link: Some(link), events, rows, skeleton };
-        started.find_servers(Instant::now());
-        Ok(Box::new(started))
+        let events = EventSource::new(&loaded.skeleton.maps.events, rows)
+            .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
+        let link = object::attach_program(NAME, &loaded.skeleton.progs.server_started)?;
+        let metrics = Metrics { all: &[DBSLOWER], enabled: self.metrics(), served_by: |_| &[DBSLOWER] };
+        let object = Started::new(loaded, vec![link], vec![Box::new(events)], metrics);
+        let mut servers = WithServers { servers: Servers::default(), object };
+        servers.find_servers(Instant::now());
+        Ok(Box::new(servers))
     }
 }
 
@@ -88,29 +89,26 @@ fn comm(name: &str) -> [u64; 2] {
     [u64::from_ne_bytes(words[0]), u64::from_ne_bytes(words[1])]
 }
 
-/// The collector at work.
-struct Started {
+/// The collector at work, with what is attached to the servers that run.
+struct WithServers {
     servers: Servers,
-    link: Option<Link>,
-    events: Events,
-    rows: Rows,
-    skeleton: DbSkel<'static>,
+    object: Started<DbSkel<'static>>,
 }
 
-impl Started {
+impl WithServers {
     fn find_servers(&mut self, now: Instant) {
+        let skeleton = self.object.skeleton();
         // SAFETY: the map is mapped as long as the skeleton lives; the kernel counts in it.
-        let started = self
-            .skeleton
+        let started = skeleton
             .maps
             .bss_data
             .as_deref()
             .map(|bss| unsafe { (&raw const bss.servers_started).read_volatile() });
-        self.servers.update(started.unwrap_or_default(), now, &self.skeleton.progs);
+        self.servers.update(started.unwrap_or_default(), now, &skeleton.progs);
     }
 }
 
-impl Running for Started {
+impl Running for WithServers {
     fn poll(
         &mut self,
         clock: &Clock,
@@ -119,22 +117,18 @@ impl Running for Started {
         spool: &mut Spool,
     ) -> Result<(), CollectorError> {
         if last {
-            self.link = None;
             self.servers.clear();
         } else {
             self.find_servers(now);
         }
-        let rows = &mut self.rows;
-        self.events
-            .take(last, |event| rows.append(event, clock, spool))
-            .map_err(CollectorError::because(NAME, "reading its ring buffer"))
+        self.object.poll(clock, now, last, spool)
     }
 
     fn losses(&self) -> Vec<Loss> {
-        object::losses(self.skeleton.object(), &[DBSLOWER], |_| DBSLOWER)
+        self.object.losses()
     }
 
     fn programs(&self) -> Vec<ProgramCost> {
-        object::programs(self.skeleton.object())
+        self.object.programs()
     }
 }

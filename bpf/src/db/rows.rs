@@ -8,6 +8,7 @@ use kumon_spool::Spool;
 use super::mask::{self, Dialect};
 use super::skeleton::types;
 use crate::containers::Containers;
+use crate::started::EventRows;
 use crate::{Clock, Entities, events};
 
 /// Makes the rows of dbslower.
@@ -18,10 +19,8 @@ pub(super) struct Rows {
     pub(super) mask: bool,
 }
 
-impl Rows {
-    /// Appends the row of one event. An event that is shorter than its type can't come from the BPF program and is
-    /// left out.
-    pub(super) fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
+impl EventRows for Rows {
+    fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
         // SAFETY: the type has integers, arrays of them, and enums that are integers in the skeleton.
         let Some(header) = (unsafe { events::read::<types::statement_event>(event) }) else { return };
         let text = &event[size_of::<types::statement_event>()..];

@@ -3,6 +3,7 @@
 
 enum metric { METRIC_FILELIFE, METRIC_FILEGONE };
 #include "kumon.h"
+#include "syscalls.h"
 
 #define MAX_PATH_BYTES 4096 /* PATH_MAX, the NUL included */
 #define MAX_NAME_BYTES 256  /* NAME_MAX and the NUL */
@@ -132,18 +133,6 @@ struct {
     __type(key, int);
     __type(value, struct file_call);
 } file_calls SEC(".maps");
-
-/* The layout of tracefs' events/syscalls/{sys_enter,sys_exit}_*, which is a stable interface. */
-struct sys_enter {
-    u64 common;
-    long number;
-    unsigned long args[6];
-};
-struct sys_exit {
-    u64 common;
-    long number;
-    long result;
-};
 
 static __always_inline struct file_buffer *file_buffer(void) {
     u32 zero = 0;

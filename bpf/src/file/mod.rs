@@ -10,21 +10,18 @@ mod settings;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::time::Instant;
 
-use kumon_spool::Spool;
-use libbpf_rs::Link;
-use libbpf_rs::skel::{OpenSkel, Skel};
+use libbpf_rs::skel::OpenSkel;
 
 pub use settings::{FilegoneSettings, FilelifeSettings};
 
 use crate::containers::Containers;
-use crate::events::Events;
 use crate::object::{self, skeleton};
-use crate::{Clock, Collector, CollectorError, Entities, Hook, Loss, ProgramCost, Running, Settings, probe};
+use crate::selection::Selection;
+use crate::started::{EventSource, Metrics, Started};
+use crate::{Collector, CollectorError, Entities, Hook, Running, Settings, probe};
 use files::Files;
 use rows::Rows;
-use skeleton::FileSkel;
 
 skeleton!("file");
 
@@ -105,25 +102,21 @@ impl Collector for File {
     }
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
-        let mut open = object::open::<skeleton::FileSkelBuilder>(NAME)?;
-        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
-            constants.self_tgid = self.settings.self_tgid();
+        let selection = Selection::new(&self.settings, []);
+        let mut open = object::open::<skeleton::FileSkelBuilder>(NAME, &self.settings, selection)?;
+        if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.filelife = self.settings.filelife.enabled;
             constants.filegone = self.settings.filegone.enabled;
         }
-        object::size_events(NAME, &mut open.maps.events, &self.settings)?;
         let events = self.events();
-        for mut program in open.open_object_mut().progs_mut() {
+        for mut program in open.skeleton.open_object_mut().progs_mut() {
             let section = program.section().to_string_lossy().into_owned();
             let event = section.strip_prefix("tracepoint/syscalls/");
             program.set_autoload(events.iter().any(|(needed, _)| Some(*needed) == event));
         }
-        let skeleton = open.load().map_err(CollectorError::because(NAME, "loading its BPF programs"))?;
-        let events = Events::new(&skeleton.maps.events)
-            .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
+        let loaded = open.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
-        let links = object::attach(NAME, skeleton.object())?;
         let rows = Rows {
             entities,
             containers: Containers::of_this_node(),
@@ -131,51 +124,20 @@ impl Collector for File {
             filegone: self.settings.filegone.enabled,
             mount_namespace: own_mount_namespace(),
         };
-        Ok(Box::new(Started { links, events, rows, metrics: self.metrics(), skeleton }))
+        let events = EventSource::new(&loaded.skeleton.maps.events, rows)
+            .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
+        let links = loaded.attach()?;
+        let metrics = Metrics { all: &[FILELIFE, FILEGONE], enabled: self.metrics(), served_by };
+        Ok(Box::new(Started::new(loaded, links, vec![Box::new(events)], metrics)))
     }
 }
 
-/// The collector at work.
-struct Started {
-    links: Vec<Link>,
-    events: Events,
-    rows: Rows,
-    metrics: Vec<&'static str>,
-    skeleton: FileSkel<'static>,
-}
-
-impl Running for Started {
-    fn poll(
-        &mut self,
-        clock: &Clock,
-        _now: Instant,
-        last: bool,
-        spool: &mut Spool,
-    ) -> Result<(), CollectorError> {
-        if last {
-            self.links.clear();
-        }
-        let rows = &mut self.rows;
-        self.events
-            .take(last, |event| rows.append(event, clock, spool))
-            .map_err(CollectorError::because(NAME, "reading its ring buffer"))
-    }
-
-    fn losses(&self) -> Vec<Loss> {
-        // A deletion's missed run may concern both metrics; it is counted for the one that tells of every deletion.
-        let of_deletions = if self.metrics.contains(&FILEGONE) { FILEGONE } else { FILELIFE };
-        let is_creation = |program: &str| program.starts_with("exit_open") || program == "exit_creat";
-        let metric_of = |program: &str| if is_creation(program) { FILELIFE } else { of_deletions };
-        let mut losses = object::losses(self.skeleton.object(), &[FILELIFE, FILEGONE], metric_of);
-        losses.retain(|loss| self.metrics.contains(&loss.metric));
-        if let Some(files) = &self.rows.files {
-            losses.push(Loss { metric: FILELIFE, reason: "too many files", count: files.lost() });
-        }
-        losses
-    }
-
-    fn programs(&self) -> Vec<ProgramCost> {
-        object::programs(self.skeleton.object())
+/// The metrics that a program serves: creations are filelife's alone, the rmdir of folders filegone's.
+fn served_by(program: &str) -> &'static [&'static str] {
+    match program {
+        "exit_open" | "exit_openat" | "exit_openat2" | "exit_creat" => &[FILELIFE],
+        "enter_rmdir" | "exit_rmdir" => &[FILEGONE],
+        _ => &[FILELIFE, FILEGONE],
     }
 }
 

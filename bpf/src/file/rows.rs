@@ -4,10 +4,11 @@ use kumon_schema::rows;
 use kumon_spool::Spool;
 
 use super::files::{Creation, Files};
-use super::path;
 use super::skeleton::types::{self, action as kind};
+use super::{FILELIFE, path};
 use crate::containers::Containers;
-use crate::{Clock, Entities, events};
+use crate::started::EventRows;
+use crate::{Clock, Entities, Loss, events};
 
 /// Makes the rows of filelife and filegone.
 pub(super) struct Rows {
@@ -20,10 +21,8 @@ pub(super) struct Rows {
     pub(super) mount_namespace: u32,
 }
 
-impl Rows {
-    /// Takes in one event and appends the rows it makes. An event that is shorter than its type can't come from the
-    /// BPF program and is left out.
-    pub(super) fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
+impl EventRows for Rows {
+    fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
         // SAFETY: the type is integers and arrays of them.
         let Some(head) = (unsafe { events::read::<types::file_event>(event) }) else { return };
         let [old, new] = paths(&head, &event[size_of::<types::file_event>()..]);
@@ -39,6 +38,14 @@ impl Rows {
         }
     }
 
+    fn losses(&self) -> Vec<Loss> {
+        let too_many =
+            |files: &Files| Loss { metric: FILELIFE, reason: "too many files", count: files.lost() };
+        self.files.iter().map(too_many).collect()
+    }
+}
+
+impl Rows {
     /// Keeps track of what was created, and tells of what was deleted.
     fn follow(
         &mut self,

@@ -7,22 +7,23 @@ mod mask;
 mod rows;
 mod settings;
 
-use std::time::Instant;
-
-use kumon_spool::Spool;
-use libbpf_rs::Link;
-use libbpf_rs::skel::{OpenSkel, Skel};
+use libbpf_rs::skel::OpenSkel;
 
 pub use settings::{ExecSettings, ExitSettings};
 
 use crate::containers::Containers;
-use crate::events::Events;
 use crate::object::{self, skeleton};
-use crate::{Clock, Collector, CollectorError, Entities, Hook, Loss, ProgramCost, Running, Settings, probe};
+use crate::selection::Selection;
+use crate::started::{EventSource, Metrics, Started};
+use crate::{Collector, CollectorError, Entities, Hook, Running, Settings, probe};
 use rows::Rows;
-use skeleton::ProcessSkel;
 
 skeleton!("process");
+
+/// The types of include/, which are the same in every object.
+pub(crate) mod shared {
+    pub(crate) use super::skeleton::types::{filter_key, filter_kind, selection, shared_settings};
+}
 
 const NAME: &str = "process";
 const EXEC: &str = "exec";
@@ -88,67 +89,35 @@ impl Collector for Process {
     }
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
-        let mut open = object::open::<skeleton::ProcessSkelBuilder>(NAME)?;
-        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
-            constants.self_tgid = self.settings.self_tgid();
-            constants.max_args_bytes = self.settings.exec.max_args_bytes;
+        let Settings { exec, exit, .. } = &self.settings;
+        let selection =
+            Selection::new(&self.settings, [(&exec.filter, exec.sample), (&exit.filter, exit.sample)]);
+        let mut open = object::open::<skeleton::ProcessSkelBuilder>(NAME, &self.settings, selection)?;
+        if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
+            constants.max_args_bytes = exec.max_args_bytes;
             constants.has_group_dead = exit_says_whether_group_is_dead();
         }
-        object::size_events(NAME, &mut open.maps.events, &self.settings)?;
-        open.progs.on_exec.set_autoload(self.settings.exec.enabled);
-        open.progs.on_exit.set_autoload(self.settings.exit.enabled);
+        open.skeleton.progs.on_exec.set_autoload(exec.enabled);
+        open.skeleton.progs.on_exit.set_autoload(exit.enabled);
         let failed_execs = self.can_see_failed_execs();
-        for mut program in open.open_object_mut().progs_mut() {
+        for mut program in open.skeleton.open_object_mut().progs_mut() {
             if program.section().to_string_lossy().starts_with("tracepoint/") {
                 program.set_autoload(failed_execs);
             }
         }
-        let skeleton = open.load().map_err(CollectorError::because(NAME, "loading its BPF programs"))?;
-        let events = Events::new(&skeleton.maps.events)
-            .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
+        let loaded = open.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
-        let links = object::attach(NAME, skeleton.object())?;
-        let rows = Rows { entities, containers: Containers::of_this_node(), mask: self.settings.exec.mask };
-        Ok(Box::new(Started { links, events, rows, metrics: self.metrics(), skeleton }))
-    }
-}
-
-/// The collector at work.
-struct Started {
-    links: Vec<Link>,
-    events: Events,
-    rows: Rows,
-    metrics: Vec<&'static str>,
-    skeleton: ProcessSkel<'static>,
-}
-
-impl Running for Started {
-    fn poll(
-        &mut self,
-        clock: &Clock,
-        _now: Instant,
-        last: bool,
-        spool: &mut Spool,
-    ) -> Result<(), CollectorError> {
-        if last {
-            self.links.clear();
-        }
-        let rows = &mut self.rows;
-        self.events
-            .take(last, |event| rows.append(event, clock, spool))
-            .map_err(CollectorError::because(NAME, "reading its ring buffer"))
-    }
-
-    fn losses(&self) -> Vec<Loss> {
-        let metric_of = |program: &str| if program == "on_exit" { EXIT } else { EXEC };
-        let mut losses = object::losses(self.skeleton.object(), &[EXEC, EXIT], metric_of);
-        losses.retain(|loss| self.metrics.contains(&loss.metric));
-        losses
-    }
-
-    fn programs(&self) -> Vec<ProgramCost> {
-        object::programs(self.skeleton.object())
+        let rows = Rows { entities, containers: Containers::of_this_node(), mask: exec.mask };
+        let events = EventSource::new(&loaded.skeleton.maps.events, rows)
+            .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
+        let links = loaded.attach()?;
+        let metrics = Metrics {
+            all: &[EXEC, EXIT],
+            enabled: self.metrics(),
+            served_by: |program| if program == "on_exit" { &[EXIT] } else { &[EXEC] },
+        };
+        Ok(Box::new(Started::new(loaded, links, vec![Box::new(events)], metrics)))
     }
 }
 

@@ -3,6 +3,7 @@
 
 enum metric { METRIC_EXEC, METRIC_EXIT };
 #include "kumon.h"
+#include "syscalls.h"
 
 #define MAX_PATH_BYTES 4096
 /* MAX_ARGS_BYTES of settings.rs is the same. */
@@ -129,7 +130,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
     unsigned long start, bytes;
     long path;
 
-    if (is_self(task->tgid))
+    if (is_self(task->tgid) || !wanted(METRIC_EXEC, task))
         return 0;
     buffer = exec_buffer(BUFFER_EXEC, task);
     if (!buffer)
@@ -190,7 +191,7 @@ int on_exit(u64 *ctx) {
     struct signal_struct___exit *signal;
     struct exit_event *event;
 
-    if (is_self(task->tgid) || !is_last(task, ctx))
+    if (is_self(task->tgid) || !is_last(task, ctx) || !wanted(METRIC_EXIT, task))
         return 0;
     event = reserve_event(METRIC_EXIT, struct exit_event);
     if (!event)
@@ -218,18 +219,6 @@ struct {
     __type(key, int);
     __type(value, struct exec_call);
 } exec_calls SEC(".maps");
-
-/* The layout of tracefs' events/syscalls/{sys_enter,sys_exit}_*, which is a stable interface. */
-struct sys_enter {
-    u64 common;
-    long number;
-    unsigned long args[6];
-};
-struct sys_exit {
-    u64 common;
-    long number;
-    long result;
-};
 
 static __always_inline int remember(unsigned long path, unsigned long argv) {
     struct task_struct *task = bpf_get_current_task_btf();
@@ -288,7 +277,7 @@ static __always_inline int tell_failed(struct sys_exit *exit, u32 user) {
     struct exec_call *call;
     long path;
 
-    if (exit->result >= 0 || is_self(task->tgid))
+    if (exit->result >= 0 || is_self(task->tgid) || !wanted(METRIC_EXEC, task))
         return 0;
     call = bpf_task_storage_get(&exec_calls, task, NULL, 0);
     buffer = exec_buffer(user, task);

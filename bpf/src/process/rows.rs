@@ -6,6 +6,7 @@ use kumon_spool::Spool;
 use super::mask;
 use super::skeleton::types;
 use crate::containers::Containers;
+use crate::started::EventRows;
 use crate::{Clock, Entities, events};
 
 /// Makes the rows of exec and exit.
@@ -16,10 +17,8 @@ pub(super) struct Rows {
     pub(super) mask: bool,
 }
 
-impl Rows {
-    /// Appends the row of one event. An event that is shorter than its type can't come from the BPF program and is
-    /// left out.
-    pub(super) fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
+impl EventRows for Rows {
+    fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
         // SAFETY: the types are integers and arrays of them.
         unsafe {
             match events::read::<types::metric>(event) {
@@ -37,7 +36,9 @@ impl Rows {
             }
         }
     }
+}
 
+impl Rows {
     fn exec(&mut self, event: &types::exec_event, text: &[u8], clock: &Clock, spool: &mut Spool) {
         let process = &event.process;
         let path_bytes = (event.path_bytes as usize).min(text.len());

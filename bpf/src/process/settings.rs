@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::{Filter, Sample};
+
 /// Settings of the metric exec.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -14,6 +16,10 @@ pub struct ExecSettings {
     pub max_args_bytes: u32,
     /// Whether arguments that look like secrets are masked.
     pub mask: bool,
+    /// Which processes it is about.
+    pub filter: Filter,
+    /// One event in so many is told.
+    pub sample: Sample,
 }
 
 /// What the BPF program has room for.
@@ -21,7 +27,14 @@ pub(super) const MAX_ARGS_BYTES: u32 = 4096;
 
 impl Default for ExecSettings {
     fn default() -> ExecSettings {
-        ExecSettings { enabled: true, failed: false, max_args_bytes: MAX_ARGS_BYTES, mask: true }
+        ExecSettings {
+            enabled: true,
+            failed: false,
+            max_args_bytes: MAX_ARGS_BYTES,
+            mask: true,
+            filter: Filter::default(),
+            sample: Sample::default(),
+        }
     }
 }
 
@@ -40,11 +53,15 @@ fn args_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Erro
 #[serde(default, deny_unknown_fields)]
 pub struct ExitSettings {
     pub enabled: bool,
+    /// Which processes it is about.
+    pub filter: Filter,
+    /// One event in so many is told.
+    pub sample: Sample,
 }
 
 impl Default for ExitSettings {
     fn default() -> ExitSettings {
-        ExitSettings { enabled: true }
+        ExitSettings { enabled: true, filter: Filter::default(), sample: Sample::default() }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::time::Instant;
 
 use kumon_schema::rows;
 use kumon_spool::Spool;
@@ -10,10 +9,11 @@ use libbpf_rs::{Iter, Link};
 
 use super::CputimeSettings;
 use super::skeleton::{SchedSkel, types};
+use crate::Entities;
 use crate::events;
 use crate::interval::{Interval, IntervalMaps};
+use crate::started::{Poll, Source};
 use crate::top::{OTHER, top};
-use crate::{Clock, Entities};
 
 pub(super) struct Cputime {
     interval: Interval,
@@ -57,7 +57,7 @@ impl Cputime {
     }
 
     /// Reads the accounts of all living threads; the BPF program tells what is new in them.
-    pub(super) fn read(&mut self) -> libbpf_rs::Result<()> {
+    pub(super) fn read_tasks(&mut self) -> libbpf_rs::Result<()> {
         let mut bytes = Vec::new();
         Iter::new(&self.iterator)?.read_to_end(&mut bytes)?;
         for thread in bytes.chunks_exact(size_of::<types::process_usage>()) {
@@ -65,25 +65,27 @@ impl Cputime {
         }
         Ok(())
     }
+}
 
-    pub(super) fn poll(
-        &mut self,
-        clock: &Clock,
-        now: Instant,
-        last: bool,
-        spool: &mut Spool,
-    ) -> libbpf_rs::Result<()> {
-        let Some((timestamp, interval)) = self.interval.over(clock, now, last) else { return Ok(()) };
-        self.read()?;
+impl Source for Cputime {
+    fn reading(&self) -> &'static str {
+        "reading the tasks' CPU time"
+    }
+
+    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
+        let Some((timestamp, interval)) = self.interval.over(poll) else { return Ok(()) };
+        self.read_tasks()?;
         let mut ended = Vec::new();
         self.ended.take(|_, usage| ended.push(usage.to_vec()))?;
         for usage in &ended {
             self.add(usage);
         }
-        self.append(timestamp, interval, spool);
+        self.append(timestamp, interval, poll.spool);
         Ok(())
     }
+}
 
+impl Cputime {
     fn add(&mut self, usage: &[u8]) {
         // SAFETY: struct process_usage holds integers and arrays of them only.
         let Some(record) = (unsafe { events::read::<types::process_usage>(usage) }) else { return };

@@ -6,17 +6,17 @@ mod runqlat;
 mod runqslower;
 mod settings;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kumon_spool::Spool;
 use libbpf_rs::Link;
-use libbpf_rs::skel::{OpenSkel, Skel};
 use rustix::time::{ClockId, clock_gettime};
 
 pub use settings::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
 
 use crate::object::{self, skeleton};
-use crate::{Clock, Collector, CollectorError, Entities, Hook, Loss, ProgramCost, Running, Settings, probe};
+use crate::selection::Selection;
+use crate::started::{EventSource, Metrics, Source, Started};
+use crate::{Collector, CollectorError, Entities, Hook, Running, Sample, Settings, probe};
 use cputime::Cputime;
 use runqlat::Runqlat;
 use runqslower::Runqslower;
@@ -44,10 +44,9 @@ impl Sched {
         self.settings.runqlat.enabled || self.settings.runqslower.enabled
     }
 
-    fn configure(&self, open: &mut OpenSchedSkel<'_>) -> Result<(), CollectorError> {
+    fn configure(&self, open: &mut OpenSchedSkel<'_>) {
         let settings = &self.settings;
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
-            constants.self_tgid = settings.self_tgid();
             constants.with_runqlat = settings.runqlat.enabled;
             constants.with_cputime = settings.cputime.enabled;
             if settings.runqslower.enabled {
@@ -57,11 +56,9 @@ impl Sched {
             let now = clock_gettime(ClockId::Monotonic);
             constants.collecting_since = (now.tv_sec * 1_000_000_000 + now.tv_nsec) as u64;
         }
-        object::size_events(NAME, &mut open.maps.events, settings)?;
         for waiting in [&mut open.progs.newtask, &mut open.progs.wakeup, &mut open.progs.wakeup_new] {
             waiting.set_autoload(self.measures_waits());
         }
-        Ok(())
     }
 
     /// Every task has its record before the first wait is looked at: from its creation on, or from `tasks`.
@@ -75,7 +72,7 @@ impl Sched {
         if self.measures_waits() {
             links.push(object::attach_program(NAME, &programs.newtask)?);
         }
-        tasks.read().map_err(CollectorError::because(NAME, "reading the tasks that run"))?;
+        tasks.read_tasks().map_err(CollectorError::because(NAME, "reading the tasks that run"))?;
         if self.measures_waits() {
             links.push(object::attach_program(NAME, &programs.wakeup)?);
             links.push(object::attach_program(NAME, &programs.wakeup_new)?);
@@ -117,73 +114,45 @@ impl Collector for Sched {
     }
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
-        let mut open = object::open::<skeleton::SchedSkelBuilder>(NAME)?;
-        self.configure(&mut open)?;
-        let skeleton = open.load().map_err(CollectorError::because(NAME, "loading its BPF programs"))?;
+        let Settings { runqlat, runqslower, cputime, .. } = &self.settings;
+        let filters = [
+            (&runqlat.filter, runqlat.sample),
+            (&runqslower.filter, runqslower.sample),
+            (&cputime.filter, Sample::default()),
+        ];
+        let selection = Selection::new(&self.settings, filters);
+        let mut open = object::open::<skeleton::SchedSkelBuilder>(NAME, &self.settings, selection)?;
+        self.configure(&mut open.skeleton);
+        let loaded = open.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
         let opened = "opening its BPF maps";
-        let runqlat = Runqlat::new(&skeleton, self.settings.runqlat.interval)
+        let mut tasks = Cputime::new(&loaded.skeleton, cputime, entities.clone())
             .map_err(CollectorError::because(NAME, opened))?;
-        let runqslower =
-            Runqslower::new(&skeleton, entities.clone()).map_err(CollectorError::because(NAME, opened))?;
-        let mut cputime = Cputime::new(&skeleton, &self.settings.cputime, entities)
-            .map_err(CollectorError::because(NAME, opened))?;
-        let links = self.attach(&skeleton, &mut cputime)?;
-        let metrics = self.metrics();
-        Ok(Box::new(Started { links, runqlat, runqslower, cputime, metrics, skeleton }))
+        let links = self.attach(&loaded.skeleton, &mut tasks)?;
+        let mut sources: Vec<Box<dyn Source>> = Vec::new();
+        if runqslower.enabled {
+            let events = EventSource::new(&loaded.skeleton.maps.events, Runqslower { entities });
+            sources.push(Box::new(events.map_err(CollectorError::because(NAME, opened))?));
+        }
+        if runqlat.enabled {
+            let waits = Runqlat::new(&loaded.skeleton, runqlat);
+            sources.push(Box::new(waits.map_err(CollectorError::because(NAME, opened))?));
+        }
+        if cputime.enabled {
+            sources.push(Box::new(tasks));
+        }
+        let metrics = Metrics { all: &[RUNQLAT, RUNQSLOWER, CPUTIME], enabled: self.metrics(), served_by };
+        Ok(Box::new(Started::new(loaded, links, sources, metrics)))
     }
 }
 
-/// The collector at work.
-struct Started {
-    links: Vec<Link>,
-    runqlat: Runqlat,
-    runqslower: Runqslower,
-    cputime: Cputime,
-    metrics: Vec<&'static str>,
-    skeleton: SchedSkel<'static>,
-}
-
-impl Running for Started {
-    fn poll(
-        &mut self,
-        clock: &Clock,
-        now: Instant,
-        last: bool,
-        spool: &mut Spool,
-    ) -> Result<(), CollectorError> {
-        if last {
-            self.links.clear();
-        }
-        if self.metrics.contains(&RUNQSLOWER) {
-            self.runqslower
-                .poll(clock, last, spool)
-                .map_err(CollectorError::because(NAME, "reading its ring buffer"))?;
-        }
-        if self.metrics.contains(&RUNQLAT) {
-            self.runqlat
-                .poll(clock, now, last, spool)
-                .map_err(CollectorError::because(NAME, "reading the waits of an interval"))?;
-        }
-        if self.metrics.contains(&CPUTIME) {
-            self.cputime
-                .poll(clock, now, last, spool)
-                .map_err(CollectorError::because(NAME, "reading the tasks' CPU time"))?;
-        }
-        Ok(())
-    }
-
-    fn losses(&self) -> Vec<Loss> {
-        let metrics = [RUNQLAT, RUNQSLOWER, CPUTIME];
-        let first = self.metrics.first().copied().unwrap_or(RUNQLAT);
-        let mut losses = object::losses(self.skeleton.object(), &metrics, |_| first);
-        losses.retain(|loss| self.metrics.contains(&loss.metric));
-        losses
-    }
-
-    fn programs(&self) -> Vec<ProgramCost> {
-        object::programs(self.skeleton.object())
+/// The metrics that a program serves.
+fn served_by(program: &str) -> &'static [&'static str] {
+    match program {
+        "sched_switch" => &[RUNQLAT, RUNQSLOWER, CPUTIME],
+        "read_tasks" => &[CPUTIME],
+        _ => &[RUNQLAT, RUNQSLOWER],
     }
 }
 

@@ -1,15 +1,14 @@
 //! Rows of runqlat and runqlat_hist.
 
-use std::time::{Duration, Instant};
-
 use kumon_schema::rows;
 use kumon_spool::Spool;
 
+use super::RunqlatSettings;
 use super::skeleton::{SchedSkel, types};
-use crate::Clock;
 use crate::events;
 use crate::histogram::{Histogram, LATENCY_UNIT};
 use crate::interval::{Interval, IntervalMaps};
+use crate::started::{Poll, Source};
 
 /// The only key: the whole node.
 const ALL: &[u8] = b"all";
@@ -20,20 +19,23 @@ pub(super) struct Runqlat {
 }
 
 impl Runqlat {
-    pub(super) fn new(skeleton: &SchedSkel<'static>, interval: Duration) -> libbpf_rs::Result<Runqlat> {
+    pub(super) fn new(
+        skeleton: &SchedSkel<'static>,
+        settings: &RunqlatSettings,
+    ) -> libbpf_rs::Result<Runqlat> {
         let maps = &skeleton.maps;
         let waits = IntervalMaps::new(&maps.waits, &maps.waits_0, &maps.waits_1)?;
-        Ok(Runqlat { interval: Interval::new(interval), waits })
+        Ok(Runqlat { interval: Interval::new(settings.interval), waits })
+    }
+}
+
+impl Source for Runqlat {
+    fn reading(&self) -> &'static str {
+        "reading the waits of an interval"
     }
 
-    pub(super) fn poll(
-        &mut self,
-        clock: &Clock,
-        now: Instant,
-        last: bool,
-        spool: &mut Spool,
-    ) -> libbpf_rs::Result<()> {
-        let Some((timestamp, interval)) = self.interval.over(clock, now, last) else { return Ok(()) };
+    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
+        let Some((timestamp, interval)) = self.interval.over(poll) else { return Ok(()) };
         let mut histogram = Histogram::default();
         for of_cpu in self.waits.take_per_cpu()? {
             // SAFETY: struct histogram holds integers only.
@@ -41,7 +43,7 @@ impl Runqlat {
             let buckets = waits.buckets.iter().map(|bucket| (bucket.count, bucket.sum));
             histogram.add(waits.max, waits.inverse_min, buckets);
         }
-        append(&histogram, timestamp, interval, spool);
+        append(&histogram, timestamp, interval, poll.spool);
         Ok(())
     }
 }

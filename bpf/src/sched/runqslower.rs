@@ -3,28 +3,21 @@
 use kumon_schema::rows;
 use kumon_spool::Spool;
 
-use super::skeleton::{SchedSkel, types};
-use crate::events::{self, Events};
-use crate::{Clock, Entities};
+use super::skeleton::types;
+use crate::started::EventRows;
+use crate::{Clock, Entities, events};
 
+/// Makes the rows of runqslower.
 pub(super) struct Runqslower {
-    events: Events,
-    entities: Entities,
+    pub(super) entities: Entities,
 }
 
-impl Runqslower {
-    pub(super) fn new(skeleton: &SchedSkel<'static>, entities: Entities) -> libbpf_rs::Result<Runqslower> {
-        Ok(Runqslower { events: Events::new(&skeleton.maps.events)?, entities })
-    }
-
-    pub(super) fn poll(&mut self, clock: &Clock, last: bool, spool: &mut Spool) -> libbpf_rs::Result<()> {
-        let entities = &self.entities;
-        self.events.take(last, |event| {
-            // SAFETY: struct slow_wait holds integers and arrays of them only.
-            if let Some(wait) = unsafe { events::read::<types::slow_wait>(event) } {
-                append(&wait, entities, clock, spool);
-            }
-        })
+impl EventRows for Runqslower {
+    fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
+        // SAFETY: struct slow_wait holds integers and arrays of them only.
+        if let Some(wait) = unsafe { events::read::<types::slow_wait>(event) } {
+            append(&wait, &self.entities, clock, spool);
+        }
     }
 }
 

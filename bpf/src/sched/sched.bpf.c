@@ -15,9 +15,6 @@ enum metric { METRIC_RUNQLAT, METRIC_RUNQSLOWER, METRIC_CPUTIME };
 #define PF_EXITING   0x4
 #define E2BIG        7
 
-/* A wait feeds runqlat and runqslower; what is lost of it counts for one of them. */
-#define METRIC_OF_WAITS (with_runqlat ? METRIC_RUNQLAT : METRIC_RUNQSLOWER)
-
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct sched_entity {
@@ -155,6 +152,12 @@ static __always_inline u32 state_of(struct task_struct *task) {
     return ((struct task_struct___state *)task)->state;
 }
 
+/* A wait feeds runqlat and runqslower: each may lack it. */
+static __always_inline void lose_wait(void) {
+    lost(METRIC_RUNQLAT, LOSS_MAP_FULL);
+    lost(METRIC_RUNQSLOWER, LOSS_MAP_FULL);
+}
+
 static __always_inline void begin_wait(struct task_struct *task, u64 now, u64 flags) {
     struct task_record *record;
     u32 tid = task->pid;
@@ -164,7 +167,7 @@ static __always_inline void begin_wait(struct task_struct *task, u64 now, u64 fl
     record = bpf_task_storage_get(&tasks, task, NULL, 0);
     if (!record) {
         if (bpf_map_update_elem(&unlisted, &tid, &now, flags) == -E2BIG)
-            lost(METRIC_OF_WAITS, LOSS_MAP_FULL);
+            lose_wait();
     } else if (flags == BPF_ANY || !record->runnable_since) {
         record->runnable_since = now;
     }
@@ -239,7 +242,7 @@ static __always_inline void end_wait(struct task_struct *previous, struct task_s
     /* The clocks of two CPUs may differ a little. */
     wait = now > begin ? now - begin : 0;
 
-    if (with_runqlat) {
+    if (with_runqlat && wanted(METRIC_RUNQLAT, task)) {
         struct histogram *histogram = NULL;
         void *map = current_map(&waits);
         u32 all = 0;
@@ -249,7 +252,7 @@ static __always_inline void end_wait(struct task_struct *previous, struct task_s
         if (histogram)
             histogram_add(histogram, wait, LATENCY_UNIT);
     }
-    if (slow_threshold && wait >= slow_threshold)
+    if (slow_threshold && wait >= slow_threshold && wanted(METRIC_RUNQSLOWER, task))
         report_slow(previous, task, wait);
 }
 
@@ -301,7 +304,7 @@ static __always_inline void add_ended(struct task_struct *task) {
     struct cpu_usage usage;
     void *map;
 
-    if (is_self(task->tgid))
+    if (is_self(task->tgid) || !selected(METRIC_CPUTIME, task))
         return;
     /* No record: it came and went between two readings. */
     record = bpf_task_storage_get(&tasks, task, NULL, 0);
@@ -357,6 +360,11 @@ int read_tasks(struct bpf_iter__task *ctx) {
         return 0;
     reported = record->reported;
     usage.usage = take_usage(task, &reported);
+    /* What it does while it isn't selected is not told later either. */
+    if (!selected(METRIC_CPUTIME, task)) {
+        record->reported = reported;
+        return 0;
+    }
     identify(task, &usage);
     /* Where the buffer is full the kernel comes back to this task once it is read. */
     if (!bpf_seq_write(ctx->meta->seq, &usage, sizeof(usage)))

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::settings::{INTERVAL, TOP, duration, interval};
+use crate::{Filter, Sample};
 
 /// Settings of the metrics runqlat and runqlat_hist.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -14,11 +15,20 @@ pub struct RunqlatSettings {
     /// Time that a row sums up.
     #[serde(deserialize_with = "interval")]
     pub interval: Duration,
+    /// Which processes it is about.
+    pub filter: Filter,
+    /// One event in so many is told.
+    pub sample: Sample,
 }
 
 impl Default for RunqlatSettings {
     fn default() -> RunqlatSettings {
-        RunqlatSettings { enabled: true, interval: INTERVAL }
+        RunqlatSettings {
+            enabled: true,
+            interval: INTERVAL,
+            filter: Filter::default(),
+            sample: Sample::default(),
+        }
     }
 }
 
@@ -30,11 +40,20 @@ pub struct RunqslowerSettings {
     /// Waits for a CPU from here on are told one by one.
     #[serde(deserialize_with = "threshold")]
     pub threshold: Duration,
+    /// Which processes it is about.
+    pub filter: Filter,
+    /// One event in so many is told.
+    pub sample: Sample,
 }
 
 impl Default for RunqslowerSettings {
     fn default() -> RunqslowerSettings {
-        RunqslowerSettings { enabled: true, threshold: Duration::from_millis(10) }
+        RunqslowerSettings {
+            enabled: true,
+            threshold: Duration::from_millis(10),
+            filter: Filter::default(),
+            sample: Sample::default(),
+        }
     }
 }
 
@@ -48,11 +67,22 @@ pub struct CputimeSettings {
     pub interval: Duration,
     /// How many processes get a row of their own; the row `other` sums the rest.
     pub top: usize,
+    /// Which processes it is about.
+    pub filter: Filter,
+    /// Always 1: the kernel's own accounts are read, of which nothing can be left out.
+    #[serde(deserialize_with = "whole")]
+    pub sample: Sample,
 }
 
 impl Default for CputimeSettings {
     fn default() -> CputimeSettings {
-        CputimeSettings { enabled: true, interval: INTERVAL, top: TOP }
+        CputimeSettings {
+            enabled: true,
+            interval: INTERVAL,
+            top: TOP,
+            filter: Filter::default(),
+            sample: Sample::default(),
+        }
     }
 }
 
@@ -65,4 +95,15 @@ fn threshold<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::
         ));
     }
     Ok(threshold)
+}
+
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sample, D::Error> {
+    let sample = Sample::deserialize(deserializer)?;
+    if sample != Sample::default() {
+        return Err(de::Error::custom(
+            "cputime reads the kernel's own accounts, of which nothing can be left out: its sample is always 1; \
+             'filter' chooses processes",
+        ));
+    }
+    Ok(sample)
 }

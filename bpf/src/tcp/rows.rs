@@ -7,6 +7,7 @@ use kumon_spool::Spool;
 
 use super::skeleton::types;
 use crate::containers::Containers;
+use crate::started::EventRows;
 use crate::{Clock, Entities, events};
 
 /// Makes the rows of tcplife.
@@ -15,16 +16,16 @@ pub(super) struct Rows {
     pub(super) containers: Containers,
 }
 
-impl Rows {
-    /// Appends the row of one session. An event that is shorter than its type can't come from the BPF program and is
-    /// left out.
-    pub(super) fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
+impl EventRows for Rows {
+    fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
         // SAFETY: the type is integers and arrays of them.
         if let Some(session) = unsafe { events::read::<types::session>(event) } {
             self.session(&session, clock, spool);
         }
     }
+}
 
+impl Rows {
     fn session(&mut self, session: &types::session, clock: &Clock, spool: &mut Spool) {
         let egress = session.direction == types::direction::DIRECTION_EGRESS;
         let local = Side::new(&session.local, session.bytes_sent);

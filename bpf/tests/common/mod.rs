@@ -4,7 +4,8 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,6 +87,43 @@ pub fn percentile_bucket(histogram: &BTreeMap<u64, u64>, percent: u64) -> u32 {
         below * 100 >= total * percent
     });
     found.unwrap().0.checked_ilog2().unwrap_or(0)
+}
+
+/// A cgroup v2 that is removed in the end.
+pub struct Cgroup(pub PathBuf);
+
+impl Cgroup {
+    /// Below the mount that /proc/self/mountinfo names; none where cgroup v2 is not mounted.
+    pub fn new(name: &str) -> Option<Cgroup> {
+        let path = Cgroup::mount()?.join(name);
+        std::fs::create_dir(&path).unwrap();
+        Some(Cgroup(path))
+    }
+
+    pub fn mount() -> Option<PathBuf> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+        line.split(' ').nth(4).map(PathBuf::from)
+    }
+
+    /// A command that runs in it from before its exec on.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]).arg(&self.0).arg(program);
+        command
+    }
+
+    /// What the kernel knows it by.
+    pub fn id(&self) -> u64 {
+        std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&self.0).unwrap())
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // It is busy until the last of its processes is reaped, and they are.
+        let _ = std::fs::remove_dir(&self.0);
+    }
 }
 
 /// A row of a file, by column.

@@ -137,6 +137,20 @@ mod tests {
             ("spool:\n  file_age: soon\n", ["line 2", "'soon' is no duration"]),
             ("collectors:\n  runqlat: { interval: 200ms }\n", ["line 2", "at least 1s"]),
             ("collectors:\n  runqslower: { threshold: 0s }\n", ["line 2", "more than 0"]),
+            (
+                "collectors:\n  exec:\n    filter:\n      comm: [sh, elasticsearch-server]\n",
+                ["line 4", "write \"elasticsearch-s\""],
+            ),
+            (
+                "collectors:\n  exec:\n    filter:\n      cgroup: [nginx.service]\n",
+                ["line 4", "such as /system.slice/nginx.service"],
+            ),
+            (
+                "collectors:\n  exit: { filter: { pids: [1] } }\n",
+                ["line 2 column 21", "unknown field `pids`"],
+            ),
+            ("collectors:\n  exit:\n    sample: 0\n", ["line 3", "one event in 0"]),
+            ("collectors:\n  cputime: { sample: 10 }\n", ["line 2", "its sample is always 1"]),
             ("namespace: Prod-1\n", ["line 1", "'Prod-1' can't be part of"]),
             ("spool:\n  max_bytes: lots\n", ["line 2", "a size such as 16MiB"]),
             ("spool: {}\npath: {}\nspool: {}\n", ["line 3 column 1", "duplicate mapping key: spool"]),

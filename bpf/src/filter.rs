@@ -1,0 +1,185 @@
+//! Which processes a metric is about: `collectors.<metric>.filter` and `.sample`.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, de};
+
+/// Only processes that meet every key that is not empty, each by one of its values.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// Process ids (thread group ids), as the initial pid namespace sees them.
+    pub pid: Vec<u32>,
+    /// Names of processes, as the column `name` has them.
+    pub comm: Vec<Comm>,
+    /// Cgroups (v2), with all below them.
+    pub cgroup: Vec<Cgroup>,
+    /// Real user ids.
+    pub uid: Vec<u32>,
+}
+
+/// The name of a process: 1 to 15 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comm(String);
+
+/// A cgroup (v2), which need not exist yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cgroup {
+    /// The inode of its folder, as the column `cgroup_id` has it.
+    Id(u64),
+    /// Its path as in `/proc/<pid>/cgroup`, or that of its folder.
+    Path(String),
+}
+
+/// One event in so many is told; 1 for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample(u32);
+
+impl Comm {
+    /// What the kernel keeps of a name, include/linux/sched.h: TASK_COMM_LEN without the NUL.
+    const MAX_BYTES: usize = 15;
+
+    /// The name as the kernel keeps it, padded with zeros, in words that compare fast.
+    pub(crate) fn words(&self) -> [u64; 2] {
+        let mut padded = [[0; 8]; 2];
+        padded.as_flattened_mut()[..self.0.len()].copy_from_slice(self.0.as_bytes());
+        padded.map(u64::from_ne_bytes)
+    }
+}
+
+impl TryFrom<&str> for Comm {
+    type Error = String;
+
+    fn try_from(name: &str) -> Result<Comm, String> {
+        if name.is_empty() || name.contains('\0') {
+            return Err(format!("{name:?} is no name of a process"));
+        }
+        if name.len() > Comm::MAX_BYTES {
+            let mut kept = Comm::MAX_BYTES;
+            while !name.is_char_boundary(kept) {
+                kept -= 1;
+            }
+            return Err(format!(
+                "{name:?} is longer than the {} bytes that the kernel keeps of a process's name; write {:?}",
+                Comm::MAX_BYTES,
+                &name[..kept]
+            ));
+        }
+        Ok(Comm(name.to_owned()))
+    }
+}
+
+impl TryFrom<&str> for Cgroup {
+    type Error = String;
+
+    fn try_from(path: &str) -> Result<Cgroup, String> {
+        if !path.starts_with('/') || path.split('/').any(|part| part == ".." || part == ".") {
+            return Err(format!(
+                "'{path}' is no cgroup: write its path, such as /system.slice/nginx.service or \
+                 /sys/fs/cgroup/system.slice/nginx.service, or its id (the inode of its folder)"
+            ));
+        }
+        Ok(Cgroup::Path(path.to_owned()))
+    }
+}
+
+impl Sample {
+    pub(crate) fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for Sample {
+    fn default() -> Sample {
+        Sample(1)
+    }
+}
+
+impl TryFrom<u32> for Sample {
+    type Error = &'static str;
+
+    fn try_from(one_in: u32) -> Result<Sample, &'static str> {
+        if one_in == 0 {
+            return Err("one event in 0 can't be told; 1 tells all, 'enabled: false' none");
+        }
+        Ok(Sample(one_in))
+    }
+}
+
+impl<'de> Deserialize<'de> for Sample {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Sample, D::Error> {
+        Sample::try_from(u32::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Comm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Comm, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Comm::try_from(name.as_str()).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cgroup {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Cgroup, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Cgroup;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a cgroup's path or id")
+            }
+
+            fn visit_u64<E: de::Error>(self, id: u64) -> Result<Cgroup, E> {
+                Ok(Cgroup::Id(id))
+            }
+
+            fn visit_i64<E: de::Error>(self, id: i64) -> Result<Cgroup, E> {
+                u64::try_from(id).map(Cgroup::Id).map_err(|_| E::custom(format!("{id} is no cgroup's id")))
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<Cgroup, E> {
+                Cgroup::try_from(path).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cgroup, Comm, Filter, Sample};
+
+    fn parse(text: &str) -> Result<Filter, String> {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_key_is_optional_and_cgroups_are_paths_or_ids() {
+        assert_eq!(parse("{}"), Ok(Filter::default()));
+        let filter =
+            parse(r#"{"pid": [1], "comm": ["a,b\"\n=1+1"], "cgroup": [42, "/a.slice"], "uid": [0]}"#);
+        let filter = filter.unwrap();
+        assert_eq!(filter.cgroup, [Cgroup::Id(42), Cgroup::Path("/a.slice".into())]);
+        let words = [*b"a,b\"\n=1+", *b"1\0\0\0\0\0\0\0"].map(u64::from_ne_bytes);
+        assert_eq!(filter.comm[0].words(), words);
+    }
+
+    #[test]
+    fn values_that_could_never_match_are_refused_with_what_to_write() {
+        for (text, expected) in [
+            (r#"{"pids": [1]}"#, "unknown field `pids`"),
+            (r#"{"pid": [-1]}"#, "-1"),
+            (r#"{"comm": [""]}"#, "is no name of a process"),
+            (r#"{"comm": ["elasticsearch-server"]}"#, "write \"elasticsearch-s\""),
+            (r#"{"cgroup": ["nginx.service"]}"#, "write its path, such as /system.slice/nginx.service"),
+            (r#"{"cgroup": ["/a/../b"]}"#, "is no cgroup"),
+            (r#"{"cgroup": [-5]}"#, "-5 is no cgroup's id"),
+            (r#"{"cgroup": [true]}"#, "expected a cgroup's path or id"),
+        ] {
+            let message = parse(text).unwrap_err();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+        assert!(Sample::try_from(0).is_err());
+        assert!(Comm::try_from("exactly-15-byte").is_ok());
+    }
+}

@@ -1,0 +1,216 @@
+//! Tells the programs of an object which processes its metrics are about (include/filter.h), and who KuMon is.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, OpenMapMut, OpenObject, Result};
+
+use crate::containers::cgroup2_mount;
+use crate::filter::{Cgroup, Filter, Sample};
+use crate::process::shared::{filter_key, filter_kind, selection, shared_settings};
+use crate::{CollectorError, Settings};
+
+/// How often paths of cgroups are looked up: a restarted service or container has a new one under the old path.
+const LOOK_UP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the metrics of an object select, in the order of its `enum metric`.
+pub(crate) struct Selection {
+    exclude_self: bool,
+    metrics: Vec<(Filter, Sample)>,
+    cgroups: CgroupFolders,
+    /// The ids of cgroups that the programs know, by metric and path.
+    known: HashMap<(u32, PathBuf), u64>,
+    looked_up: Instant,
+}
+
+impl Selection {
+    /// One filter and sample for each metric of the object's `enum metric`.
+    pub(crate) fn new<'a>(
+        settings: &Settings,
+        metrics: impl IntoIterator<Item = (&'a Filter, Sample)>,
+    ) -> Selection {
+        Selection {
+            exclude_self: settings.exclude_self,
+            metrics: metrics.into_iter().map(|(filter, sample)| (filter.clone(), sample)).collect(),
+            cgroups: CgroupFolders::of_this_node(),
+            known: HashMap::new(),
+            looked_up: Instant::now(),
+        }
+    }
+
+    /// Sets the constants that programs decide by, and makes room for the values.
+    ///
+    /// # Errors
+    /// When a filter can't be applied on this node.
+    pub(crate) fn configure(
+        &self,
+        collector: &'static str,
+        object: &mut OpenObject,
+    ) -> std::result::Result<(), CollectorError> {
+        self.check_cgroups().map_err(CollectorError::because(collector, "applying its filter by cgroup"))?;
+        for mut map in object.maps_mut() {
+            let name = map.name().to_string_lossy().into_owned();
+            match name.as_str() {
+                ".rodata.shared" => self.set_constants(&mut map),
+                "filter_values" => map.set_max_entries(self.values().max(1)),
+                _ => Ok(()),
+            }
+            .map_err(CollectorError::because(collector, &format!("setting its {name}")))?;
+        }
+        Ok(())
+    }
+
+    /// Fills the maps of the loaded object; before its programs are attached.
+    pub(crate) fn install(&mut self, object: &Object) -> Result<()> {
+        if let Some(map) = map(object, ".data.self") {
+            let tgids = [std::process::id(), u32::MAX, u32::MAX, u32::MAX];
+            map.update(&0_u32.to_ne_bytes(), &bytes(&tgids), MapFlags::ANY)?;
+        }
+        let Some(values) = map(object, "filter_values") else { return Ok(()) };
+        for (metric, (filter, _)) in (0..).zip(&self.metrics) {
+            let numbers = |kind, numbers: &[u32]| -> Vec<filter_key> {
+                numbers.iter().map(|&number| key(metric, kind, [number.into(), 0])).collect()
+            };
+            let mut keys = numbers(filter_kind::FILTER_PID, &filter.pid);
+            keys.extend(numbers(filter_kind::FILTER_UID, &filter.uid));
+            let names = filter.comm.iter();
+            keys.extend(names.map(|comm| key(metric, filter_kind::FILTER_COMM, comm.words())));
+            keys.extend(filter.cgroup.iter().filter_map(|cgroup| match cgroup {
+                Cgroup::Id(id) => Some(key(metric, filter_kind::FILTER_CGROUP, [*id, 0])),
+                Cgroup::Path(_) => None,
+            }));
+            for key in keys {
+                values.update(&key_bytes(&key), &[1], MapFlags::ANY)?;
+            }
+        }
+        self.look_up_cgroups(&values)
+    }
+
+    /// Keeps up with cgroups that come and go under the configured paths.
+    pub(crate) fn refresh(&mut self, object: &Object, now: Instant) -> Result<()> {
+        let paths = self.metrics.iter().flat_map(|(filter, _)| &filter.cgroup);
+        let has_paths = paths.into_iter().any(|cgroup| matches!(cgroup, Cgroup::Path(_)));
+        if !has_paths || now.saturating_duration_since(self.looked_up) < LOOK_UP_INTERVAL {
+            return Ok(());
+        }
+        self.looked_up = now;
+        match map(object, "filter_values") {
+            Some(values) => self.look_up_cgroups(&values),
+            None => Ok(()),
+        }
+    }
+
+    fn check_cgroups(&self) -> std::io::Result<()> {
+        let cgroups = self.metrics.iter().flat_map(|(filter, _)| &filter.cgroup);
+        cgroups.into_iter().try_for_each(|cgroup| self.cgroups.check(cgroup)).map_err(std::io::Error::other)
+    }
+
+    fn values(&self) -> u32 {
+        let values =
+            |filter: &Filter| filter.pid.len() + filter.comm.len() + filter.cgroup.len() + filter.uid.len();
+        self.metrics.iter().map(|(filter, _)| values(filter) as u32).sum()
+    }
+
+    fn set_constants(&self, map: &mut OpenMapMut<'_>) -> Result<()> {
+        let mut settings = shared_settings { exclude_self: self.exclude_self.into(), ..Default::default() };
+        for (constants, (filter, sample)) in settings.metrics.iter_mut().zip(&self.metrics) {
+            let given = [
+                (filter_kind::FILTER_PID, filter.pid.is_empty()),
+                (filter_kind::FILTER_COMM, filter.comm.is_empty()),
+                (filter_kind::FILTER_CGROUP, filter.cgroup.is_empty()),
+                (filter_kind::FILTER_UID, filter.uid.is_empty()),
+            ];
+            let filters = given.iter().filter(|(_, is_empty)| !is_empty).map(|(kind, _)| kind.0).sum();
+            *constants = selection { filters, sample: sample.get() };
+        }
+        let numbers = settings.metrics.iter().flat_map(|constants| [constants.filters, constants.sample]);
+        let numbers: Vec<u32> = std::iter::once(settings.exclude_self).chain(numbers).collect();
+        map.set_initial_value(&bytes(&numbers))
+    }
+
+    fn look_up_cgroups(&mut self, values: &MapHandle) -> Result<()> {
+        for (metric, (filter, _)) in (0..).zip(&self.metrics) {
+            for cgroup in &filter.cgroup {
+                let Cgroup::Path(path) = cgroup else { continue };
+                let Some(folder) = self.cgroups.folder(path) else { continue };
+                let id = fs::metadata(&folder).ok().map(|metadata| metadata.ino());
+                let place = (metric, folder);
+                let before = self.known.get(&place).copied();
+                if before == id {
+                    continue;
+                }
+                let key_of = |id| key_bytes(&key(metric, filter_kind::FILTER_CGROUP, [id, 0]));
+                if let Some(gone) = self.known.remove(&place) {
+                    values.delete(&key_of(gone))?;
+                }
+                if let Some(id) = id {
+                    values.update(&key_of(id), &[1], MapFlags::ANY)?;
+                    self.known.insert(place, id);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the folders of cgroups are.
+struct CgroupFolders {
+    /// The mount of cgroup v2.
+    mount: Option<PathBuf>,
+}
+
+impl CgroupFolders {
+    fn of_this_node() -> CgroupFolders {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        CgroupFolders { mount: cgroup2_mount(&mounts) }
+    }
+
+    /// Whether tasks can be told apart by this cgroup, or why not.
+    fn check(&self, cgroup: &Cgroup) -> std::result::Result<(), String> {
+        let Some(mount) = &self.mount else {
+            return Err(
+                "cgroup v2 is not mounted, and the cgroups of v1 can't be filtered by; use comm, pid or uid"
+                    .into(),
+            );
+        };
+        match cgroup {
+            Cgroup::Path(path) if self.folder(path).is_none() => Err(format!(
+                "'{path}' belongs to a cgroup v1 hierarchy; name the cgroup v2 one below {}",
+                mount.display()
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The folder of a cgroup's path, which may be the folder's own; none for those of cgroup v1.
+    fn folder(&self, path: &str) -> Option<PathBuf> {
+        let mount = self.mount.as_deref()?;
+        if path.starts_with("/sys/fs/cgroup/") || std::path::Path::new(path).starts_with(mount) {
+            return std::path::Path::new(path).starts_with(mount).then(|| path.into());
+        }
+        Some(mount.join(path.trim_start_matches('/')))
+    }
+}
+
+fn map(object: &Object, name: &str) -> Option<MapHandle> {
+    let map = object.maps().find(|map| map.name() == OsStr::new(name))?;
+    MapHandle::try_from(&map).ok()
+}
+
+fn key(metric: u32, kind: filter_kind, value: [u64; 2]) -> filter_key {
+    filter_key { metric, kind, value }
+}
+
+/// The key as it lies in memory; it has no gaps.
+fn key_bytes(key: &filter_key) -> Vec<u8> {
+    let [first, second] = key.value;
+    [bytes(&[key.metric, key.kind.0]), [first.to_ne_bytes(), second.to_ne_bytes()].concat()].concat()
+}
+
+fn bytes(numbers: &[u32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
+}

@@ -1,0 +1,143 @@
+//! A collector at work: what all of them do alike.
+
+use std::time::Instant;
+
+use kumon_spool::Spool;
+use libbpf_rs::Link;
+use libbpf_rs::skel::Skel;
+
+use crate::events::Events;
+use crate::object::{self, Loaded};
+use crate::selection::Selection;
+use crate::{Clock, CollectorError, Loss, ProgramCost, Running};
+
+/// One poll, see [`Running::poll`].
+pub(crate) struct Poll<'a> {
+    pub(crate) clock: &'a Clock,
+    pub(crate) now: Instant,
+    pub(crate) last: bool,
+    pub(crate) spool: &'a mut Spool,
+}
+
+/// Something in an object's maps that becomes rows.
+pub(crate) trait Source {
+    /// What reading it is called in messages: `reading its ring buffer`.
+    fn reading(&self) -> &'static str;
+
+    /// Appends the rows of what is ready.
+    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()>;
+
+    /// What was lost in user space, total since the start; zeros included.
+    fn losses(&self) -> Vec<Loss> {
+        Vec::new()
+    }
+}
+
+/// Makes the rows of an object's single events.
+pub(crate) trait EventRows {
+    /// Appends the rows of one event. An event that is shorter than its type can't come from the BPF program and is
+    /// left out.
+    fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool);
+
+    /// As [`Source::losses`].
+    fn losses(&self) -> Vec<Loss> {
+        Vec::new()
+    }
+}
+
+/// A ring buffer as a source.
+pub(crate) struct EventSource<R> {
+    events: Events,
+    rows: R,
+}
+
+impl<R: EventRows> EventSource<R> {
+    /// Opens the ring buffer `events` of include/kumon.h.
+    pub(crate) fn new(map: &dyn libbpf_rs::MapCore, rows: R) -> libbpf_rs::Result<EventSource<R>> {
+        Ok(EventSource { events: Events::new(map)?, rows })
+    }
+}
+
+impl<R: EventRows> Source for EventSource<R> {
+    fn reading(&self) -> &'static str {
+        "reading its ring buffer"
+    }
+
+    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
+        let Poll { clock, last, spool, .. } = poll;
+        let rows = &mut self.rows;
+        self.events.take(*last, |event| rows.append(event, clock, spool))
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        self.rows.losses()
+    }
+}
+
+/// The metrics of an object.
+pub(crate) struct Metrics {
+    /// In the order of its `enum metric`.
+    pub(crate) all: &'static [&'static str],
+    /// Those that are told.
+    pub(crate) enabled: Vec<&'static str>,
+    /// Those that a program serves.
+    pub(crate) served_by: fn(program: &str) -> &'static [&'static str],
+}
+
+/// A loaded and attached object.
+pub(crate) struct Started<S> {
+    collector: &'static str,
+    links: Vec<Link>,
+    sources: Vec<Box<dyn Source>>,
+    metrics: Metrics,
+    selection: Selection,
+    skeleton: S,
+}
+
+impl<S: Skel<'static>> Started<S> {
+    pub(crate) fn new(
+        loaded: Loaded<S>,
+        links: Vec<Link>,
+        sources: Vec<Box<dyn Source>>,
+        metrics: Metrics,
+    ) -> Started<S> {
+        let Loaded { collector, skeleton, selection } = loaded;
+        Started { collector, links, sources, metrics, selection, skeleton }
+    }
+
+    pub(crate) fn skeleton(&self) -> &S {
+        &self.skeleton
+    }
+}
+
+impl<S: Skel<'static>> Running for Started<S> {
+    fn poll(
+        &mut self,
+        clock: &Clock,
+        now: Instant,
+        last: bool,
+        spool: &mut Spool,
+    ) -> Result<(), CollectorError> {
+        if last {
+            self.links.clear();
+        }
+        self.selection
+            .refresh(self.skeleton.object(), now)
+            .map_err(CollectorError::because(self.collector, "renewing its filters"))?;
+        let mut poll = Poll { clock, now, last, spool };
+        for source in &mut self.sources {
+            source.read(&mut poll).map_err(CollectorError::because(self.collector, source.reading()))?;
+        }
+        Ok(())
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        let mut losses = object::losses(self.skeleton.object(), &self.metrics);
+        losses.extend(self.sources.iter().flat_map(|source| source.losses()));
+        losses
+    }
+
+    fn programs(&self) -> Vec<ProgramCost> {
+        object::programs(self.skeleton.object())
+    }
+}
