@@ -7,15 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use chrono::{TimeDelta, Utc};
 use clap::{Args, ValueEnum};
-use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
-use kumon_store::Store;
+use kumon_query::{SearchError, SearchRequest, SearchResponse};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::table::Table;
-use crate::agent::Remote;
 use crate::config::Config;
-use crate::search::ElasticsearchSearch;
+use crate::search;
 
 /// A table is for eyes; json and csv give everything unless told otherwise.
 const TABLE_LIMIT: usize = 50;
@@ -77,7 +75,7 @@ pub(crate) fn query(config: &Config, args: &QueryArgs) -> Result<ExitCode> {
         },
         aggs,
     };
-    match open(config)?.search(&request) {
+    match search::open(config)?.search(&request) {
         Ok(response) => print(&request, &response, args.format),
         Err(
             e @ (SearchError::Query { .. }
@@ -97,21 +95,6 @@ pub(crate) fn query(config: &Config, args: &QueryArgs) -> Result<ExitCode> {
 /// So long before now, in nanoseconds since the Unix epoch; `None` where that is before all times.
 fn ago(duration: Duration) -> Option<i64> {
     Utc::now().checked_sub_signed(TimeDelta::from_std(duration).ok()?)?.timestamp_nanos_opt()
-}
-
-/// Who is to be asked: Elasticsearch where rows go there, else the agent that has the store open, else the store.
-fn open(config: &Config) -> Result<Box<dyn Search>> {
-    if let Some(output) = &config.output.elasticsearch {
-        return Ok(Box::new(ElasticsearchSearch::new(output.client_options()?, &config.namespace.0)?));
-    }
-    if let Some(remote) = Remote::connect(&config.path.socket())? {
-        return Ok(Box::new(remote));
-    }
-    let root = config.path.store();
-    let store = Store::open_read_only(&root).with_context(|| {
-        format!("there is nothing to ask: no agent runs, and no store can be read; start one with 'kumon run' ({})", root.display())
-    })?;
-    Ok(Box::new(store))
 }
 
 fn print(request: &SearchRequest, response: &SearchResponse, format: Format) -> Result<ExitCode> {

@@ -1,5 +1,32 @@
-//! Who can be asked for rows, besides the embedded store.
+//! Who can be asked for rows.
 
 mod elasticsearch;
 
-pub(crate) use elasticsearch::ElasticsearchSearch;
+use anyhow::{Context, Result};
+use kumon_query::Search;
+use kumon_store::Store;
+
+use crate::agent::Remote;
+use crate::config::Config;
+use elasticsearch::ElasticsearchSearch;
+
+/// Who is to be asked: Elasticsearch where rows go there, else the agent that has the store open, else the store.
+///
+/// # Errors
+/// When a file that the output names can't be used, or there is no store.
+pub(crate) fn open(config: &Config) -> Result<Box<dyn Search>> {
+    if let Some(output) = &config.output.elasticsearch {
+        return Ok(Box::new(ElasticsearchSearch::new(output.client_options()?, &config.namespace.0)?));
+    }
+    if let Some(remote) = Remote::connect(&config.path.socket())? {
+        return Ok(Box::new(remote));
+    }
+    let root = config.path.store();
+    let store = Store::open_read_only(&root).with_context(|| {
+        format!(
+            "there is nothing to ask: no agent runs, and no store can be read; start one with 'kumon run' ({})",
+            root.display()
+        )
+    })?;
+    Ok(Box::new(store))
+}
