@@ -58,8 +58,20 @@ fn sources(src: &Path) -> Result<Vec<(String, PathBuf)>, Box<dyn Error>> {
         let source = entry.path().join(format!("{name}.bpf.c"));
         if source.exists() {
             sources.push((name, source));
+            watch_headers(&entry.path())?;
         }
     }
     sources.sort();
     Ok(sources)
+}
+
+/// The headers of a collector's own folder.
+fn watch_headers(folder: &Path) -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "h") {
+            println!("cargo::rerun-if-changed={}", path.display());
+        }
+    }
+    Ok(())
 }

@@ -33,6 +33,15 @@ pub(crate) fn iterator(kind: &str) -> Result<&'static str, String> {
     load("bpf_iter_", kind, BPF_TRACE_ITER).map(|_| ITERATOR)
 }
 
+/// Whether tracing programs may ask for the cookie of a socket, since Linux 5.12.
+pub(crate) fn socket_cookies() -> bool {
+    let load_first_argument = instruction(0x79, 1, 1, 0); // r1 = *(u64 *)(r1 + 0)
+    let call = instruction(0x85, 0, 0, libbpf_sys::BPF_FUNC_get_socket_cookie as i32);
+    let [move_0, exit] = return_0();
+    let program = [load_first_argument, call, move_0, exit];
+    load_instructions("btf_trace_", "inet_sock_set_state", BPF_TRACE_RAW_TP, &program).is_ok()
+}
+
 /// How many parameters the tracepoint `event` hands over on this kernel.
 pub(crate) fn parameters(event: &str) -> Option<usize> {
     let btf = Btf::from_vmlinux().ok()?;
@@ -69,8 +78,30 @@ pub(crate) fn explain(error: &io::Error) -> String {
     }
 }
 
+/// An instruction of the BPF machine (the kernel's Documentation/bpf/standardization/instruction-set.rst).
+fn instruction(code: u8, destination: u8, source: u8, immediate: i32) -> bpf_insn {
+    let mut instruction = bpf_insn { code, imm: immediate, ..bpf_insn::default() };
+    instruction.set_dst_reg(destination);
+    instruction.set_src_reg(source);
+    instruction
+}
+
+/// `return 0`
+fn return_0() -> [bpf_insn; 2] {
+    [instruction(0xb7, 0, 0, 0), instruction(0x95, 0, 0, 0)]
+}
+
 /// Loads `return 0` as a program for the type `<prefix><name>` of the kernel's BTF, or says why that fails.
 fn load(prefix: &str, name: &str, attach_type: bpf_attach_type) -> Result<OwnedFd, String> {
+    load_instructions(prefix, name, attach_type, &return_0())
+}
+
+fn load_instructions(
+    prefix: &str,
+    name: &str,
+    attach_type: bpf_attach_type,
+    instructions: &[bpf_insn],
+) -> Result<OwnedFd, String> {
     let Ok(c_name) = CString::new(name) else { return Err(format!("'{name}' is no name of an event")) };
     // SAFETY: the name is a C string; libbpf puts the prefix of the attach type before it.
     let id = unsafe { libbpf_sys::libbpf_find_vmlinux_btf_id(c_name.as_ptr(), attach_type) };
@@ -78,14 +109,11 @@ fn load(prefix: &str, name: &str, attach_type: bpf_attach_type) -> Result<OwnedF
         let why = io::Error::from_raw_os_error(-id);
         return Err(format!("{prefix}{name} is not in the kernel's BTF (/sys/kernel/btf/vmlinux): {why}"));
     }
-    load_for(id as u32, attach_type)
+    load_for(id as u32, attach_type, instructions)
         .map_err(|e| format!("loading a program for {prefix}{name}: {}", explain(&e)))
 }
 
-fn load_for(btf_id: u32, attach_type: bpf_attach_type) -> io::Result<OwnedFd> {
-    const MOVE_0: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
-    const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
-    let instructions = [MOVE_0, EXIT].map(|code| bpf_insn { code, ..bpf_insn::default() });
+fn load_for(btf_id: u32, attach_type: bpf_attach_type, instructions: &[bpf_insn]) -> io::Result<OwnedFd> {
     let mut options = libbpf_sys::bpf_prog_load_opts {
         sz: size_of::<libbpf_sys::bpf_prog_load_opts>() as libbpf_sys::size_t,
         expected_attach_type: attach_type,

@@ -39,6 +39,9 @@ pub(crate) trait EventRows {
     /// left out.
     fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool);
 
+    /// Follows the events of each poll.
+    fn end_poll(&mut self, _last: bool, _clock: &Clock, _spool: &mut Spool) {}
+
     /// As [`Source::losses`].
     fn losses(&self) -> Vec<Loss> {
         Vec::new()
@@ -66,7 +69,9 @@ impl<R: EventRows> Source for EventSource<R> {
     fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
         let Poll { clock, last, spool, .. } = poll;
         let rows = &mut self.rows;
-        self.events.take(*last, |event| rows.append(event, clock, spool))
+        self.events.take(*last, |event| rows.append(event, clock, spool))?;
+        rows.end_poll(*last, clock, spool);
+        Ok(())
     }
 
     fn losses(&self) -> Vec<Loss> {

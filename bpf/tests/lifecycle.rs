@@ -67,7 +67,7 @@ fn twenty_starts_and_stops_leave_no_program_map_or_link() {
         ),
         ("sched", &["newtask", "wakeup", "wakeup_new", "sched_switch", "read_tasks"]),
         ("block", &["issue", "complete"]),
-        ("tcp", &["on_state", "find_owner"]),
+        ("tcp", &["on_state", "find_owner", "on_reset_sent"]),
         (
             "file",
             &[
@@ -122,7 +122,7 @@ fn probing_finds_a_strategy_for_each_hook_and_leaves_nothing() {
     for collector in collectors(&settings) {
         for hook in collector.probe() {
             let expected = match hook.event {
-                "task" => "iter",
+                "task" | "task_file" => "iter",
                 "database servers" => "uprobe",
                 event if event.starts_with("sys_") => "tracepoint",
                 _ => "tp_btf",

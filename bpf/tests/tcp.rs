@@ -151,22 +151,6 @@ fn sessions_over_ipv4_ipv6_and_mapped_ipv4_have_their_exact_bytes_however_they_e
 }
 
 #[test]
-fn a_connection_that_was_refused_is_no_session() {
-    if !require_bpf() {
-        return;
-    }
-    let collecting = Collecting::start("tcp", settings());
-    let port = kumon_testing::free_port();
-    std::net::TcpStream::connect(("127.0.0.1", port)).unwrap_err();
-    let done = session("127.0.0.1", "127.0.0.1", End::Client);
-    wait_for("the later session's rows", Duration::from_secs(10), || {
-        rows_of(&collecting.rows("tcplife"), &done).len() == 2
-    });
-    let rows = collecting.stop().rows("tcplife");
-    assert!(rows.iter().all(|row| row.number("destination_port") != i64::from(port)), "{rows:?}");
-}
-
-#[test]
 fn sessions_that_the_map_has_no_room_for_are_counted() {
     if !require_bpf() {
         return;

@@ -1,5 +1,6 @@
 //! From the sessions of tcp.bpf.c to rows.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
 use kumon_schema::rows::Tcplife;
@@ -12,33 +13,65 @@ use crate::{Clock, Entities, events};
 
 /// Makes the rows of tcplife.
 pub(super) struct Rows {
-    pub(super) entities: Entities,
-    pub(super) containers: Containers,
+    entities: Entities,
+    containers: Containers,
+    /// Closed sessions whose process was gone: what still came for them may have been answered with a RST, of which
+    /// the next event tells.
+    held: Vec<types::session>,
+    /// How many of these were there before this poll.
+    due: usize,
 }
 
 impl EventRows for Rows {
     fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
-        // SAFETY: the type is integers and arrays of them.
-        if let Some(session) = unsafe { events::read::<types::session>(event) } {
-            self.session(&session, clock, spool);
+        // SAFETY: the types are integers and arrays of them.
+        let session = unsafe { events::read::<types::session>(event) };
+        match session {
+            Some(session) if session.may_reset != 0 => self.held.push(session),
+            Some(session) => self.session(&session, clock, spool),
+            None => self.reset_sent(event),
         }
+    }
+
+    /// What was held back in the poll before has its reset by now, if there is one.
+    fn end_poll(&mut self, last: bool, clock: &Clock, spool: &mut Spool) {
+        let due = if last { self.held.len() } else { self.due };
+        let sessions: Vec<types::session> = self.held.drain(..due).collect();
+        for session in &sessions {
+            self.session(session, clock, spool);
+        }
+        self.due = self.held.len();
     }
 }
 
 impl Rows {
+    pub(super) fn new(entities: Entities, containers: Containers) -> Rows {
+        Rows { entities, containers, held: Vec::new(), due: 0 }
+    }
+
+    fn reset_sent(&mut self, event: &[u8]) {
+        // SAFETY: the type is an integer.
+        let Some(reset) = (unsafe { events::read::<types::reset_sent>(event) }) else { return };
+        // The latest is the one: where keys are addresses, an earlier session may have had the same.
+        if let Some(session) = self.held.iter_mut().rev().find(|session| session.key == reset.key) {
+            session.end = types::end::END_RESET;
+            session.error = 0;
+        }
+    }
+
     fn session(&mut self, session: &types::session, clock: &Clock, spool: &mut Spool) {
         let egress = session.direction == types::direction::DIRECTION_EGRESS;
         let local = Side::new(&session.local, session.bytes_sent);
         let remote = Side::new(&session.remote, session.bytes_received);
         let (source, destination) = if egress { (&local, &remote) } else { (&remote, &local) };
-        let owner = (session.pid != 0).then_some(session);
-        let entity = owner.map(|owner| self.entities.id(owner.pid, owner.process_start)).unwrap_or_default();
+        let owner = (session.owner.pid != 0).then_some(&session.owner);
+        let entity = owner.map(|owner| self.entities.id(owner.pid, owner.start)).unwrap_or_default();
         let container = owner.and_then(|owner| self.containers.id(owner.cgroup));
         spool.append(&Tcplife {
             timestamp: clock.wall(session.ended),
             entity_id: entity.as_bytes(),
             pid: owner.map(|owner| owner.pid.into()),
-            name: events::name(&session.name),
+            name: events::name(&session.owner.name),
             uid: owner.map(|owner| owner.uid.into()),
             cgroup_id: owner.map(|owner| owner.cgroup),
             container_id: container.unwrap_or_default().as_bytes(),
@@ -52,8 +85,48 @@ impl Rows {
             destination_port: destination.port.into(),
             destination_bytes: destination.bytes,
             duration: session.ended.saturating_sub(session.opened),
+            end: end(session.end),
+            error: error(session.error).as_bytes(),
+            standing: Some(session.standing != 0),
         });
     }
+}
+
+fn end(end: types::end) -> &'static [u8] {
+    match end {
+        types::end::END_CLOSED => b"closed",
+        types::end::END_RESET => b"reset",
+        types::end::END_RESET_BY_PEER => b"reset_by_peer",
+        types::end::END_REFUSED => b"refused",
+        types::end::END_TIMED_OUT => b"timed_out",
+        _ => b"failed",
+    }
+}
+
+/// The name of an error of a TCP socket (errno(3)), its number where it is none of the usual ones.
+fn error(number: u32) -> Cow<'static, str> {
+    let name = match number as i32 {
+        0 => "",
+        libc::ECONNREFUSED => "ECONNREFUSED",
+        libc::ECONNRESET => "ECONNRESET",
+        libc::ETIMEDOUT => "ETIMEDOUT",
+        libc::EPIPE => "EPIPE",
+        libc::EHOSTUNREACH => "EHOSTUNREACH",
+        libc::ENETUNREACH => "ENETUNREACH",
+        libc::ECONNABORTED => "ECONNABORTED",
+        libc::ENETDOWN => "ENETDOWN",
+        libc::EHOSTDOWN => "EHOSTDOWN",
+        libc::ENONET => "ENONET",
+        libc::EACCES => "EACCES",
+        libc::EPROTO => "EPROTO",
+        libc::ENOPROTOOPT => "ENOPROTOOPT",
+        libc::EOPNOTSUPP => "EOPNOTSUPP",
+        libc::EMSGSIZE => "EMSGSIZE",
+        libc::ENOBUFS => "ENOBUFS",
+        libc::EKEYREJECTED => "EKEYREJECTED",
+        number => return Cow::Owned(number.to_string()),
+    };
+    Cow::Borrowed(name)
 }
 
 /// One end of a session, with what it sent.

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::{Filter, Sample};
+
 /// Settings of the metric tcplife.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -9,10 +11,19 @@ pub struct TcplifeSettings {
     pub enabled: bool,
     /// Sessions that are followed at a time, about 250 bytes of kernel memory each; more are counted as lost.
     pub max_sessions: u32,
+    /// Which processes it is about.
+    pub filter: Filter,
+    /// One session in so many is told.
+    pub sample: Sample,
 }
 
 impl Default for TcplifeSettings {
     fn default() -> TcplifeSettings {
-        TcplifeSettings { enabled: true, max_sessions: 16_384 }
+        TcplifeSettings {
+            enabled: true,
+            max_sessions: 16_384,
+            filter: Filter::default(),
+            sample: Sample::default(),
+        }
     }
 }

@@ -3,78 +3,68 @@
 
 enum metric { METRIC_TCPLIFE };
 #include "kumon.h"
-
-#define AF_INET     2
-#define AF_INET6    10
-#define IPPROTO_TCP 6
-
-/* include/net/tcp_states.h: values that user space sees too (ss, /proc/net/tcp). */
-enum {
-    TCP_ESTABLISHED = 1,
-    TCP_SYN_SENT = 2,
-    TCP_SYN_RECV = 3,
-    TCP_FIN_WAIT1 = 4,
-    TCP_CLOSE = 7,
-    TCP_LAST_ACK = 9,
-};
+#include "socket.h"
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct in6_addr {
-    union {
-        u8 u6_addr8[16];
-    } in6_u;
+struct file;
+struct socket {
+    struct sock *sk;
 };
-struct sock_common {
-    unsigned short skc_family;
-    __be32 skc_daddr;
-    __be32 skc_rcv_saddr;
-    struct in6_addr skc_v6_daddr;
-    struct in6_addr skc_v6_rcv_saddr;
-    __be16 skc_dport;
-    u16 skc_num;
-    unsigned long skc_flags;
+struct bpf_iter__task_file {
+    struct task_struct *task;
+    struct file *file;
 };
-struct sock {
-    struct sock_common __sk_common;
-    u16 sk_protocol;
-};
-struct tcp_sock {
-    u64 bytes_received;
-    u64 bytes_acked;
-    u64 bytes_sent;
-    u64 bytes_retrans;
-};
-enum sock_flags { SOCK_DONE = 1 };
 #pragma clang attribute pop
+
+/* Whether tracing programs may ask for socket cookies, since Linux 5.12; set before loading. */
+const volatile bool socket_cookies = true;
 
 EVENTS(2 * 1024 * 1024);
 
 enum direction { DIRECTION_EGRESS, DIRECTION_INGRESS };
 
-/* IPv4 addresses stand as IPv4-mapped IPv6 ones. */
-struct endpoint {
-    u8 address[16];
-    u32 port;
+/* How a session ended; the last three are those of a connect that led to none, too. */
+enum end { END_CLOSED, END_RESET, END_RESET_BY_PEER, END_REFUSED, END_TIMED_OUT, END_FAILED };
+
+/* A process that a socket belongs to. */
+struct owner {
+    u64 start;
+    u64 cgroup;
+    u32 pid; /* 0 while it isn't known */
+    u32 uid;
+    u32 selected; /* by the filter */
+    u32 padding;
+    char name[TASK_COMM_LEN];
 };
 
 /* A session in the making, and when it ends the event. */
 struct session {
-    u64 opened; /* CLOCK_BOOTTIME, ns: when connect was called, or the handshake of an accepted one was over
-                 */
+    u64 key;
+    /*
+     * CLOCK_BOOTTIME, ns: when connect was called, the handshake of an accepted one was over, or a standing
+     * one was found.
+     */
+    u64 opened;
     u64 ended;
-    u64 process_start;
-    u64 cgroup;
     u64 bytes_sent;     /* payload that the peer acknowledged */
     u64 bytes_received; /* payload */
-    u32 pid;            /* 0 while the owner of an accepted socket isn't known */
-    u32 uid;
-    char name[TASK_COMM_LEN];
+    struct owner owner;
     enum direction direction;
+    enum end end;
+    u32 error; /* errno that the process is told */
     u32 established;
+    u32 standing;
+    u32 may_reset; /* a reset_sent may follow */
     struct endpoint local;
     struct endpoint remote;
 };
 EXPORT_TYPE(session);
+
+/* Follows the event of a session that the kernel has closed before it answered what came in with a RST. */
+struct reset_sent {
+    u64 key;
+};
+EXPORT_TYPE(reset_sent);
 
 /*
  * Sessions by socket cookie. The address of the socket is no key: the slab gives it to the next socket at
@@ -87,124 +77,197 @@ struct {
     __type(value, struct session);
 } sessions SEC(".maps");
 
-static __always_inline void set_owner(struct session *session) {
-    struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+/* Where a socket listens. */
+struct listening {
+    u32 network_namespace;
+    u32 port;
+};
+
+/*
+ * Who listens: the owner of the accepted sessions that nobody has touched before they ended. One that finds
+ * no room costs these sessions their owner, no row; hence it isn't counted.
+ */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 16384);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, struct listening);
+    __type(value, struct owner);
+} listeners SEC(".maps");
+
+/* Where there are no cookies it is the address; what it still says of a former socket is then overwritten. */
+static __always_inline u64 key_of(struct sock *sk) {
+    return socket_cookies ? bpf_get_socket_cookie(sk) : (u64)sk;
+}
+
+static __always_inline void set_owner(struct owner *owner, struct task_struct *task) {
     struct task_struct *leader = BPF_CORE_READ(task, group_leader);
 
-    session->pid = BPF_CORE_READ(task, tgid);
-    session->uid = BPF_CORE_READ(task, cred, uid.val);
-    session->process_start = BPF_CORE_READ(leader, start_boottime);
-    session->cgroup = bpf_get_current_cgroup_id();
-    BPF_CORE_READ_STR_INTO(&session->name, leader, comm);
+    owner->pid = BPF_CORE_READ(task, tgid);
+    owner->uid = BPF_CORE_READ(task, cred, uid.val);
+    owner->start = BPF_CORE_READ(leader, start_boottime);
+    owner->cgroup = cgroup_id_of(task);
+    owner->selected = selected(METRIC_TCPLIFE, task);
+    BPF_CORE_READ_STR_INTO(&owner->name, leader, comm);
 }
 
-static __always_inline void map_ipv4(struct endpoint *endpoint, __be32 address) {
-    endpoint->address[10] = 0xff;
-    endpoint->address[11] = 0xff;
-    __builtin_memcpy(endpoint->address + 12, &address, sizeof(address));
+static __always_inline void set_current_owner(struct owner *owner) {
+    set_owner(owner, (struct task_struct *)bpf_get_current_task());
 }
 
-/* Taken when the session is established: before, the local port isn't chosen; at its end it is already given
- * back. */
-static __always_inline void set_endpoints(struct session *session, const struct sock *sk) {
-    if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {
-        map_ipv4(&session->local, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
-        map_ipv4(&session->remote, BPF_CORE_READ(sk, __sk_common.skc_daddr));
-    } else {
-        BPF_CORE_READ_INTO(&session->local.address, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
-        BPF_CORE_READ_INTO(&session->remote.address, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
-    }
-    session->local.port = BPF_CORE_READ(sk, __sk_common.skc_num);
-    session->remote.port = __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
-}
-
-static __always_inline void add_session(u64 cookie, struct session *session) {
-    if (bpf_map_update_elem(&sessions, &cookie, session, BPF_ANY))
+static __always_inline void add_session(struct session *session) {
+    if (bpf_map_update_elem(&sessions, &session->key, session, BPF_ANY))
         lost(METRIC_TCPLIFE, LOSS_MAP_FULL);
 }
 
-static __always_inline void on_established(u64 cookie, const struct sock *sk) {
-    struct session *known = bpf_map_lookup_elem(&sessions, &cookie);
-    struct session accepted = {};
+static __always_inline void on_connect(u64 key) {
+    struct session session = {.key = key, .opened = bpf_ktime_get_boot_ns(), .direction = DIRECTION_EGRESS};
 
-    if (known) {
+    set_current_owner(&session.owner);
+    add_session(&session);
+}
+
+static __always_inline void on_established(u64 key, const struct sock *sk, int from) {
+    struct session *known = bpf_map_lookup_elem(&sessions, &key);
+    struct session accepted = {.key = key, .established = 1, .direction = DIRECTION_INGRESS};
+
+    if (known && !known->established) {
         known->established = 1;
-        set_endpoints(known, sk);
+        set_endpoints(&known->local, &known->remote, sk);
         return;
     }
+    /* Its connect found no room and is counted. */
+    if (from == TCP_SYN_SENT)
+        return;
     /* Whoever runs here in the soft interrupt is not the owner, see find_owner. */
     accepted.opened = bpf_ktime_get_boot_ns();
-    accepted.direction = DIRECTION_INGRESS;
-    accepted.established = 1;
-    set_endpoints(&accepted, sk);
-    add_session(cookie, &accepted);
+    set_endpoints(&accepted.local, &accepted.remote, sk);
+    add_session(&accepted);
 }
 
-/* The kernel's counters count SYN and FIN as a byte each; this is the payload alone. */
-static __always_inline void set_bytes(struct session *session, const struct sock *sk) {
-    struct tcp_sock *tcp = (struct tcp_sock *)sk;
-    u64 acked = BPF_CORE_READ(tcp, bytes_acked);
-    u64 sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
-    u64 received = BPF_CORE_READ(tcp, bytes_received);
-    u64 fin_received = 1UL << bpf_core_enum_value(enum sock_flags, SOCK_DONE);
+static __always_inline struct listening listening(const struct sock *sk) {
+    const struct inet_sock *inet = (const struct inet_sock *)sk;
+    struct listening listening = {
+        .network_namespace = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum),
+        .port = __builtin_bswap16(BPF_CORE_READ(inet, inet_sport)),
+    };
 
-    /* The SYN of an active opener; the kernel takes the one of an accepted socket for granted. */
-    if (session->direction == DIRECTION_EGRESS && acked)
-        acked--;
-    /* Once the FIN is acknowledged, all that was sent is. */
-    session->bytes_sent = acked < sent ? acked : sent;
-    if (received && BPF_CORE_READ(sk, __sk_common.skc_flags) & fin_received)
-        received--;
-    session->bytes_received = received;
+    return listening;
 }
 
-static __always_inline void on_close(u64 cookie, const struct sock *sk) {
-    struct session *session = bpf_map_lookup_elem(&sessions, &cookie);
-    struct session *event;
+static __always_inline void add_listener(const struct sock *sk, struct task_struct *task) {
+    struct listening where = listening(sk);
+    struct owner owner = {};
+
+    set_owner(&owner, task);
+    bpf_map_update_elem(&listeners, &where, &owner, BPF_ANY);
+}
+
+static __always_inline void drop_listener(const struct sock *sk) {
+    struct listening where = listening(sk);
+
+    bpf_map_delete_elem(&listeners, &where);
+}
+
+/* `error` is what the process is told: the kernel sets it before the state. */
+static __always_inline enum end end_of(bool established, int from, u32 error) {
+    if (error == ETIMEDOUT)
+        return END_TIMED_OUT;
+    if (!established)
+        return error == ECONNREFUSED ? END_REFUSED : END_FAILED;
+    if (error == ECONNRESET || error == EPIPE)
+        return END_RESET_BY_PEER;
+    /* ss --kill, or a system call of a BPF program. */
+    if (error == ECONNABORTED)
+        return END_RESET;
+    if (error)
+        return END_FAILED;
+    /* An orderly end leads through other states: what was not read yet is thrown away, or SO_LINGER is 0. */
+    if (from == TCP_ESTABLISHED || from == TCP_CLOSE_WAIT || from == TCP_FIN_WAIT1 || from == TCP_SYN_RECV)
+        return END_RESET;
+    return END_CLOSED;
+}
+
+/* The process has closed the socket: what still comes for it is answered with a RST after it is closed. */
+static __always_inline bool is_orphan(const struct sock *sk) {
+    return has_flag(sk, bpf_core_enum_value(enum sock_flags, SOCK_DEAD));
+}
+
+static __always_inline void find_listener(struct session *session, const struct sock *sk) {
+    struct listening where = listening(sk);
+    struct owner *owner = bpf_map_lookup_elem(&listeners, &where);
+
+    if (owner)
+        session->owner = *owner;
+}
+
+static __always_inline bool is_wanted(const struct owner *owner) {
+    if (shared.metrics[METRIC_TCPLIFE].filters && !owner->selected)
+        return false;
+    return !is_self(owner->pid) && sampled(METRIC_TCPLIFE);
+}
+
+static __always_inline void send_session(const struct session *session, const struct sock *sk, int from) {
+    struct session *event = reserve_event(METRIC_TCPLIFE, struct session);
+
+    if (!event)
+        return;
+    __builtin_memcpy(event, session, sizeof(*event));
+    event->ended = bpf_ktime_get_boot_ns();
+    event->error = BPF_CORE_READ(sk, sk_err);
+    event->end = end_of(event->established, from, event->error);
+    event->may_reset = (from == TCP_FIN_WAIT1 || from == TCP_FIN_WAIT2) && is_orphan(sk);
+    read_payload(sk, event->direction == DIRECTION_EGRESS, &event->bytes_sent, &event->bytes_received);
+    /* Before, the local port isn't chosen. */
+    if (!event->established)
+        set_endpoints(&event->local, &event->remote, sk);
+    submit_event(event);
+}
+
+static __always_inline void on_close(u64 key, const struct sock *sk, int from) {
+    struct session *session = bpf_map_lookup_elem(&sessions, &key);
 
     if (!session)
         return;
-    if (session->established && !is_self(session->pid)) {
-        event = reserve_event(METRIC_TCPLIFE, struct session);
-        if (event) {
-            __builtin_memcpy(event, session, sizeof(*event));
-            event->ended = bpf_ktime_get_boot_ns();
-            set_bytes(event, sk);
-            submit_event(event);
-        }
-    }
-    bpf_map_delete_elem(&sessions, &cookie);
+    if (!session->owner.pid)
+        find_listener(session, sk);
+    if (is_wanted(&session->owner))
+        send_session(session, sk, from);
+    bpf_map_delete_elem(&sessions, &key);
 }
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_state, struct sock *sk, int from, int to) {
-    struct session *session, opened = {};
-    u64 cookie;
+    struct session *session;
+    u64 key;
 
-    if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+    if (!is_tcp(sk))
         return 0;
-    cookie = bpf_get_socket_cookie(sk);
+    key = key_of(sk);
     switch (to) {
     case TCP_SYN_SENT:
         /* In the process that calls connect. */
-        opened.opened = bpf_ktime_get_boot_ns();
-        opened.direction = DIRECTION_EGRESS;
-        set_owner(&opened);
-        add_session(cookie, &opened);
+        on_connect(key);
+        break;
+    case TCP_LISTEN:
+        add_listener(sk, (struct task_struct *)bpf_get_current_task());
         break;
     case TCP_ESTABLISHED:
-        on_established(cookie, sk);
+        on_established(key, sk, from);
         break;
     case TCP_FIN_WAIT1:
     case TCP_LAST_ACK:
         /* In the process that closes: the last chance to learn who owns an accepted socket that was never
          * read. */
-        session = bpf_map_lookup_elem(&sessions, &cookie);
-        if (session && !session->pid)
-            set_owner(session);
+        session = bpf_map_lookup_elem(&sessions, &key);
+        if (session && !session->owner.pid)
+            set_current_owner(&session->owner);
         break;
     case TCP_CLOSE:
-        on_close(cookie, sk);
+        if (from == TCP_LISTEN)
+            drop_listener(sk);
+        else
+            on_close(key, sk, from);
         break;
     }
     return 0;
@@ -213,10 +276,74 @@ int BPF_PROG(on_state, struct sock *sk, int from, int to) {
 /* Runs where a process has read from the socket: the first to read from an accepted one is its owner. */
 SEC("tp_btf/tcp_rcv_space_adjust")
 int BPF_PROG(find_owner, struct sock *sk) {
-    u64 cookie = bpf_get_socket_cookie(sk);
-    struct session *session = bpf_map_lookup_elem(&sessions, &cookie);
+    u64 key = key_of(sk);
+    struct session *session = bpf_map_lookup_elem(&sessions, &key);
 
-    if (session && !session->pid)
-        set_owner(session);
+    if (session && !session->owner.pid)
+        set_current_owner(&session->owner);
+    return 0;
+}
+
+/* What comes in for an orphan closes it first and is answered with a RST then. */
+SEC("tp_btf/tcp_send_reset")
+int BPF_PROG(on_reset_sent, struct sock *sk) {
+    struct reset_sent *event;
+
+    /* None of a closed port; or one that stands for a handshake or for TIME_WAIT, with a state of its own. */
+    if (!sk || BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_CLOSE || !is_orphan(sk))
+        return 0;
+    event = reserve_event(METRIC_TCPLIFE, struct reset_sent);
+    if (event) {
+        event->key = key_of(sk);
+        submit_event(event);
+    }
+    return 0;
+}
+
+/*
+ * Finds the sessions that stand, in all network namespaces, with a process that holds them, and who listens.
+ * Runs once, after the other programs are attached: what they know is newer.
+ */
+SEC("iter/task_file")
+int find_standing(struct bpf_iter__task_file *ctx) {
+    struct task_struct *task = ctx->task;
+    struct file *file = ctx->file;
+    struct session session = {.standing = 1};
+    struct socket *socket;
+    struct sock *sk;
+    u8 state;
+
+    if (!task || !file)
+        return 0;
+    socket = bpf_sock_from_file(file);
+    if (!socket)
+        return 0;
+    sk = socket->sk;
+    if (!sk || !is_tcp(sk))
+        return 0;
+    state = BPF_CORE_READ(sk, __sk_common.skc_state);
+    if (state == TCP_LISTEN) {
+        add_listener(sk, task);
+        return 0;
+    }
+    if (state != TCP_ESTABLISHED && state != TCP_SYN_SENT && state != TCP_CLOSE_WAIT &&
+        state != TCP_FIN_WAIT1 && state != TCP_FIN_WAIT2)
+        return 0;
+    session.established = state != TCP_SYN_SENT;
+    session.key = key_of(sk);
+    session.opened = bpf_ktime_get_boot_ns();
+    /* An accepted socket has inherited the backlog of the one that listens. */
+    session.direction = BPF_CORE_READ(sk, sk_max_ack_backlog) ? DIRECTION_INGRESS : DIRECTION_EGRESS;
+    set_owner(&session.owner, task);
+    set_endpoints(&session.local, &session.remote, sk);
+    if (bpf_map_update_elem(&sessions, &session.key, &session, BPF_NOEXIST)) {
+        /* Known already: another process holds it too, or it was opened since. */
+        if (!bpf_map_lookup_elem(&sessions, &session.key))
+            lost(METRIC_TCPLIFE, LOSS_MAP_FULL);
+        return 0;
+    }
+    /* It may have ended meanwhile, unseen. The kernel unhashes a socket before it tells that it is closed. */
+    if (!BPF_CORE_READ(sk, __sk_common.skc_node.pprev))
+        bpf_map_delete_elem(&sessions, &session.key);
     return 0;
 }

@@ -23,6 +23,18 @@ use tempfile::{NamedTempFile, TempDir};
 /// How often the kernel's events are taken unless a test says otherwise.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Python: waits until no session of a local port is left but in TIME_WAIT. The last packets of a session may be
+/// handled after both of its sockets were closed.
+pub const SETTLE: &str = "
+import time
+def settle(port):
+    def open_ones():
+        for line in open('/proc/net/tcp').readlines()[1:]:
+            local, remote, state = line.split()[1:4]
+            if state not in ('06', '0A') and '%04X' % port in (local[-4:], remote[-4:]): yield line
+    while any(open_ones()): time.sleep(0.01)
+";
+
 /// Collectors at work in a thread, with a spool of their own.
 pub struct Collecting {
     spool: TempDir,
