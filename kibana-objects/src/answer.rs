@@ -1,0 +1,222 @@
+//! What a panel shows, made from the answer to its request.
+
+use kumon_query::SearchResponse;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::model::{Chart, ChartKind, Content, Operation, Over, Panel, Rows, Unit};
+use crate::request::TimeRange;
+use crate::walk::{Key, Leaf, leaves};
+
+/// What to draw. Serialized, `kind` tells which: `{"kind": "number", "value": 1.5, "unit": "nanoseconds"}`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Answer {
+    /// Of a panel of kind number.
+    Number {
+        label: String,
+        /// None where there are no rows to calculate it from.
+        value: Option<f64>,
+        unit: Unit,
+    },
+    /// Of lines, bars, areas and heat maps over time.
+    Series(Series),
+    /// Of tables, pies, bars over a field, and raw rows.
+    Table(Table),
+    /// Text and links ask nothing.
+    Nothing,
+}
+
+/// Numbers over time.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Series {
+    /// Where the steps begin, ms since the Unix epoch; evenly spaced.
+    pub times: Vec<i64>,
+    /// Length of a step, ms.
+    pub interval: i64,
+    pub unit: Unit,
+    /// The largest first; of a heat map from top to bottom.
+    pub lines: Vec<Line>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Line {
+    /// A value of the breakdown's field, else the value's label.
+    pub label: String,
+    /// One for each time; none where there were no rows. Counts and sums are 0 there.
+    pub numbers: Vec<Option<f64>>,
+}
+
+/// Rows of cells.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Table {
+    pub columns: Vec<Column>,
+    pub rows: Vec<Vec<Cell>>,
+    /// How many rows matched, where these are raw rows of which only the newest are shown.
+    pub total: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Column {
+    /// The field, or the value's label.
+    pub title: String,
+    /// Of numbers that are calculated, and of raw ones with a unit.
+    pub unit: Option<Unit>,
+}
+
+/// Serialized as the bare text or number, else null.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Cell {
+    Text(String),
+    Number(f64),
+    Empty,
+}
+
+impl Panel {
+    /// What the panel shows, when `response` answers [`Panel::request`] of the same range.
+    pub fn answer(&self, range: TimeRange, response: &SearchResponse) -> Answer {
+        match &self.content {
+            Content::Text(_) | Content::Links(_) => Answer::Nothing,
+            Content::Rows(rows) => Answer::Table(raw(rows, response)),
+            Content::Chart(chart) => {
+                let leaves = leaves(chart, range, response);
+                if chart.kind == ChartKind::Number {
+                    let first = &chart.values[0];
+                    let value = leaves.first().and_then(|leaf| leaf.numbers[0]);
+                    Answer::Number { label: first.label.clone(), value, unit: first.unit }
+                } else if chart.is_over_time() {
+                    Answer::Series(series(chart, range, leaves))
+                } else {
+                    Answer::Table(table(chart, leaves))
+                }
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// Whether there is nothing to draw.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Answer::Number { value, .. } => value.is_none(),
+            Answer::Series(series) => {
+                series.lines.iter().all(|line| line.numbers.iter().all(Option::is_none))
+            }
+            Answer::Table(table) => table.rows.is_empty(),
+            Answer::Nothing => true,
+        }
+    }
+}
+
+fn series(chart: &Chart, range: TimeRange, leaves: Vec<Leaf>) -> Series {
+    let interval = range.interval() / 1_000_000;
+    let first = range.since.div_euclid(1_000_000).div_euclid(interval) * interval;
+    let steps = (range.until / 1_000_000 - first + interval - 1) / interval;
+    let times: Vec<i64> = (0..steps.max(0)).map(|step| first + step * interval).collect();
+    let mut lines: Vec<Line> = Vec::new();
+    // Without a breakdown each value is a line, also where no rows are.
+    if chart.breakdown.is_empty() {
+        lines.extend(chart.values.iter().map(|value| Line::new(value.label.clone(), &times)));
+    }
+    for leaf in leaves {
+        let (Some(Key::Time(time)), outer) = (leaf.keys.last(), &leaf.keys[..leaf.keys.len() - 1]) else {
+            continue;
+        };
+        let Some(step) = times.iter().position(|known| known == time) else { continue };
+        let first = match outer.last() {
+            None => 0,
+            Some(key) => {
+                let label = text(key);
+                lines.iter().position(|line| line.label == label).unwrap_or_else(|| {
+                    lines.push(Line::new(label, &times));
+                    lines.len() - 1
+                })
+            }
+        };
+        for (number, value) in leaf.numbers.into_iter().enumerate() {
+            lines[first + number].numbers[step] = value;
+        }
+    }
+    fill(chart, &mut lines);
+    Series { times, interval, unit: chart.values[0].unit, lines }
+}
+
+impl Line {
+    fn new(label: String, times: &[i64]) -> Line {
+        Line { label, numbers: vec![None; times.len()] }
+    }
+}
+
+/// Where no rows are, nothing happened: a sum is 0 there, a mean is unknown. A line of unknowns alone stays empty.
+fn fill(chart: &Chart, lines: &mut [Line]) {
+    for (number, line) in lines.iter_mut().enumerate() {
+        let value = &chart.values[if chart.breakdown.is_empty() { number } else { 0 }];
+        let adds_up = matches!(value.operation, Operation::Count | Operation::Sum | Operation::Distinct)
+            && !matches!(value.per, Some(crate::Per::Row | crate::Per::Field(_)));
+        if adds_up && line.numbers.iter().any(Option::is_some) {
+            line.numbers.iter_mut().for_each(|number| *number = number.or(Some(0.0)));
+        }
+    }
+}
+
+fn table(chart: &Chart, leaves: Vec<Leaf>) -> Table {
+    let fields = match &chart.over {
+        Over::Field(field) => Some(field),
+        Over::Time => None,
+    };
+    let fields = fields.into_iter().chain(&chart.breakdown);
+    let fields = fields.map(|field| Column { title: field.clone(), unit: None });
+    let values =
+        chart.values.iter().map(|value| Column { title: value.label.clone(), unit: Some(value.unit) });
+    let row = |leaf: Leaf| {
+        let numbers = leaf.numbers.into_iter().map(|number| number.map_or(Cell::Empty, Cell::Number));
+        leaf.keys.into_iter().map(Cell::of).chain(numbers).collect()
+    };
+    Table {
+        columns: fields.chain(values).collect(),
+        rows: leaves.into_iter().map(row).collect(),
+        total: None,
+    }
+}
+
+fn raw(rows: &Rows, response: &SearchResponse) -> Table {
+    let fields: Vec<&str> =
+        std::iter::once("@timestamp").chain(rows.columns.iter().map(String::as_str)).collect();
+    let column = |field: &&str| {
+        let unit = Some(rows.metric.unit(field)).filter(|unit| *unit != Unit::Count);
+        Column { title: (*field).to_owned(), unit }
+    };
+    let row = |hit: &serde_json::value::RawValue| {
+        let row: Json = serde_json::from_str(hit.get()).unwrap_or_default();
+        fields.iter().map(|field| Cell::of_json(&row[*field])).collect()
+    };
+    let columns = fields.iter().map(column).collect();
+    Table { columns, rows: response.hits.iter().map(|hit| row(hit)).collect(), total: Some(response.total) }
+}
+
+impl Cell {
+    fn of(key: Key) -> Cell {
+        match key {
+            Key::Number(number) => Cell::Number(number),
+            other => Cell::Text(text(&other)),
+        }
+    }
+
+    fn of_json(value: &Json) -> Cell {
+        match value {
+            Json::Null => Cell::Empty,
+            Json::String(text) => Cell::Text(text.clone()),
+            Json::Number(number) => number.as_f64().map_or(Cell::Empty, Cell::Number),
+            other => Cell::Text(other.to_string()),
+        }
+    }
+}
+
+fn text(key: &Key) -> String {
+    match key {
+        Key::Text(text) => text.clone(),
+        Key::Number(number) => number.to_string(),
+        Key::Time(time) => time.to_string(),
+    }
+}

@@ -1,0 +1,126 @@
+//! What can be shown: KuMon's metrics, and the configured inputs.
+
+use std::sync::{Arc, LazyLock};
+
+use kumon_query::{FieldKind, Fields};
+use kumon_schema::{Kind, Schema};
+
+use crate::model::Unit;
+
+/// Rows that panels can be about.
+#[derive(Debug)]
+pub struct Metric {
+    /// What a request calls it: a metric (`exec`) or an input's dataset (`app.events`).
+    pub name: String,
+    /// A few words.
+    pub title: String,
+    /// Whether rows are single events or summaries of an interval.
+    pub kind: Kind,
+    /// The data streams' names in every namespace, as Kibana's data views take it: `logs-kumon.exec-*`.
+    pub pattern: String,
+    /// The fields of its rows.
+    pub fields: Fields,
+    schema: Option<Schema>,
+}
+
+/// All that can be shown.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    metrics: Vec<Arc<Metric>>,
+}
+
+impl Metric {
+    fn own(schema: &Schema) -> Metric {
+        Metric {
+            name: schema.name.clone(),
+            title: schema.title.clone(),
+            kind: schema.kind,
+            pattern: schema.data_stream("*"),
+            fields: Fields::of(schema),
+            schema: Some(schema.clone()),
+        }
+    }
+
+    fn input(dataset: &str) -> Metric {
+        Metric {
+            name: dataset.into(),
+            title: dataset.into(),
+            kind: Kind::Event,
+            pattern: format!("{}-{dataset}-*", Kind::Event.stream_type()),
+            fields: Fields::foreign(),
+            schema: None,
+        }
+    }
+
+    /// What a field's numbers measure.
+    pub fn unit(&self, field: &str) -> Unit {
+        let unit = self.column(field).map_or("", |column| column.unit.as_str());
+        match unit {
+            "ns" => Unit::Nanoseconds,
+            "bytes" => Unit::Bytes,
+            _ => Unit::Count,
+        }
+    }
+
+    /// Whether a field is itself a statistic of its row's interval (a percentile, a sum, …), so that an average over
+    /// rows would weigh a quiet interval like a busy one.
+    pub(crate) fn is_statistic(&self, field: &str) -> bool {
+        let statistics = ["sum", "min", "max", "p50", "p90", "p99"];
+        let is = |name: &str| statistics.contains(&name);
+        self.kind == Kind::Summary && self.column(field).is_some_and(|column| is(&column.name))
+    }
+
+    /// Whether the field may stand in a table's first column, a breakdown or a control.
+    pub(crate) fn has_values(&self, field: &str) -> bool {
+        !matches!(self.fields.kind(field), None | Some(FieldKind::Words | FieldKind::Date))
+    }
+
+    /// The columns in their order; none of an input's.
+    pub fn columns(&self) -> impl Iterator<Item = &kumon_schema::Field> {
+        self.schema.iter().flat_map(|schema| &schema.fields)
+    }
+
+    fn column(&self, field: &str) -> Option<&kumon_schema::Field> {
+        self.columns().find(|column| column.ecs == field)
+    }
+
+    /// What to say where there is no such field.
+    pub(crate) fn no_field(&self, field: &str) -> String {
+        let hint = match (self.columns().find(|column| column.name == field), self.fields.nearest(field)) {
+            (Some(column), _) => format!("; the column '{field}' is the field '{}'", column.ecs),
+            (None, Some(near)) => format!("; did you mean '{near}'?"),
+            (None, None) => "; docs/metrics.md lists the fields".into(),
+        };
+        format!("the metric '{}' has no field '{field}'{hint}", self.name)
+    }
+}
+
+impl Catalog {
+    /// KuMon's own metrics.
+    pub fn builtin() -> &'static Catalog {
+        static BUILTIN: LazyLock<Catalog> = LazyLock::new(|| {
+            let metrics = kumon_schema::all().iter().map(|schema| Arc::new(Metric::own(schema)));
+            Catalog { metrics: metrics.collect() }
+        });
+        &BUILTIN
+    }
+
+    /// With the datasets of further inputs; their fields are not known beforehand.
+    pub fn with_inputs<'a>(mut self, datasets: impl IntoIterator<Item = &'a str>) -> Catalog {
+        for dataset in datasets {
+            if self.find(dataset).is_none() {
+                self.metrics.push(Arc::new(Metric::input(dataset)));
+            }
+        }
+        self
+    }
+
+    /// All metrics, ordered by name, then the inputs.
+    pub fn metrics(&self) -> &[Arc<Metric>] {
+        &self.metrics
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Metric>> {
+        self.metrics.iter().find(|metric| metric.name == name)
+    }
+}

@@ -1,0 +1,159 @@
+//! The columns of a Lens layer: what Lens asks Elasticsearch for.
+
+use kumon_query::FieldKind;
+use serde_json::{Map, Value as Json, json};
+
+use super::formula;
+use super::search;
+use crate::catalog::Metric;
+use crate::model::{Chart, Operation, Per, Unit, Value};
+use crate::request::{Level, Order, TimeRange};
+
+/// What Lens calls the rows themselves.
+const RECORDS: &str = "___records___";
+
+/// Columns by their ids: `by0`, … the breakdowns from outside to inside, `time`, `v0`, … the values; and their order.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    pub(super) columns: Map<String, Json>,
+    pub(super) order: Vec<String>,
+    /// The ids of the breakdowns.
+    pub(super) by: Vec<String>,
+    /// The ids of the values.
+    pub(super) values: Vec<String>,
+}
+
+pub(super) const TIME: &str = "time";
+
+impl Columns {
+    pub(super) fn of(chart: &Chart) -> Columns {
+        let mut columns = Columns::default();
+        // The range doesn't matter: Kibana chooses the step of the time axis.
+        for level in chart.levels(TimeRange { since: 0, until: 0 }) {
+            match level {
+                Level::Time { .. } => columns.add(TIME.into(), date_histogram()),
+                Level::Terms { field, size, order } => {
+                    let id = format!("by{}", columns.by.len());
+                    columns.by.push(id.clone());
+                    columns.add(id, terms(chart, &field, size, &order));
+                }
+            }
+        }
+        for (number, value) in chart.values.iter().enumerate() {
+            let id = format!("v{number}");
+            columns.values.push(id.clone());
+            if is_plain(value) {
+                let mut column = operation(&chart.metric, value);
+                column["label"] = value.label.clone().into();
+                column["customLabel"] = true.into();
+                column["params"]["format"] = format(value.unit);
+                if value.per == Some(Per::Second) {
+                    column["timeScale"] = "s".into();
+                }
+                columns.add(id, column);
+            } else {
+                for (id, column) in formula::columns(&chart.metric, &id, value) {
+                    columns.add(id, column);
+                }
+            }
+        }
+        columns
+    }
+
+    fn add(&mut self, id: String, column: Json) {
+        self.order.push(id.clone());
+        self.columns.insert(id, column);
+    }
+}
+
+/// Whether a column of its own kind calculates the value; other values need a formula.
+fn is_plain(value: &Value) -> bool {
+    match value.per {
+        None => true,
+        Some(Per::Second) => value.unit != Unit::Fraction,
+        Some(Per::Row | Per::Field(_)) => false,
+    }
+}
+
+/// What a value is calculated from, its divisor left out.
+pub(super) fn operation(metric: &Metric, value: &Value) -> Json {
+    let mut column = aggregation(value.operation, value.field.as_deref());
+    if !value.query.is_empty() {
+        column["filter"] = search::lens_query(metric, &value.query);
+    }
+    column
+}
+
+pub(super) fn aggregation(operation: Operation, field: Option<&str>) -> Json {
+    let (name, params) = match operation {
+        Operation::Count => ("count", json!({"emptyAsNull": false})),
+        Operation::Distinct => ("unique_count", json!({"emptyAsNull": true})),
+        Operation::Sum => ("sum", json!({"emptyAsNull": true})),
+        Operation::Average => ("average", json!({"emptyAsNull": true})),
+        Operation::Min => ("min", json!({"emptyAsNull": true})),
+        Operation::Max => ("max", json!({"emptyAsNull": true})),
+        Operation::Median => ("median", json!({"emptyAsNull": true})),
+        Operation::P90 => ("percentile", json!({"percentile": 90})),
+        Operation::P99 => ("percentile", json!({"percentile": 99})),
+    };
+    json!({
+        "label": name, "dataType": "number", "operationType": name, "sourceField": field.unwrap_or(RECORDS),
+        "isBucketed": false, "scale": "ratio", "params": params,
+    })
+}
+
+fn date_histogram() -> Json {
+    json!({
+        "label": "Time", "customLabel": true, "dataType": "date", "operationType": "date_histogram",
+        "sourceField": "@timestamp", "isBucketed": true, "scale": "interval",
+        "params": {"interval": "auto", "includeEmptyRows": true, "dropPartials": false},
+    })
+}
+
+fn terms(chart: &Chart, field: &str, size: usize, order: &Order) -> Json {
+    let first = &chart.values[0];
+    let by = match order {
+        Order::Key => json!({"orderBy": {"type": "alphabetical", "fallback": false}}),
+        Order::Rows if first.operation != Operation::Count || !first.query.is_empty() || !is_plain(first) => {
+            json!({"orderBy": {"type": "custom"}, "orderAgg": aggregation(Operation::Count, None)})
+        }
+        // Lens orders by no formula.
+        Order::First if !is_plain(first) => {
+            let aggregation = aggregation(first.operation, first.field.as_deref());
+            json!({"orderBy": {"type": "custom"}, "orderAgg": aggregation})
+        }
+        Order::Rows | Order::First => json!({"orderBy": {"type": "column", "columnId": "v0"}}),
+    };
+    let mut params = json!({
+        "size": size, "orderDirection": "desc", "otherBucket": false, "missingBucket": false,
+        "parentFormat": {"id": "terms"}, "include": [], "exclude": [], "includeIsRegex": false,
+        "excludeIsRegex": false,
+    });
+    for (key, value) in by.as_object().into_iter().flatten() {
+        params[key] = value.clone();
+    }
+    let data_type = match chart.metric.fields.kind(field) {
+        Some(FieldKind::Long | FieldKind::Double) => "number",
+        Some(FieldKind::Boolean) => "boolean",
+        Some(FieldKind::Ip) => "ip",
+        _ => "string",
+    };
+    json!({
+        "label": field, "customLabel": true, "dataType": data_type, "operationType": "terms",
+        "sourceField": field, "isBucketed": true, "scale": "ordinal", "params": params,
+    })
+}
+
+/// How Lens writes a number.
+pub(super) fn format(unit: Unit) -> Json {
+    match unit {
+        Unit::Count => json!({"id": "number", "params": {"decimals": 2, "compact": true}}),
+        Unit::PerSecond => json!({"id": "number", "params": {"decimals": 1, "compact": true}}),
+        Unit::Bytes => json!({"id": "bytes", "params": {"decimals": 1}}),
+        Unit::BytesPerSecond => json!({"id": "bytes", "params": {"decimals": 1, "suffix": "/s"}}),
+        Unit::Fraction => json!({"id": "percent", "params": {"decimals": 1}}),
+        Unit::Nanoseconds => json!({"id": "duration", "params": {
+            "decimals": 1, "compact": true, "fromUnit": "nanoseconds", "toUnit": "humanizePrecise",
+        }}),
+    }
+}

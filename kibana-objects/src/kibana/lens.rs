@@ -1,0 +1,43 @@
+//! Lens panels, by value: the chart is part of its dashboard.
+
+use serde_json::{Value, json};
+
+use super::chart::visualization;
+use super::column::Columns;
+use super::data_view;
+use super::object::{Reference, SavedObjectType};
+use super::search;
+use crate::model::{Chart, Panel};
+
+/// The only layer.
+pub(super) const LAYER: &str = "layer1";
+
+/// The panel's `embeddableConfig`, and what it refers to.
+pub(super) fn render(panel: &Panel, chart: &Chart) -> (Value, Vec<Reference>) {
+    let columns = Columns::of(chart);
+    let name = format!("indexpattern-datasource-layer-{LAYER}");
+    let references = vec![Reference::new(SavedObjectType::DataView, data_view::id(&chart.metric), name)];
+    let (r#type, visualization) = visualization(chart, &columns);
+    let state = json!({
+        "adHocDataViews": {},
+        "internalReferences": [],
+        "filters": [],
+        "query": search::lens_query(&chart.metric, &chart.query),
+        "datasourceStates": {
+            "formBased": {"layers": {LAYER: {
+                "columnOrder": columns.order, "columns": columns.columns, "incompleteColumns": {}, "sampling": 1,
+            }}},
+            "textBased": {"layers": {}},
+        },
+        "visualization": visualization,
+    });
+    let attributes = json!({
+        "title": panel.title,
+        "description": "",
+        "type": "lens",
+        "visualizationType": r#type,
+        "references": references.iter().map(Reference::to_json).collect::<Vec<_>>(),
+        "state": state,
+    });
+    (json!({"attributes": attributes, "enhancements": {}}), references)
+}

@@ -1,0 +1,87 @@
+//! Saved searches: what Discover opens.
+
+use std::sync::Arc;
+
+use kumon_query::understand;
+use serde_json::{Value, json};
+
+use super::data_view;
+use super::lucene::lucene;
+use super::object::{Reference, SavedObject, SavedObjectType, search_source};
+use crate::catalog::Metric;
+use crate::check::usual_columns;
+use crate::model::{Content, Dashboard, Rows};
+use crate::resolve::id_of;
+
+const INDEX: &str = "kibanaSavedObjectMeta.searchSourceJSON.index";
+
+/// The usual search of a metric.
+pub(super) fn of_metric(metric: &Arc<Metric>) -> SavedObject {
+    let rows =
+        Rows { metric: metric.clone(), query: String::new(), columns: usual_columns(metric), usual: true };
+    let title = format!("[KuMon] {}: {}", metric.name, metric.title);
+    search(id_of_metric(metric), &title, &rows)
+}
+
+/// The searches of those panels that show something else than the usual.
+pub(super) fn of_panels(dashboard: &Dashboard) -> Vec<SavedObject> {
+    let searches = dashboard.panels.iter().filter_map(|panel| match &panel.content {
+        Content::Rows(rows) if !rows.usual => {
+            let title = format!("[KuMon] {}: {}", dashboard.title, panel.title);
+            Some(search(id_of_panel(dashboard, &panel.id), &title, rows))
+        }
+        _ => None,
+    });
+    searches.collect()
+}
+
+/// The search that a panel of raw rows shows.
+pub(super) fn id(dashboard: &Dashboard, panel: &str, rows: &Rows) -> String {
+    if rows.usual { id_of_metric(&rows.metric) } else { id_of_panel(dashboard, panel) }
+}
+
+fn id_of_metric(metric: &Metric) -> String {
+    format!("kumon-search-{}", id_of(&metric.name))
+}
+
+fn id_of_panel(dashboard: &Dashboard, panel: &str) -> String {
+    format!("kumon-search-{}-{panel}", dashboard.name)
+}
+
+fn search(id: String, title: &str, rows: &Rows) -> SavedObject {
+    let query = query(&rows.metric, &rows.query);
+    SavedObject {
+        r#type: SavedObjectType::Search,
+        id,
+        attributes: json!({
+            "title": title,
+            "description": "",
+            "columns": rows.columns,
+            "sort": [["@timestamp", "desc"]],
+            "grid": {},
+            "hideChart": false,
+            "isTextBasedQuery": false,
+            "timeRestore": false,
+            "kibanaSavedObjectMeta": search_source(&query, Some(INDEX)),
+        }),
+        references: vec![
+            Reference::new(SavedObjectType::DataView, data_view::id(&rows.metric), INDEX),
+            Reference::to_tag(),
+        ],
+    }
+}
+
+/// A query of the model in Lucene's language.
+pub(super) fn query(metric: &Metric, query: &str) -> String {
+    if query.is_empty() {
+        return String::new();
+    }
+    // Whoever reads a dashboard's file has understood its queries; one that isn't understood finds nothing.
+    let condition = understand(query, &metric.fields).unwrap_or(kumon_query::Condition::None);
+    lucene(&condition)
+}
+
+/// The attribute of Lens panels.
+pub(super) fn lens_query(metric: &Metric, text: &str) -> Value {
+    super::object::lucene_query(&query(metric, text))
+}

@@ -1,0 +1,184 @@
+//! What a dashboard is, whoever shows it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::Metric;
+use crate::layout::Place;
+
+/// A page of panels.
+#[derive(Debug, Clone)]
+pub struct Dashboard {
+    /// Its file's name without the extension; lower-case words joined by hyphens. Links name it so.
+    pub name: String,
+    pub title: String,
+    pub description: String,
+    /// The fields that have a drop-down.
+    pub controls: Vec<String>,
+    /// In the order of the file.
+    pub panels: Vec<Panel>,
+}
+
+/// One panel.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    /// Unique within its dashboard: the title in lower-case words joined by hyphens.
+    pub id: String,
+    pub title: String,
+    pub place: Place,
+    pub content: Content,
+}
+
+/// What a panel shows.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Markdown.
+    Text(String),
+    /// Ways to other dashboards.
+    Links(Vec<Link>),
+    Chart(Chart),
+    /// The newest rows as they are.
+    Rows(Rows),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The name of the dashboard it leads to.
+    pub dashboard: String,
+    pub label: String,
+}
+
+/// Numbers drawn from the rows of one metric.
+#[derive(Debug, Clone)]
+pub struct Chart {
+    pub kind: ChartKind,
+    pub metric: Arc<Metric>,
+    /// Only rows that match; empty for all.
+    pub query: String,
+    /// One at least.
+    pub values: Vec<Value>,
+    /// What runs along the chart; without meaning for numbers, tables and pies.
+    pub over: Over,
+    /// The fields that the values are told apart by, from outside to inside.
+    pub breakdown: Vec<String>,
+    /// How many values of a breakdown are shown: those with the largest first value.
+    pub top: usize,
+}
+
+/// The raw rows of one metric.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    pub metric: Arc<Metric>,
+    pub query: String,
+    /// Fields; the time comes before them.
+    pub columns: Vec<String>,
+    /// Whether it is the metric's usual view: no query, columns by default.
+    pub usual: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChartKind {
+    Number,
+    Line,
+    Bar,
+    Area,
+    HeatMap,
+    Table,
+    Pie,
+}
+
+/// What runs along a chart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Over {
+    Time,
+    /// The values of a field.
+    Field(String),
+}
+
+/// A number that is calculated from rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value {
+    pub label: String,
+    pub operation: Operation,
+    /// Of `count` there is none.
+    pub field: Option<String>,
+    /// What the number is divided by.
+    pub per: Option<Per>,
+    /// Only rows that match as well; the divisor is not narrowed by it.
+    pub query: String,
+    pub unit: Unit,
+}
+
+/// How rows become a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Number of rows.
+    Count,
+    /// Number of different values.
+    Distinct,
+    Sum,
+    Average,
+    Min,
+    Max,
+    Median,
+    P90,
+    P99,
+}
+
+/// A divisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Per {
+    /// The length of each step of the time axis.
+    Second,
+    /// The number of rows.
+    Row,
+    /// The sum of a field: a mean is `sum` of the sums per the sum of the counts.
+    Field(String),
+}
+
+/// What a number measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    Count,
+    Nanoseconds,
+    Bytes,
+    PerSecond,
+    BytesPerSecond,
+    /// 1 is 100 %.
+    Fraction,
+}
+
+impl Operation {
+    /// The percentile, where it is one.
+    pub(crate) fn percentile(self) -> Option<u32> {
+        match self {
+            Operation::Median => Some(50),
+            Operation::P90 => Some(90),
+            Operation::P99 => Some(99),
+            _ => None,
+        }
+    }
+}
+
+impl Content {
+    /// The metric whose rows are shown.
+    pub fn metric(&self) -> Option<&Metric> {
+        match self {
+            Content::Chart(chart) => Some(&chart.metric),
+            Content::Rows(rows) => Some(&rows.metric),
+            Content::Text(_) | Content::Links(_) => None,
+        }
+    }
+}
+
+impl Chart {
+    /// Whether values stand over time.
+    pub fn is_over_time(&self) -> bool {
+        use ChartKind::{Area, Bar, HeatMap, Line};
+        self.over == Over::Time && matches!(self.kind, Line | Bar | Area | HeatMap)
+    }
+}

@@ -1,0 +1,186 @@
+//! Every panel of the default dashboards is asked of a real Elasticsearch and of the embedded store, over the same
+//! made-up rows: both must show the same.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../../store/tests/support/mod.rs"]
+mod support;
+
+use kumon_dashboards::{Answer, Cell, Content, Filter, Panel, TimeRange, builtin};
+use kumon_query::{Fields, Search, SearchRequest, SearchResponse, to_elasticsearch};
+use kumon_schema::{Field, FieldType, Schema};
+use kumon_shipper::Sink;
+use kumon_store::{Store, StoreOptions, StoreSink};
+use kumon_testing::{Elasticsearch, require_elasticsearch};
+use serde_json::{Value, json};
+use support::File;
+
+/// 21 November 2026, 10:00 UTC, and a quarter of an hour.
+const RANGE: TimeRange = TimeRange { since: 1_795_255_200_000_000_000, until: 1_795_256_100_000_000_000 };
+const ROWS: i64 = 120;
+
+/// Both, with the same rows of every metric.
+struct Both {
+    elasticsearch: &'static Elasticsearch,
+    store: Store,
+    _sink: StoreSink,
+    _folder: tempfile::TempDir,
+}
+
+impl Both {
+    fn new() -> Both {
+        let elasticsearch = Elasticsearch::shared();
+        let folder = tempfile::tempdir().unwrap();
+        let (mut sink, store) = Store::open_for_writing(folder.path(), StoreOptions::default()).unwrap();
+        for schema in kumon_schema::all() {
+            let mappings = json!({"dynamic": "strict", "properties": schema.mapping()});
+            let (status, made) = elasticsearch.request("PUT", &schema.name, json!({"mappings": mappings}));
+            assert_eq!(status, 200, "{made}");
+            let rows: Vec<Value> = (0..ROWS).map(|number| row(schema, number)).collect();
+            let bulk: String = rows.iter().map(|row| format!("{{\"index\":{{}}}}\n{row}\n")).collect();
+            let (_, sent) =
+                elasticsearch.request("POST", &format!("{}/_bulk?refresh=true", schema.name), bulk);
+            assert_eq!(sent["errors"], false, "{sent}");
+            let outcome = sink.send(&File::new(&schema.name, &schema.dataset()).batch(&rows)).unwrap();
+            assert_eq!(outcome.created as i64, ROWS, "{outcome:?}");
+        }
+        sink.settle(true).unwrap();
+        Both { elasticsearch, store, _sink: sink, _folder: folder }
+    }
+
+    fn ask_elasticsearch(&self, request: &SearchRequest) -> SearchResponse {
+        let body = to_elasticsearch(request, &Fields::of_metric(&request.metric)).unwrap();
+        let (status, answer) =
+            self.elasticsearch.request("POST", &format!("{}/_search", request.metric), body);
+        assert_eq!(status, 200, "{request:?}: {answer}");
+        let hits = answer["hits"]["hits"].as_array().unwrap().iter();
+        let hits = hits.map(|hit| serde_json::value::to_raw_value(&hit["_source"]).unwrap());
+        SearchResponse {
+            total: answer["hits"]["total"]["value"].as_u64().unwrap(),
+            hits: hits.collect(),
+            aggregations: answer.get("aggregations").cloned(),
+        }
+    }
+
+    /// What the panel shows, of either.
+    fn answers(&self, panel: &Panel, filters: &[Filter]) -> Option<[Answer; 2]> {
+        let request = panel.request(RANGE, filters)?;
+        let ours = self.store.search(&request);
+        let ours = ours.unwrap_or_else(|e| panic!("{}: {e}: {request:?}", panel.title));
+        let theirs = self.ask_elasticsearch(&request);
+        Some([panel.answer(RANGE, &theirs), panel.answer(RANGE, &ours)].map(comparable))
+    }
+}
+
+/// A row with a value in every column; few different ones where rows are told apart by it.
+fn row(schema: &Schema, number: i64) -> Value {
+    let mut row = json!({});
+    for (column, field) in schema.fields.iter().enumerate() {
+        row[&field.ecs] = value(schema, field, number, column as i64);
+    }
+    row
+}
+
+fn value(schema: &Schema, field: &Field, number: i64, column: i64) -> Value {
+    let seconds = number * 7;
+    match (field.ecs.as_str(), field.r#type) {
+        ("@timestamp", _) => json!(format!("2026-11-21T10:{:02}:{:02}.5Z", seconds / 60, seconds % 60)),
+        ("host.name", _) => json!("node"),
+        ("kumon.runqlat.key", _) if number % 2 == 0 => json!("all"),
+        ("service.type", _) => json!(if number % 2 == 0 { "mariadb" } else { "postgresql" }),
+        ("event.action", _) if schema.name == "exec" => {
+            json!(if number % 3 == 0 { "exec-failed" } else { "exec" })
+        }
+        ("kumon.agent.stage", _) => {
+            json!(["kernel", "spool", "ship", "process", "program"][number as usize % 5])
+        }
+        ("kumon.agent.component", _) => json!(if number % 2 == 0 { "collect" } else { "ship" }),
+        ("kumon.tcplife.end", _) => {
+            json!(["closed", "reset", "reset_by_peer", "refused", "timed_out", "failed"][number as usize % 6])
+        }
+        ("network.direction", _) => json!(if number % 2 == 0 { "egress" } else { "ingress" }),
+        (name, _) if name.ends_with(".ip") => json!(format!("10.0.0.{}", number % 4 + 1)),
+        (name, FieldType::Integer) if field.elasticsearch["type"] == "keyword" || name.ends_with("pid") => {
+            json!(number % 4 + 1)
+        }
+        (_, FieldType::String) => json!(format!("{}-{}", field.name, number % 4)),
+        (_, FieldType::Boolean) => json!(number % 2 == 0),
+        // Different sums for different keys, so that their order is certain.
+        _ => json!((number % 4 + 1) * 1000 + (number * number + column * 31) % 997),
+    }
+}
+
+/// Equals may come in any order.
+fn comparable(mut answer: Answer) -> Answer {
+    match &mut answer {
+        Answer::Table(table) if table.total.is_none() => {
+            table.rows.sort_by_key(|row| serde_json::to_string(row).unwrap());
+        }
+        Answer::Series(series) => series.lines.sort_by_key(|line| line.label.clone()),
+        _ => {}
+    }
+    answer
+}
+
+/// Percentiles are estimated, and sums of floating point depend on their order.
+fn alike(theirs: &Answer, ours: &Answer) -> bool {
+    let near = |a: f64, b: f64| (a - b).abs() <= 0.02 * a.abs().max(b.abs());
+    match (theirs, ours) {
+        (Answer::Number { value: a, .. }, Answer::Number { value: b, .. }) => match (a, b) {
+            (Some(a), Some(b)) => near(*a, *b),
+            (a, b) => a == b,
+        },
+        (Answer::Series(a), Answer::Series(b)) => {
+            a.times == b.times
+                && a.lines.len() == b.lines.len()
+                && a.lines.iter().zip(&b.lines).all(|(a, b)| {
+                    a.label == b.label
+                        && a.numbers.iter().zip(&b.numbers).all(|(a, b)| match (a, b) {
+                            (Some(a), Some(b)) => near(*a, *b),
+                            (a, b) => a == b,
+                        })
+                })
+        }
+        (Answer::Table(a), Answer::Table(b)) => {
+            a.total == b.total
+                && a.rows.len() == b.rows.len()
+                && a.rows.iter().flatten().zip(b.rows.iter().flatten()).all(|(a, b)| match (a, b) {
+                    (Cell::Number(a), Cell::Number(b)) => near(*a, *b),
+                    (a, b) => a == b,
+                })
+        }
+        (a, b) => a == b,
+    }
+}
+
+#[test]
+fn every_panel_shows_the_same_from_both() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let both = Both::new();
+    let filter = |field: &str, values: &[&str]| Filter {
+        field: field.into(),
+        values: values.iter().map(|value| (*value).to_owned()).collect(),
+    };
+    let mut asked = 0;
+    for dashboard in builtin() {
+        for panel in &dashboard.panels {
+            let name = format!("{}, {}", dashboard.title, panel.title);
+            let Some([theirs, ours]) = both.answers(panel, &[]) else {
+                assert!(matches!(panel.content, Content::Text(_) | Content::Links(_)), "{name}");
+                continue;
+            };
+            asked += 1;
+            assert!(alike(&theirs, &ours), "{name}:\nElasticsearch {theirs:#?}\nthe store {ours:#?}");
+            assert!(!theirs.is_empty(), "{name} shows nothing: {:?}", panel.request(RANGE, &[]));
+
+            let filters = [filter("host.name", &["node", "a \"quoted\\\" one"])];
+            assert_eq!(both.answers(panel, &filters).unwrap()[0], theirs, "{name}");
+            let [theirs, ours] = both.answers(panel, &[filter("host.name", &["elsewhere"])]).unwrap();
+            assert!(alike(&theirs, &ours), "{name}:\nElasticsearch {theirs:#?}\nthe store {ours:#?}");
+            let [theirs, ours] = both.answers(panel, &[filter("no.such", &["x"])]).unwrap();
+            assert!(alike(&theirs, &ours), "{name}:\nElasticsearch {theirs:#?}\nthe store {ours:#?}");
+        }
+    }
+    println!("{asked} panels asked");
+}
