@@ -41,7 +41,7 @@ pub(crate) enum Command {
     #[command(after_help = "\
 Examples:
   kumon setup --dry-run                         every request that would be sent, and what was changed there
-  kumon setup --username elastic --password-file /root/elastic
+  kumon setup --username elastic --password-file /root/elastic --create-api-key /etc/kumon/api_key
   kumon setup --only ilm,templates
   kumon setup --force --only ilm                back to KuMon's own policies
 Exit code: 0 everything is there that can be, 1 something was refused.")]
@@ -105,6 +105,9 @@ pub(crate) struct SetupArgs {
     /// A file with that user's password; /dev/stdin reads it from there
     #[arg(long, value_name = "FILE", requires = "username")]
     pub(crate) password_file: Option<PathBuf>,
+    /// Make an API key that may do nothing but ship, and write it to a file that only the shipper reads; '-' prints it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["remove", "dry_run"])]
+    pub(crate) create_api_key: Option<PathBuf>,
     /// A file with an API key, instead of a user
     #[arg(long, value_name = "FILE")]
     pub(crate) api_key_file: Option<PathBuf>,

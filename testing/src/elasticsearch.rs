@@ -13,6 +13,8 @@ use crate::{free_port, require};
 
 /// Elasticsearch 9.4.3: everything but ILM, Watcher and a few field types.
 const ES9: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/es9");
+/// Elasticsearch 8.19.13: as 9.4.3.
+const ES8: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/es8");
 /// Elasticsearch 6.8.23: ILM and Watcher, which execute; none of what came since.
 const ES6: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/es6");
 const PASSWORD: &str = "kumon-test";
@@ -33,6 +35,14 @@ pub struct Elasticsearch {
 /// Under CI, when it is not.
 pub fn require_elasticsearch() -> bool {
     require_fixture(ES9)
+}
+
+/// Whether the tests can start a node of 8.19.13.
+///
+/// # Panics
+/// As [`require_elasticsearch`].
+pub fn require_elasticsearch_8() -> bool {
+    require_fixture(ES8)
 }
 
 /// Whether the tests can start a node of 6.8.23.
@@ -72,6 +82,14 @@ impl Elasticsearch {
     /// As [`Elasticsearch::start`].
     pub fn start_with(tls: bool, settings: &[&str]) -> Elasticsearch {
         Elasticsearch::start_fixture(ES9, tls, settings)
+    }
+
+    /// Starts a node of 8.19.13. The first call on a machine downloads 1 GB.
+    ///
+    /// # Panics
+    /// As [`Elasticsearch::start`].
+    pub fn start_8() -> Elasticsearch {
+        Elasticsearch::start_fixture(ES8, false, &[])
     }
 
     /// Starts a node of 6.8.23, whose ILM and Watcher execute, with further lines for elasticsearch.yml. The first
@@ -157,18 +175,32 @@ impl Elasticsearch {
     /// # Panics
     /// When the node doesn't answer.
     pub fn request(&self, method: &str, path: &str, body: impl Into<Value>) -> (u16, Value) {
+        self.send(["--user", &format!("elastic:{PASSWORD}")], method, path, body.into())
+    }
+
+    /// As [`Elasticsearch::request`], with another header `Authorization`: `ApiKey …`, `Basic …`.
+    ///
+    /// # Panics
+    /// As [`Elasticsearch::request`].
+    pub fn request_as(
+        &self,
+        authorization: &str,
+        method: &str,
+        path: &str,
+        body: impl Into<Value>,
+    ) -> (u16, Value) {
+        self.send(["--header", &format!("authorization: {authorization}")], method, path, body.into())
+    }
+
+    fn send(&self, who: [&str; 2], method: &str, path: &str, body: Value) -> (u16, Value) {
         let mut curl = Command::new("curl");
-        curl.args(["--silent", "--show-error", "--noproxy", "*", "--request", method]).args([
-            "--user",
-            &format!("elastic:{PASSWORD}"),
-            "--write-out",
-            "\n%{http_code}",
-        ]);
+        curl.args(["--silent", "--show-error", "--noproxy", "*", "--request", method, "--write-out"]);
+        curl.arg("\n%{http_code}").args(who);
         if self.tls {
             let (certificate, key) = self.certificate_and_key();
             curl.arg("--cacert").arg(self.ca_file()).arg("--cert").arg(certificate).arg("--key").arg(key);
         }
-        let body = match body.into() {
+        let body = match body {
             Value::Null => None,
             Value::String(text) => Some((text, "application/x-ndjson")),
             json => Some((json.to_string(), "application/json")),

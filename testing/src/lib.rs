@@ -7,7 +7,9 @@ use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub use elasticsearch::{Elasticsearch, require_elasticsearch, require_elasticsearch_6};
+pub use elasticsearch::{
+    Elasticsearch, require_elasticsearch, require_elasticsearch_6, require_elasticsearch_8,
+};
 pub use process::Child;
 
 /// Whether a test that needs `what` can run. Under CI (`CI` is set) a missing requirement fails the test.

@@ -4,6 +4,7 @@
 //! [`records`] what is to be done with each. A new step is a variant of [`Step`]; a new kind of object is one of
 //! [`object::Kind`].
 
+mod api_key;
 mod difference;
 mod install;
 mod lock;
@@ -13,6 +14,7 @@ mod plan;
 mod records;
 mod report;
 mod retention;
+mod roles;
 mod step;
 mod stream;
 mod templates;
@@ -63,8 +65,8 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
         dry_run(&client, &work, args, &mut out)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let complete =
-        change(&client, &work, args, &mut out).context("setup is not complete; it is safe to repeat")?;
+    let complete = change(&client, config, &work, args, &mut out)
+        .context("setup is not complete; it is safe to repeat")?;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -78,7 +80,13 @@ fn dry_run(client: &Client, work: &Work, args: &SetupArgs, out: &mut impl Write)
 }
 
 /// Does it. Answers whether nothing was refused.
-fn change(client: &Client, work: &Work, args: &SetupArgs, out: &mut impl Write) -> Result<bool> {
+fn change(
+    client: &Client,
+    config: &Config,
+    work: &Work,
+    args: &SetupArgs,
+    out: &mut impl Write,
+) -> Result<bool> {
     let records = Records::new(client);
     let holder = format!("{} (process {})", crate::host::common()?.host_name, std::process::id());
     lock::alone(&records, &holder, || {
@@ -99,6 +107,9 @@ fn change(client: &Client, work: &Work, args: &SetupArgs, out: &mut impl Write) 
                 }
             }
             report.end(false, out)?;
+            if let Some(path) = &args.create_api_key {
+                api_key::create(client, config, path, args.force, out)?;
+            }
         }
         Ok(report.complete())
     })

@@ -16,6 +16,7 @@ pub(super) struct Object {
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Kind {
+    Role,
     Policy,
     Component,
     Template,
@@ -25,6 +26,7 @@ impl Kind {
     /// The name that people know.
     pub(super) fn label(self) -> &'static str {
         match self {
+            Kind::Role => "role",
             Kind::Policy => "ILM policy",
             Kind::Component => "component template",
             Kind::Template => "index template",
@@ -39,6 +41,7 @@ impl Kind {
 
     fn api(self) -> &'static str {
         match self {
+            Kind::Role => "_security/role",
             Kind::Policy => "_ilm/policy",
             Kind::Component => "_component_template",
             Kind::Template => "_index_template",
@@ -51,6 +54,7 @@ impl Object {
     pub(super) fn new(kind: Kind, name: String, mut body: Value) -> Object {
         let mark = json!({"managed_by": "kumon"});
         match kind {
+            Kind::Role => body["metadata"] = mark,
             Kind::Policy => body["policy"]["_meta"] = mark,
             Kind::Component | Kind::Template => body["_meta"] = mark,
         }

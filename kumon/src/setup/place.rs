@@ -83,13 +83,17 @@ impl Place for Client {
 /// The object's own content in the answer to a GET of its path.
 fn content(kind: Kind, name: &str, mut answer: Value) -> Value {
     let mut content = match kind {
+        Kind::Role => answer[name].take(),
         Kind::Policy => answer[name]["policy"].take(),
         Kind::Component => answer["component_templates"][0]["component_template"].take(),
         Kind::Template => answer["index_templates"][0]["index_template"].take(),
     };
-    // Elasticsearch 9 notes when a template was made and changed, 9.2 and later in two forms.
+    // Elasticsearch 9 notes when a template was made and changed. Whether a role can be used depends on the licence.
     if let Some(content) = content.as_object_mut() {
-        content.retain(|key, _| !key.starts_with("created_date") && !key.starts_with("modified_date"));
+        let changes_by_itself = |key: &str| {
+            key.starts_with("created_date") || key.starts_with("modified_date") || key == "transient_metadata"
+        };
+        content.retain(|key, _| !changes_by_itself(key));
     }
     content
 }

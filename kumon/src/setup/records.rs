@@ -121,7 +121,7 @@ impl<'a> Records<'a> {
         }
         let answer = self.client.post_ndjson(&format!("{INDEX}/_bulk"), &[lines.as_bytes()])?;
         let answer = self.client.ok(answer).with_context(needed)?.json();
-        anyhow::ensure!(answer["errors"] != true, "{}, but: {}", needed(), answer["items"][0]);
+        anyhow::ensure!(answer["errors"] != true, "the index {INDEX} refuses a note: {}", answer["items"][0]);
         Ok(())
     }
 }
@@ -139,5 +139,8 @@ fn record(mut document: Value) -> Option<(String, Record)> {
 }
 
 fn needed() -> String {
-    format!("setup keeps what it put there in the index {INDEX}, and has to read and write it")
+    format!(
+        "setup notes what it put there in the index {INDEX}: run it as a superuser or with the role kumon_admin \
+         (--username and --password-file)"
+    )
 }

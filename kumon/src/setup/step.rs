@@ -4,12 +4,14 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use super::object::Object;
-use super::{retention, templates};
+use super::{retention, roles, templates};
 use crate::config::Config;
 
 /// A part of setup that can be done alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Step {
+    /// Who may ship, look and set up
+    Roles,
     /// Retention policies
     Ilm,
     /// Component and index templates
@@ -18,11 +20,12 @@ pub(crate) enum Step {
 
 impl Step {
     /// All, in the order in which they have to be done.
-    pub(super) const ALL: [Step; 2] = [Step::Ilm, Step::Templates];
+    pub(super) const ALL: [Step; 3] = [Step::Roles, Step::Ilm, Step::Templates];
 
     /// What the step puts there, in this order.
     pub(super) fn objects(self, config: &Config) -> Result<Vec<Object>> {
         match self {
+            Step::Roles => roles::objects(config),
             Step::Ilm => retention::objects(config),
             Step::Templates => templates::objects(config),
         }

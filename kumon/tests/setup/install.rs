@@ -1,51 +1,12 @@
-//! `kumon setup` against a real Elasticsearch.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! What is put there, what is kept, and what is taken out.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Output};
 
 use kumon_schema::{FieldType, Schema};
 use kumon_testing::{Elasticsearch, require_elasticsearch};
 use serde_json::{Map, Value, json};
-use tempfile::TempDir;
 
-/// A configuration for a node, in a folder of its own.
-struct Setup {
-    folder: TempDir,
-}
-
-impl Setup {
-    fn new(node: &Elasticsearch, inputs: &str) -> Setup {
-        let folder = tempfile::tempdir().unwrap();
-        let password = folder.path().join("password");
-        fs::write(&password, node.password()).unwrap();
-        let config = format!(
-            "output:\n  elasticsearch:\n    hosts: ['{}']\n    username: {}\n    password_file: {}\n{inputs}",
-            node.url(),
-            node.username(),
-            password.display()
-        );
-        fs::write(folder.path().join("kumon.yml"), config).unwrap();
-        Setup { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn run(&self, arguments: &[&str]) -> String {
-        let output = self.output(arguments);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn output(&self, arguments: &[&str]) -> Output {
-        let mut kumon = Command::new(env!("CARGO_BIN_EXE_kumon"));
-        kumon.arg("--config").arg(self.path("kumon.yml")).arg("setup").args(arguments);
-        kumon.output().unwrap()
-    }
-}
+use super::support::Setup;
 
 /// A row with a value in every column.
 fn sample(schema: &Schema) -> Value {
@@ -71,7 +32,7 @@ fn every_metric_gets_its_data_stream_with_the_schemas_types() {
     assert!(first.contains("skipped 15 ILM policies: there is no such API there"), "{first}");
     assert!(first.contains("created index template logs-kumon.exec\n"), "{first}");
     let second = setup.run(&[]);
-    let objects = 1 + 2 * kumon_schema::all().len();
+    let objects = 3 + 1 + 2 * kumon_schema::all().len();
     assert!(second.contains(&format!("0 created, 0 changed, {objects} kept as they were")), "{second}");
 
     for schema in kumon_schema::all() {
@@ -243,7 +204,7 @@ fn eight_nodes_at_once_do_it_once() {
     let reports = at_once();
     let mut created: Vec<u64> = reports.iter().map(|report| number(report, "created")).collect();
     created.sort_unstable();
-    let objects = 1 + 2 * kumon_schema::all().len() as u64;
+    let objects = 3 + 1 + 2 * kumon_schema::all().len() as u64;
     assert_eq!(created, [0, 0, 0, 0, 0, 0, 0, objects], "{reports:?}");
     assert!(reports.iter().all(|report| number(report, "changed") == 0), "{reports:?}");
 
@@ -255,69 +216,4 @@ fn eight_nodes_at_once_do_it_once() {
     assert_eq!(node.request("PUT", &format!("{index}/_mapping"), older).0, 200);
     let rolled = at_once().iter().filter(|report| report.contains("rolled over")).count();
     assert_eq!(rolled, 1);
-}
-
-#[test]
-fn the_documented_privileges_are_enough() {
-    if !require_elasticsearch() {
-        return;
-    }
-    let node = Elasticsearch::start();
-    let role = json!({
-        "cluster": ["manage_index_templates", "manage_ilm"],
-        "index": [
-            {"names": ["logs-*", "metrics-*"], "privileges": ["manage"]},
-            {"names": ["kumon-setup"], "privileges": ["manage", "read", "write"]},
-        ],
-    });
-    let body = json!({"name": "setup", "role_descriptors": {"setup": role}});
-    let (_, key) = node.request("POST", "_security/api_key", body);
-    let setup = Setup::new(&node, "");
-    fs::write(setup.path("key"), key["encoded"].as_str().unwrap()).unwrap();
-    let (url, file) = (node.url(), setup.path("key"));
-    let output = format!("{{ hosts: ['{url}'], api_key_file: {} }}", file.display());
-    fs::write(setup.path("kumon.yml"), format!("output:\n  elasticsearch: {output}\n")).unwrap();
-    setup.run(&[]);
-    // A data stream whose index was made by an older mapping.
-    let row = json!({"@timestamp": "2026-11-21T02:00:00Z"});
-    assert_eq!(node.request("POST", "logs-kumon.exec-default/_doc", row).0, 201);
-    let (_, caps) = node.request("GET", "logs-kumon.exec-default/_mapping", Value::Null);
-    let index = caps.as_object().unwrap().keys().next().unwrap();
-    let older = json!({"_meta": {"kumon": {"fingerprint": "older"}}});
-    assert_eq!(node.request("PUT", &format!("{index}/_mapping"), older).0, 200);
-    assert!(setup.run(&[]).contains("rolled over logs-kumon.exec-default"));
-    assert!(setup.run(&["--remove"]).contains("removed index template metrics-kumon.agent"));
-}
-
-#[test]
-fn the_dry_run_shows_policies_that_elasticsearchs_own_parser_accepts() {
-    if !require_elasticsearch() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let kumon = Command::new(env!("CARGO_BIN_EXE_kumon")).args(["setup", "--dry-run"]).output().unwrap();
-    assert!(kumon.status.success());
-    let requests = String::from_utf8(kumon.stdout).unwrap();
-    let mut policies = Vec::new();
-    for request in requests.split("PUT ").skip(1) {
-        let (path, body) = request.split_once('\n').unwrap();
-        let body: Value = serde_json::from_str(body).unwrap();
-        if let Some(name) = path.strip_prefix("_ilm/policy/") {
-            policies.push(folder.path().join(format!("{name}.json")));
-            fs::write(&policies[policies.len() - 1], body.to_string()).unwrap();
-        }
-    }
-    assert_eq!(policies.len(), kumon_schema::all().len());
-    let check = |files: &[PathBuf]| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/ilm-check/run");
-        let output = Command::new(script).args(files).output().unwrap();
-        (output.status.success(), String::from_utf8(output.stdout).unwrap())
-    };
-    assert_eq!(check(&policies), (true, String::new()));
-
-    let broken = folder.path().join("broken.json");
-    fs::write(&broken, r#"{"policy":{"phases":{"warm":{"actions":{"rollover":{"max_age":"1d"}}}}}}"#)
-        .unwrap();
-    let (fine, message) = check(&[broken]);
-    assert!(!fine && message.contains("rollover"), "{message}");
 }

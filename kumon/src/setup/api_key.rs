@@ -1,0 +1,94 @@
+//! The shipper's API key: made by who sets up, and written where only the shipper reads it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kumon_shipper::elasticsearch::{Client, Method};
+use serde_json::json;
+
+use super::roles;
+use crate::config::Config;
+
+/// Makes a key of this node and writes it to `path`; `-` prints it. An existing file is kept unless `force`d.
+///
+/// The key carries the privileges of the role `kumon_shipper` itself, so that the role may be removed or changed
+/// without touching what ships.
+pub(super) fn create(
+    client: &Client,
+    config: &Config,
+    path: &Path,
+    force: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let to_stdout = path == Path::new("-");
+    if !to_stdout && !force && path.try_exists()? {
+        writeln!(out, "kept the API key in {}; --force makes another one", path.display())?;
+        return Ok(());
+    }
+    // Before the key is made: one that can't be written would stay in the cluster, used by nobody.
+    let file = if to_stdout { None } else { Some(NewFile::create(path, config)?) };
+    let host = crate::host::common()?.host_name;
+    let body = json!({
+        "name": format!("kumon-{host}"),
+        "role_descriptors": {"kumon_shipper": roles::shipper(config)?},
+        "metadata": {"managed_by": "kumon", "host": host},
+    });
+    let answer = client.request(Method::Post, "_security/api_key", Some(&body))?;
+    let answer = client.ok(answer).context("the API key was not made")?.json();
+    let (id, key) = (answer["id"].as_str(), answer["encoded"].as_str());
+    let (Some(id), Some(key)) = (id, key) else {
+        anyhow::bail!("the cluster made an API key but did not tell it");
+    };
+    match file {
+        None => writeln!(out, "{key}")?,
+        Some(file) => {
+            file.finish(key)?;
+            writeln!(out, "created API key {id} of the shipper, in {}", path.display())?;
+        }
+    }
+    Ok(())
+}
+
+/// A file in the making, beside its final place.
+struct NewFile<'p> {
+    file: fs::File,
+    path: &'p Path,
+    temporary: std::path::PathBuf,
+}
+
+impl<'p> NewFile<'p> {
+    /// It can be read by its owner alone, who is the one that ships: the owner of the shipper's state folder.
+    fn create(path: &'p Path, config: &Config) -> Result<NewFile<'p>> {
+        let failed = || format!("{}: the API key can't be written there", path.display());
+        let name = path.file_name().context("no file name").with_context(failed)?;
+        let temporary = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
+        match fs::remove_file(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).with_context(failed),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
+        let file = file.with_context(failed)?;
+        let new = NewFile { file, path, temporary };
+        if let Ok(state) = fs::metadata(config.path.ship()) {
+            fchown(&new.file, Some(state.uid()), Some(state.gid()))
+                .with_context(|| format!("{}: can't be given to who ships", path.display()))?;
+        }
+        Ok(new)
+    }
+
+    fn finish(mut self, key: &str) -> Result<()> {
+        let written = writeln!(self.file, "{key}").and_then(|()| self.file.sync_all());
+        let renamed = written.and_then(|()| fs::rename(&self.temporary, self.path));
+        renamed.with_context(|| format!("{}: the API key can't be written there", self.path.display()))
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        // Gone where it was finished.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
