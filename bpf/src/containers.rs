@@ -4,28 +4,51 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// Cgroups that are remembered; where there are more, all are looked up anew.
 const MAX_KNOWN: usize = 16_384;
 
-/// The containers of this node's cgroups, looked up by walking the cgroup v2 mount and remembered.
-#[derive(Debug)]
+/// The containers of this node's cgroups. What one collector has seen while it lived the others know as well: a summary
+/// is made when many a container is gone.
+#[derive(Debug, Clone)]
 pub struct Containers {
+    node: Arc<Mutex<Node>>,
+}
+
+/// By cgroup id, which is the inode of the cgroup's folder.
+type Known = HashMap<u64, Option<Arc<str>>>;
+
+/// Looked up by walking the cgroup v2 mount, and remembered.
+#[derive(Debug)]
+struct Node {
     /// Where cgroup v2 is mounted; none on nodes that have cgroup v1 only.
     mount: Option<PathBuf>,
-    /// By cgroup id, which is the inode of the cgroup's folder.
-    known: HashMap<u64, Option<String>>,
+    known: Known,
 }
 
 impl Containers {
     /// Finds the mount in /proc/self/mountinfo.
     pub fn of_this_node() -> Containers {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        Containers { mount: cgroup2_mount(&mounts), known: HashMap::new() }
+        static NODE: LazyLock<Containers> = LazyLock::new(|| {
+            let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+            Containers::below(cgroup2_mount(&mounts))
+        });
+        NODE.clone()
+    }
+
+    fn below(mount: Option<PathBuf>) -> Containers {
+        Containers { node: Arc::new(Mutex::new(Node { mount, known: HashMap::new() })) }
     }
 
     /// The id of the container of a cgroup; none outside of containers, and when the cgroup is already gone.
-    pub fn id(&mut self, cgroup: u64) -> Option<&str> {
+    pub fn id(&self, cgroup: u64) -> Option<Arc<str>> {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner).id(cgroup)
+    }
+}
+
+impl Node {
+    fn id(&mut self, cgroup: u64) -> Option<Arc<str>> {
         if !self.known.contains_key(&cgroup) {
             if self.known.len() >= MAX_KNOWN {
                 self.known.clear();
@@ -36,20 +59,20 @@ impl Containers {
             // An id that was not found is not looked for again: its cgroup is gone, and ids don't come back.
             self.known.entry(cgroup).or_default();
         }
-        self.known.get(&cgroup)?.as_deref()
+        self.known.get(&cgroup)?.clone()
     }
 }
 
 /// Remembers the cgroup `folder` and all below it. A cgroup below a container's belongs to it too. Folders may
 /// vanish meanwhile.
-fn walk(folder: &Path, parent: Option<&str>, known: &mut HashMap<u64, Option<String>>) {
+fn walk(folder: &Path, parent: Option<&Arc<str>>, known: &mut Known) {
     let Ok(metadata) = fs::metadata(folder) else { return };
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let container = container_id(&name).or(parent).map(str::to_owned);
+    let container = container_id(&name).map(Arc::from).or_else(|| parent.cloned());
     if let Ok(entries) = fs::read_dir(folder) {
         for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             if known.len() < MAX_KNOWN {
-                walk(&entry.path(), container.as_deref(), known);
+                walk(&entry.path(), container.as_ref(), known);
             }
         }
     }
@@ -114,11 +137,10 @@ mod tests {
         let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
         let (outer_id, inner_id) = (inode(&container), inode(&inner));
 
-        let mut containers =
-            Containers { mount: Some(folder.path().to_owned()), known: std::collections::HashMap::new() };
-        assert_eq!(containers.id(inner_id), Some(ID));
+        let containers = Containers::below(Some(folder.path().to_owned()));
+        assert_eq!(containers.id(inner_id).as_deref(), Some(ID));
         assert_eq!(containers.id(1), None);
         std::fs::remove_dir_all(&container).unwrap();
-        assert_eq!(containers.id(outer_id), Some(ID), "it is remembered, although it is gone");
+        assert_eq!(containers.id(outer_id).as_deref(), Some(ID), "it is remembered, although it is gone");
     }
 }

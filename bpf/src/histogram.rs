@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::events;
+use crate::sched::shared;
+
 /// ns of one unit of a histogram of latencies, `LATENCY_UNIT` there.
-pub(crate) const LATENCY_UNIT: u64 = 125;
+const LATENCY_UNIT: u64 = 125;
 /// Bytes of one unit of a histogram of sizes, `SIZE_UNIT` there.
-pub(crate) const SIZE_UNIT: u64 = 512;
+const SIZE_UNIT: u64 = 512;
 
 /// Up to here every unit has its own bucket, `HISTOGRAM_LINEAR` there; from here on each power of two has eight.
 const LINEAR: u64 = 16;
@@ -42,7 +45,7 @@ pub(crate) struct Octave {
 impl Octave {
     /// Names a bucket of latencies (ns): `04: from 1 µs`. The number is for those that can only sort texts, as a
     /// heat map in Kibana does.
-    pub(crate) fn latency_label(&self) -> String {
+    fn latency_label(&self) -> String {
         let low = self.low as f64;
         let start = match [("s", 1e9), ("ms", 1e6), ("µs", 1e3)].into_iter().find(|(_, size)| low >= *size) {
             Some((unit, size)) => format!("{} {unit}", three_digits(low / size)),
@@ -52,7 +55,7 @@ impl Octave {
     }
 
     /// Names a bucket of sizes (bytes): `04: from 4 KiB`, see [`Octave::latency_label`].
-    pub(crate) fn size_label(&self) -> String {
+    fn size_label(&self) -> String {
         let start = match self.low.checked_ilog2().unwrap_or(0) {
             10..20 => format!("{} KiB", self.low >> 10),
             20..30 => format!("{} MiB", self.low >> 20),
@@ -81,8 +84,20 @@ fn three_digits(number: f64) -> String {
 }
 
 impl Histogram {
+    /// Reads a `struct histogram`, which is the last member of a map's value.
+    pub(crate) fn at_end_of(value: &[u8]) -> Histogram {
+        let mut histogram = Histogram::default();
+        let start = value.len().saturating_sub(size_of::<shared::histogram>());
+        // SAFETY: struct histogram holds integers only.
+        if let Some(kernel) = unsafe { events::read::<shared::histogram>(&value[start..]) } {
+            let buckets = kernel.buckets.iter().map(|bucket| (bucket.count, bucket.sum));
+            histogram.add(kernel.max, kernel.inverse_min, buckets);
+        }
+        histogram
+    }
+
     /// Adds what the kernel counted: `struct histogram` by its fields, each bucket as count and sum.
-    pub(crate) fn add(&mut self, max: u64, inverse_min: u64, buckets: impl Iterator<Item = (u64, u64)>) {
+    fn add(&mut self, max: u64, inverse_min: u64, buckets: impl Iterator<Item = (u64, u64)>) {
         let mut other = Histogram { min: None, max, buckets: BTreeMap::new() };
         other.buckets.extend(buckets.enumerate().filter(|(_, (count, _))| *count > 0));
         if !other.buckets.is_empty() {
@@ -145,6 +160,42 @@ impl Histogram {
         octaves
     }
 }
+
+/// Appends the row of a histogram's summary and one for each of its octaves; none where it is empty.
+///
+/// ```ignore
+/// append_histogram!(spool, histogram, LATENCY, Runqlat, RunqlatHist, { timestamp, interval, key });
+/// ```
+macro_rules! append_histogram {
+    ($spool:expr, $histogram:expr, $scale:expr, $Row:ident, $Hist:ident, { $($field:ident $(: $value:expr)?),* }) => {
+        if let Some($crate::histogram::Summary { count, sum, min, max, p50, p90, p99 }) = $histogram.summary() {
+            $spool.append(&::kumon_schema::rows::$Row {
+                $($field $(: $value)?,)* count, sum, min, max, p50, p90, p99,
+            });
+            for octave in $histogram.octaves($scale.unit) {
+                let $crate::histogram::Octave { low, high, count } = octave;
+                let label = ($scale.label)(&octave);
+                $spool.append(&::kumon_schema::rows::$Hist {
+                    $($field $(: $value)?,)* low, high, label: label.as_bytes(), count,
+                });
+            }
+        }
+    };
+}
+pub(crate) use append_histogram;
+
+/// What a histogram's values are.
+pub(crate) struct Scale {
+    /// The histogram's unit, in the unit of the values.
+    pub(crate) unit: u64,
+    /// Names an octave.
+    pub(crate) label: fn(&Octave) -> String,
+}
+
+/// Latencies in ns.
+pub(crate) const LATENCY: Scale = Scale { unit: LATENCY_UNIT, label: Octave::latency_label };
+/// Sizes in bytes.
+pub(crate) const SIZE: Scale = Scale { unit: SIZE_UNIT, label: Octave::size_label };
 
 /// The smallest value of a bucket, in units.
 fn lowest(index: usize) -> u64 {

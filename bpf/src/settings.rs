@@ -26,6 +26,10 @@ pub struct Settings {
     /// Size of the ring buffer of each BPF object that tells single events, bytes of kernel memory; rounded up to a
     /// power of two of at least a page.
     pub ring_buffer_bytes: u32,
+    /// Threads outside of KuMon's pid namespace whose waits for a CPU are followed at a time, about 100 bytes of kernel
+    /// memory each; more are counted as lost.
+    #[serde(deserialize_with = "entries")]
+    pub max_waiting_threads: u32,
     pub exec: ExecSettings,
     pub exit: ExitSettings,
     pub runqlat: RunqlatSettings,
@@ -44,6 +48,7 @@ impl Default for Settings {
         Settings {
             exclude_self: true,
             ring_buffer_bytes: 2 << 20,
+            max_waiting_threads: 8_192,
             exec: ExecSettings::default(),
             exit: ExitSettings::default(),
             runqlat: RunqlatSettings::default(),
@@ -67,6 +72,18 @@ pub(crate) fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
         return Err(de::Error::custom("the interval must be at least 1s"));
     }
     Ok(interval)
+}
+
+/// The most keys that a map may have room for: more than any node needs, and no request for all of its memory.
+const MAX_ENTRIES: u32 = 1 << 20;
+
+/// Reads how many keys a map has room for; for `#[serde(deserialize_with = …)]`.
+pub(crate) fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let entries = u32::deserialize(deserializer)?;
+    if !(1..=MAX_ENTRIES).contains(&entries) {
+        return Err(de::Error::custom(format!("{entries} is out of bounds: 1 to {MAX_ENTRIES}")));
+    }
+    Ok(entries)
 }
 
 /// Reads `10s`, `500ms`, `1m`; for `#[serde(deserialize_with = …)]`.

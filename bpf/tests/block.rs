@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Collected, Collecting, Original, Row, log2_histogram, percentile_bucket};
+use common::{Cgroup, Collected, Collecting, Original, Row, log2_histogram, percentile_bucket};
 use kumon_bpf::Settings;
 use kumon_testing::{require, require_bpf, require_program, wait_for};
 use tempfile::TempDir;
@@ -157,6 +157,60 @@ fn a_disk_that_vanished_keeps_its_row() {
     drop(disk);
     let writes = of(collecting.stop().rows("biolatency"), "disk", &name);
     assert_eq!(sum(&of(writes, "operation", "write"), "count"), 100);
+}
+
+#[test]
+fn processes_bear_their_cgroup_and_latencies_are_told_by_it_where_asked_for() {
+    if !require_bpf() {
+        return;
+    }
+    let cgroups = ["a", "b"].map(|name| Cgroup::new(&format!("kumon-{name}-{}", std::process::id())));
+    if !require(cgroups[0].is_some(), "a cgroup v2 mount") {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    let mut settings = settings(Duration::from_secs(60));
+    settings.biolatency.per_cgroup = true;
+    let collecting = Collecting::start("block", settings);
+    let counts = [300, 200];
+    for (cgroup, count) in cgroups.iter().zip(counts) {
+        let mut dd = cgroup.as_ref().unwrap().command("dd");
+        dd.args(["of=/dev/null", "iflag=direct", "bs=64k", "status=none"]);
+        dd.args([format!("if={}", disk.device()), format!("count={count}")]);
+        assert!(dd.status().unwrap().success());
+    }
+    let collected = collecting.stop();
+    let disks = of(collected.rows("biolatency"), "disk", &disk.name);
+    for (cgroup, count) in cgroups.iter().zip(counts) {
+        let id = cgroup.as_ref().unwrap().id().to_string();
+        assert_eq!(sum(&of(disks.clone(), "cgroup_id", &id), "count"), count);
+        let sizes = of(of(collected.rows("bitesize_hist"), "cgroup_id", &id), "low", &BLOCK.to_string());
+        assert_eq!(sum(&sizes, "count"), count);
+    }
+}
+
+#[test]
+fn a_filter_leaves_out_other_processes_requests() {
+    if !require_bpf() {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    let mut settings = settings(Duration::from_secs(60));
+    settings.biolatency.filter = serde_json::from_str(r#"{"comm": ["kumon-reader"]}"#).unwrap();
+    settings.bitesize.filter = serde_json::from_str(r#"{"comm": ["kumon-writer"]}"#).unwrap();
+    settings.bitesize.sample = serde_json::from_str("3").unwrap();
+    let collecting = Collecting::start("block", settings);
+    disk.read("kumon-reader", "64k", 200);
+    disk.write("kumon-writer", "64k", 600);
+    let collected = collecting.stop();
+    let disks = of(collected.rows("biolatency"), "disk", &disk.name);
+    assert_eq!(sum(&of(disks.clone(), "operation", "read"), "count"), 200);
+    assert_eq!(sum(&of(disks, "operation", "write"), "count"), 0);
+    let rows = collected.rows("bitesize");
+    assert!(rows.iter().all(|row| row.text("name") == "kumon-writer"), "{rows:?}");
+    // An interrupt may issue a few foreign requests in its name.
+    let all = sum(&rows, "count") + collected.lost("bitesize") as i64;
+    assert!((600..630).contains(&all) && sum(&rows, "count") < 300, "{all}: {rows:?}");
 }
 
 #[test]

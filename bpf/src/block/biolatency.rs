@@ -1,28 +1,32 @@
 //! Rows of biolatency and biolatency_hist.
 
-use kumon_schema::rows;
 use kumon_spool::Spool;
 
 use super::BiolatencySettings;
 use super::skeleton::{BlockSkel, types};
+use crate::containers::Containers;
 use crate::events;
-use crate::histogram::{Histogram, LATENCY_UNIT};
+use crate::histogram::{Histogram, LATENCY, append_histogram};
 use crate::interval::{Interval, IntervalMaps};
 use crate::started::{Poll, Source};
-use crate::top::OTHER;
+use crate::top::{OTHER, top};
 
 /// By the number that the BPF program gives an operation.
 const OPERATIONS: [&str; 5] = ["read", "write", "flush", "discard", "other"];
 
 pub(super) struct Biolatency {
     interval: Interval,
+    top: usize,
+    containers: Containers,
     latencies: IntervalMaps,
 }
 
-/// The latencies of one disk and operation.
+/// The latencies of one disk and operation, and of one cgroup where they are told apart.
 struct Latencies {
     disk: Vec<u8>,
     operation: &'static str,
+    /// 0 for none.
+    cgroup: u64,
     histogram: Histogram,
 }
 
@@ -32,8 +36,22 @@ impl Biolatency {
         settings: &BiolatencySettings,
     ) -> libbpf_rs::Result<Biolatency> {
         let maps = &skeleton.maps;
-        let latencies = IntervalMaps::new(&maps.latencies, &maps.latencies_0, &maps.latencies_1)?;
-        Ok(Biolatency { interval: Interval::new(settings.interval), latencies })
+        Ok(Biolatency {
+            interval: Interval::new(settings.interval),
+            top: settings.top,
+            containers: Containers::of_this_node(),
+            latencies: IntervalMaps::new(&maps.latencies, &maps.latencies_0, &maps.latencies_1)?,
+        })
+    }
+
+    fn append(&mut self, latencies: &Latencies, (timestamp, interval): (i64, u64), spool: &mut Spool) {
+        let (disk, operation) = (&latencies.disk, latencies.operation.as_bytes());
+        let cgroup_id = (latencies.cgroup != 0).then_some(latencies.cgroup);
+        let container = cgroup_id.and_then(|cgroup| self.containers.id(cgroup)).unwrap_or_default();
+        let container_id = container.as_bytes();
+        append_histogram!(spool, latencies.histogram, LATENCY, Biolatency, BiolatencyHist, {
+            timestamp, interval, disk, operation, cgroup_id, container_id
+        });
     }
 }
 
@@ -43,61 +61,41 @@ impl Source for Biolatency {
     }
 
     fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
-        let Some((timestamp, interval)) = self.interval.over(poll) else { return Ok(()) };
+        let Some(time) = self.interval.over(poll) else { return Ok(()) };
+        let mut other = Latencies {
+            disk: OTHER.to_vec(),
+            operation: "other",
+            cgroup: 0,
+            histogram: Histogram::default(),
+        };
         let mut found = Vec::new();
-        self.latencies.take(|key, value| found.extend(latencies(key, value)))?;
-        for latencies in &found {
-            append(latencies, timestamp, interval, poll.spool);
+        self.latencies.take(|key, value| match latencies(key, value) {
+            Some(latencies) => found.push(latencies),
+            None => other.histogram.merge(&Histogram::at_end_of(value)),
+        })?;
+        let (mut rows, rest) = top(found, self.top, |latencies| latencies.histogram.sum());
+        for latencies in &rest {
+            other.histogram.merge(&latencies.histogram);
+        }
+        rows.push(other);
+        for latencies in &rows {
+            self.append(latencies, time, poll.spool);
         }
         Ok(())
     }
 }
 
+/// None for what found no key of its own.
 fn latencies(key: &[u8], value: &[u8]) -> Option<Latencies> {
     // SAFETY: both hold integers and arrays of them only.
-    let key = unsafe { events::read::<types::disk_key>(key) }?;
+    let key = unsafe { events::read::<types::disk_key>(key) }.filter(|key| key.is_key != 0)?;
     // SAFETY: as above.
-    let value = unsafe { events::read::<types::disk_latency>(value) }?;
-    let mut histogram = Histogram::default();
-    let buckets = value.histogram.buckets.iter().map(|bucket| (bucket.count, bucket.sum));
-    histogram.add(value.histogram.max, value.histogram.inverse_min, buckets);
-    let disk = match events::name(&value.name) {
-        _ if key.is_key == 0 => OTHER.to_vec(),
+    let head = unsafe { events::read::<types::disk_latency>(value) }?;
+    let disk = match events::name(&head.name) {
         // The disk went before its request ended.
         [] => format!("{}:{}", key.major, key.minor).into_bytes(),
         name => name.to_vec(),
     };
-    let operation = if key.is_key == 0 { "other" } else { OPERATIONS.get(key.operation as usize)? };
-    Some(Latencies { disk, operation, histogram })
-}
-
-fn append(latencies: &Latencies, timestamp: i64, interval: u64, spool: &mut Spool) {
-    let Some(summary) = latencies.histogram.summary() else { return };
-    let (disk, operation) = (&latencies.disk, latencies.operation.as_bytes());
-    spool.append(&rows::Biolatency {
-        timestamp,
-        interval,
-        disk,
-        operation,
-        count: summary.count,
-        sum: summary.sum,
-        min: summary.min,
-        max: summary.max,
-        p50: summary.p50,
-        p90: summary.p90,
-        p99: summary.p99,
-    });
-    for octave in latencies.histogram.octaves(LATENCY_UNIT) {
-        let (label, low, high, count) = (octave.latency_label(), octave.low, octave.high, octave.count);
-        spool.append(&rows::BiolatencyHist {
-            timestamp,
-            interval,
-            disk,
-            operation,
-            low,
-            high,
-            label: label.as_bytes(),
-            count,
-        });
-    }
+    let operation = OPERATIONS.get(key.operation as usize)?;
+    Some(Latencies { disk, operation, cgroup: key.cgroup, histogram: Histogram::at_end_of(value) })
 }

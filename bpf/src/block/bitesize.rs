@@ -1,13 +1,13 @@
 //! Rows of bitesize and bitesize_hist.
 
-use kumon_schema::rows;
 use kumon_spool::Spool;
 
 use super::BitesizeSettings;
 use super::skeleton::{BlockSkel, types};
 use crate::Entities;
+use crate::containers::Containers;
 use crate::events;
-use crate::histogram::{Histogram, SIZE_UNIT};
+use crate::histogram::{Histogram, SIZE, append_histogram};
 use crate::interval::{Interval, IntervalMaps};
 use crate::started::{Poll, Source};
 use crate::top::{OTHER, top};
@@ -16,6 +16,7 @@ pub(super) struct Bitesize {
     interval: Interval,
     top: usize,
     entities: Entities,
+    containers: Containers,
     sizes: IntervalMaps,
 }
 
@@ -25,6 +26,7 @@ struct Sizes {
     entity_id: String,
     pid: Option<u64>,
     name: Vec<u8>,
+    cgroup: Option<u64>,
     histogram: Histogram,
 }
 
@@ -36,7 +38,18 @@ impl Bitesize {
     ) -> libbpf_rs::Result<Bitesize> {
         let maps = &skeleton.maps;
         let sizes = IntervalMaps::new(&maps.sizes, &maps.sizes_0, &maps.sizes_1)?;
-        Ok(Bitesize { interval: Interval::new(settings.interval), top: settings.top, entities, sizes })
+        let (interval, containers) = (Interval::new(settings.interval), Containers::of_this_node());
+        Ok(Bitesize { interval, top: settings.top, entities, containers, sizes })
+    }
+
+    fn append(&mut self, sizes: &Sizes, (timestamp, interval): (i64, u64), spool: &mut Spool) {
+        let Sizes { entity_id, pid, name, cgroup, histogram } = sizes;
+        let (entity_id, pid, cgroup_id) = (entity_id.as_bytes(), *pid, *cgroup);
+        let container = cgroup_id.and_then(|cgroup| self.containers.id(cgroup)).unwrap_or_default();
+        let container_id = container.as_bytes();
+        append_histogram!(spool, histogram, SIZE, Bitesize, BitesizeHist, {
+            timestamp, interval, entity_id, pid, name, cgroup_id, container_id
+        });
     }
 }
 
@@ -46,13 +59,13 @@ impl Source for Bitesize {
     }
 
     fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
-        let Some((timestamp, interval)) = self.interval.over(poll) else { return Ok(()) };
+        let Some(time) = self.interval.over(poll) else { return Ok(()) };
         let mut other = Sizes { name: OTHER.to_vec(), ..Sizes::default() };
         let mut processes = Vec::new();
         let entities = &self.entities;
         self.sizes.take(|key, value| match sizes(key, value, entities) {
-            Some(sizes) if sizes.pid.is_none() => other.histogram.merge(&sizes.histogram),
-            sizes => processes.extend(sizes),
+            Some(sizes) => processes.push(sizes),
+            None => other.histogram.merge(&Histogram::at_end_of(value)),
         })?;
         let (mut rows, rest) = top(processes, self.top, |sizes| sizes.histogram.sum());
         for sizes in &rest {
@@ -60,56 +73,23 @@ impl Source for Bitesize {
         }
         rows.push(other);
         for sizes in &rows {
-            append(sizes, timestamp, interval, poll.spool);
+            self.append(sizes, time, poll.spool);
         }
         Ok(())
     }
 }
 
+/// None for what found no key of its own.
 fn sizes(key: &[u8], value: &[u8], entities: &Entities) -> Option<Sizes> {
     // SAFETY: both hold integers and arrays of them only.
-    let key = unsafe { events::read::<types::process_key>(key) }?;
+    let key = unsafe { events::read::<types::process_key>(key) }.filter(|key| key.is_key != 0)?;
     // SAFETY: as above.
-    let value = unsafe { events::read::<types::process_sizes>(value) }?;
-    let mut histogram = Histogram::default();
-    let buckets = value.histogram.buckets.iter().map(|bucket| (bucket.count, bucket.sum));
-    histogram.add(value.histogram.max, value.histogram.inverse_min, buckets);
-    if key.is_key == 0 {
-        return Some(Sizes { histogram, ..Sizes::default() });
-    }
-    let (entity_id, name) = (entities.id(key.pid, key.start), events::name(&value.name).to_vec());
-    Some(Sizes { entity_id, pid: Some(key.pid.into()), name, histogram })
-}
-
-fn append(sizes: &Sizes, timestamp: i64, interval: u64, spool: &mut Spool) {
-    let Some(summary) = sizes.histogram.summary() else { return };
-    let (entity_id, pid, name) = (sizes.entity_id.as_bytes(), sizes.pid, sizes.name.as_slice());
-    spool.append(&rows::Bitesize {
-        timestamp,
-        interval,
-        entity_id,
-        pid,
-        name,
-        count: summary.count,
-        sum: summary.sum,
-        min: summary.min,
-        max: summary.max,
-        p50: summary.p50,
-        p90: summary.p90,
-        p99: summary.p99,
-    });
-    for octave in sizes.histogram.octaves(SIZE_UNIT) {
-        let (label, low, high, count) = (octave.size_label(), octave.low, octave.high, octave.count);
-        spool.append(&rows::BitesizeHist {
-            timestamp,
-            interval,
-            entity_id,
-            pid,
-            name,
-            low,
-            high,
-            label: label.as_bytes(),
-            count,
-        });
-    }
+    let head = unsafe { events::read::<types::process_sizes>(value) }?;
+    Some(Sizes {
+        entity_id: entities.id(key.pid, key.start),
+        pid: Some(key.pid.into()),
+        name: events::name(&head.name).to_vec(),
+        cgroup: Some(head.cgroup),
+        histogram: Histogram::at_end_of(value),
+    })
 }

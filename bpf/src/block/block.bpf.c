@@ -40,6 +40,7 @@ struct request___rq_disk {
 
 /* Set before loading; the verifier drops what they switch off. */
 const volatile bool with_biolatency = false;
+const volatile bool latencies_per_cgroup = false;
 const volatile bool with_bitesize = false;
 /* Before 5.11 block_rq_issue's first argument was the request queue. */
 const volatile bool queue_comes_first = false;
@@ -50,6 +51,8 @@ struct disk_key {
     u32 operation;
     /* Tells every key from other_key, operation 0 of a request without disk included. */
     u32 is_key;
+    /* The issuer's cgroup v2, by the inode of its folder; 0 where latencies are not told per cgroup. */
+    u64 cgroup;
 };
 
 struct disk_latency {
@@ -67,6 +70,7 @@ struct process_key {
 
 struct process_sizes {
     char name[TASK_COMM_LEN];
+    u64 cgroup;
     struct histogram histogram;
 };
 EXPORT_TYPE(process_sizes);
@@ -77,6 +81,7 @@ struct in_flight {
     struct disk_key disk;
 };
 
+/* Requests on their way. User space sets the size, as that of the maps below. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 16384);
@@ -107,6 +112,8 @@ static __always_inline void begin_latency(struct request *request) {
         start.disk.major = BPF_CORE_READ(disk, major);
         start.disk.minor = BPF_CORE_READ(disk, first_minor);
     }
+    if (latencies_per_cgroup)
+        start.disk.cgroup = bpf_get_current_cgroup_id();
     start.disk.operation = operation < OPERATION_OTHER ? operation : OPERATION_OTHER;
     start.issued = bpf_ktime_get_ns();
     /* A request that the driver gave back begins anew when it is issued again. */
@@ -156,8 +163,10 @@ static __always_inline void add_size(struct request *request, struct task_struct
         lost(METRIC_BITESIZE, LOSS_MAP_FULL);
         return;
     }
-    if (!entry->name[0])
+    if (!entry->name[0]) {
         BPF_CORE_READ_INTO(&entry->name, task, group_leader, comm);
+        entry->cgroup = bpf_get_current_cgroup_id();
+    }
     histogram_add(&entry->histogram, bytes, SIZE_UNIT);
 }
 

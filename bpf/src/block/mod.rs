@@ -67,10 +67,14 @@ impl Collector for Block {
         let mut open = object::open::<skeleton::BlockSkelBuilder>(NAME, &self.settings, selection)?;
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.with_biolatency = biolatency.enabled;
+            constants.latencies_per_cgroup = biolatency.per_cgroup;
             constants.with_bitesize = bitesize.enabled;
             constants.queue_comes_first = probe::parameters("block_rq_issue") == Some(2);
         }
         open.skeleton.progs.complete.set_autoload(biolatency.enabled);
+        open.size_map("in_flight", biolatency.max_requests)?;
+        open.size_interval("latencies", biolatency.max_keys)?;
+        open.size_interval("sizes", bitesize.max_processes)?;
         let loaded = open.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::settings::{INTERVAL, TOP, interval};
+use crate::settings::{INTERVAL, TOP, entries, interval};
 use crate::{Filter, Sample};
 
 /// Settings of the metrics biolatency and biolatency_hist.
@@ -15,6 +15,16 @@ pub struct BiolatencySettings {
     /// Time that a row sums up.
     #[serde(deserialize_with = "interval")]
     pub interval: Duration,
+    /// Whether the cgroups of those who issue requests are told apart.
+    pub per_cgroup: bool,
+    /// How many disks and operations (and cgroups) get rows of their own; the row `other` sums the rest.
+    pub top: usize,
+    /// Of these the kernel keeps in an interval, about 3.5 KB of its memory each; the rest is in the row `other`.
+    #[serde(deserialize_with = "entries")]
+    pub max_keys: u32,
+    /// Requests on their way that are followed, about 100 bytes of kernel memory each; more are counted as lost.
+    #[serde(deserialize_with = "entries")]
+    pub max_requests: u32,
     /// Which processes it is about.
     pub filter: Filter,
     /// One event in so many is told.
@@ -26,6 +36,10 @@ impl Default for BiolatencySettings {
         BiolatencySettings {
             enabled: true,
             interval: INTERVAL,
+            per_cgroup: false,
+            top: TOP,
+            max_keys: 512,
+            max_requests: 16_384,
             filter: Filter::default(),
             sample: Sample::default(),
         }
@@ -42,6 +56,9 @@ pub struct BitesizeSettings {
     pub interval: Duration,
     /// How many processes get rows of their own; the row `other` sums the rest.
     pub top: usize,
+    /// Processes that the kernel keeps in an interval, about 3.5 KB of its memory each; the rest is in the row `other`.
+    #[serde(deserialize_with = "entries")]
+    pub max_processes: u32,
     /// Which processes it is about.
     pub filter: Filter,
     /// One event in so many is told.
@@ -54,6 +71,7 @@ impl Default for BitesizeSettings {
             enabled: true,
             interval: INTERVAL,
             top: TOP,
+            max_processes: 2_048,
             filter: Filter::default(),
             sample: Sample::default(),
         }

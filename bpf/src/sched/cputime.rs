@@ -10,6 +10,7 @@ use libbpf_rs::{Iter, Link};
 use super::CputimeSettings;
 use super::skeleton::{SchedSkel, types};
 use crate::Entities;
+use crate::containers::Containers;
 use crate::events;
 use crate::interval::{Interval, IntervalMaps};
 use crate::started::{Poll, Source};
@@ -19,19 +20,23 @@ pub(super) struct Cputime {
     interval: Interval,
     top: usize,
     entities: Entities,
+    containers: Containers,
     /// Attached to nothing: each opening of it walks over all tasks.
     iterator: Link,
     ended: IntervalMaps,
-    /// What is read and not yet written, by process.
+    /// What is read and not yet written, by process or thread.
     processes: HashMap<Process, Usage>,
 }
 
-/// A process: its start in ns of CLOCK_BOOTTIME and its id. All zeros for those that found no place in the kernel.
-type Process = (u64, u32);
+/// A process, or one of its threads: the process's start in ns of CLOCK_BOOTTIME, its id, and that of the thread, 0 for
+/// all of them. All zeros for those that found no place in the kernel.
+type Process = (u64, u32, u32);
 
 #[derive(Default)]
 struct Usage {
     name: Vec<u8>,
+    thread_name: Vec<u8>,
+    cgroup: u64,
     /// ns.
     on_cpu: u64,
     off_cpu: u64,
@@ -50,6 +55,7 @@ impl Cputime {
             interval: Interval::new(settings.interval),
             top: settings.top,
             entities,
+            containers: Containers::of_this_node(),
             iterator: skeleton.progs.read_tasks.attach()?,
             ended: IntervalMaps::new(&maps.ended, &maps.ended_0, &maps.ended_1)?,
             processes: HashMap::new(),
@@ -89,20 +95,27 @@ impl Cputime {
     fn add(&mut self, usage: &[u8]) {
         // SAFETY: struct process_usage holds integers and arrays of them only.
         let Some(record) = (unsafe { events::read::<types::process_usage>(usage) }) else { return };
-        let sum = self.processes.entry((record.process.start, record.process.pid)).or_default();
+        let types::process_key { start, pid, tid } = record.process;
+        let sum = self.processes.entry((start, pid, tid)).or_default();
         sum.name = events::name(&record.name).to_vec();
+        sum.thread_name = events::name(&record.thread_name).to_vec();
+        sum.cgroup = record.cgroup;
         let types::cpu_usage { on_cpu, off_cpu, voluntary, involuntary } = record.usage;
-        sum.add(&Usage { name: Vec::new(), on_cpu, off_cpu, voluntary, involuntary });
+        sum.add(&Usage { on_cpu, off_cpu, voluntary, involuntary, ..Usage::default() });
     }
 
     fn append(&mut self, timestamp: i64, interval: u64, spool: &mut Spool) {
         let (largest, other) = split(self.processes.drain().collect(), self.top);
-        for ((start, pid), usage) in &largest {
+        for ((start, pid, tid), usage) in &largest {
             let entity_id = self.entities.id(*pid, *start);
             spool.append(&rows::Cputime {
                 entity_id: entity_id.as_bytes(),
                 pid: Some(u64::from(*pid)),
                 name: &usage.name,
+                tid: (*tid != 0).then_some((*tid).into()),
+                thread_name: &usage.thread_name,
+                cgroup_id: Some(usage.cgroup),
+                container_id: self.containers.id(usage.cgroup).unwrap_or_default().as_bytes(),
                 ..row(usage, timestamp, interval)
             });
         }
@@ -126,11 +139,11 @@ impl Usage {
     }
 }
 
-/// The processes that ran longest, and the sum of all others that ran.
+/// The processes or threads that ran longest, and the sum of all others that ran.
 fn split(mut processes: Vec<(Process, Usage)>, limit: usize) -> (Vec<(Process, Usage)>, Usage) {
     processes.retain(|(_, usage)| usage.ran());
     let (unnamed, named): (Vec<_>, Vec<_>) =
-        processes.into_iter().partition(|(process, _)| *process == (0, 0));
+        processes.into_iter().partition(|(process, _)| *process == Process::default());
     let (largest, rest) = top(named, limit, |(_, usage)| usage.on_cpu);
     let mut other = Usage::default();
     for (_, usage) in unnamed.iter().chain(&rest) {
@@ -159,10 +172,10 @@ mod tests {
         let process = |n: u32| {
             let n64 = u64::from(n);
             let usage = Usage { on_cpu: n64 * n64, off_cpu: 1_000 - n64, voluntary: n64, ..Usage::default() };
-            ((7, n), usage)
+            ((7, n, 0), usage)
         };
-        let unnamed = ((0, 0), Usage { on_cpu: 1_000_000, involuntary: 3, ..Usage::default() });
-        let asleep = ((7, 100), Usage { off_cpu: 1_000_000, ..Usage::default() });
+        let unnamed = ((0, 0, 0), Usage { on_cpu: 1_000_000, involuntary: 3, ..Usage::default() });
+        let asleep = ((7, 100, 0), Usage { off_cpu: 1_000_000, ..Usage::default() });
         (1..=20).map(process).chain([unnamed, asleep]).collect()
     }
 

@@ -13,16 +13,22 @@ use rustix::time::{ClockId, clock_gettime};
 
 pub use settings::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
 
+use crate::containers::Containers;
 use crate::object::{self, skeleton};
 use crate::selection::Selection;
 use crate::started::{EventSource, Metrics, Source, Started};
 use crate::{Collector, CollectorError, Entities, Hook, Running, Sample, Settings, probe};
 use cputime::Cputime;
-use runqlat::Runqlat;
+use runqlat::{Runqlat, RunqlatPerCgroup};
 use runqslower::Runqslower;
 use skeleton::{OpenSchedSkel, SchedSkel};
 
 skeleton!("sched");
+
+/// The types of include/histogram.h, which are the same in every object.
+pub(crate) mod shared {
+    pub(crate) use super::skeleton::types::histogram;
+}
 
 const NAME: &str = "sched";
 const RUNQLAT: &str = "runqlat";
@@ -48,7 +54,9 @@ impl Sched {
         let settings = &self.settings;
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
             constants.with_runqlat = settings.runqlat.enabled;
+            constants.waits_per_cgroup = settings.runqlat.per_cgroup;
             constants.with_cputime = settings.cputime.enabled;
+            constants.per_thread = settings.cputime.threads;
             if settings.runqslower.enabled {
                 // 0 would switch it off.
                 constants.slow_threshold = nanoseconds(settings.runqslower.threshold).max(1);
@@ -123,6 +131,10 @@ impl Collector for Sched {
         let selection = Selection::new(&self.settings, filters);
         let mut open = object::open::<skeleton::SchedSkelBuilder>(NAME, &self.settings, selection)?;
         self.configure(&mut open.skeleton);
+        open.size_map("unlisted", self.settings.max_waiting_threads)?;
+        open.size_interval("ended", if cputime.enabled { cputime.max_ended } else { 1 })?;
+        let split = runqlat.enabled && runqlat.per_cgroup;
+        open.size_interval("cgroup_waits", if split { runqlat.max_cgroups } else { 1 })?;
         let loaded = open.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
@@ -132,10 +144,16 @@ impl Collector for Sched {
         let links = self.attach(&loaded.skeleton, &mut tasks)?;
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         if runqslower.enabled {
-            let events = EventSource::new(&loaded.skeleton.maps.events, Runqslower { entities });
+            let events = EventSource::new(
+                &loaded.skeleton.maps.events,
+                Runqslower { entities, containers: Containers::of_this_node() },
+            );
             sources.push(Box::new(events.map_err(CollectorError::because(NAME, opened))?));
         }
-        if runqlat.enabled {
+        if runqlat.enabled && runqlat.per_cgroup {
+            let waits = RunqlatPerCgroup::new(&loaded.skeleton, runqlat);
+            sources.push(Box::new(waits.map_err(CollectorError::because(NAME, opened))?));
+        } else if runqlat.enabled {
             let waits = Runqlat::new(&loaded.skeleton, runqlat);
             sources.push(Box::new(waits.map_err(CollectorError::because(NAME, opened))?));
         }

@@ -1,21 +1,33 @@
 //! Rows of runqlat and runqlat_hist.
 
-use kumon_schema::rows;
 use kumon_spool::Spool;
 
 use super::RunqlatSettings;
 use super::skeleton::{SchedSkel, types};
+use crate::containers::Containers;
 use crate::events;
-use crate::histogram::{Histogram, LATENCY_UNIT};
+use crate::histogram::{Histogram, LATENCY, append_histogram};
 use crate::interval::{Interval, IntervalMaps};
 use crate::started::{Poll, Source};
+use crate::top::{OTHER, top};
 
-/// The only key: the whole node.
+/// The key of the whole node.
 const ALL: &[u8] = b"all";
+/// The key of a cgroup.
+const CGROUP: &[u8] = b"cgroup";
 
+/// The waits of the whole node.
 pub(super) struct Runqlat {
     interval: Interval,
     waits: IntervalMaps,
+}
+
+/// The waits of each cgroup.
+pub(super) struct RunqlatPerCgroup {
+    interval: Interval,
+    top: usize,
+    waits: IntervalMaps,
+    containers: Containers,
 }
 
 impl Runqlat {
@@ -35,43 +47,69 @@ impl Source for Runqlat {
     }
 
     fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
-        let Some((timestamp, interval)) = self.interval.over(poll) else { return Ok(()) };
-        let mut histogram = Histogram::default();
+        let Some(time) = self.interval.over(poll) else { return Ok(()) };
+        let mut all = Histogram::default();
         for of_cpu in self.waits.take_per_cpu()? {
-            // SAFETY: struct histogram holds integers only.
-            let Some(waits) = (unsafe { events::read::<types::histogram>(&of_cpu) }) else { continue };
-            let buckets = waits.buckets.iter().map(|bucket| (bucket.count, bucket.sum));
-            histogram.add(waits.max, waits.inverse_min, buckets);
+            all.merge(&Histogram::at_end_of(&of_cpu));
         }
-        append(&histogram, timestamp, interval, poll.spool);
+        append(&all, time, ALL, None, b"", poll.spool);
         Ok(())
     }
 }
 
-fn append(histogram: &Histogram, timestamp: i64, interval: u64, spool: &mut Spool) {
-    let Some(summary) = histogram.summary() else { return };
-    spool.append(&rows::Runqlat {
-        timestamp,
-        interval,
-        key: ALL,
-        count: summary.count,
-        sum: summary.sum,
-        min: summary.min,
-        max: summary.max,
-        p50: summary.p50,
-        p90: summary.p90,
-        p99: summary.p99,
-    });
-    for octave in histogram.octaves(LATENCY_UNIT) {
-        let (label, low, high, count) = (octave.latency_label(), octave.low, octave.high, octave.count);
-        spool.append(&rows::RunqlatHist {
-            timestamp,
-            interval,
-            key: ALL,
-            low,
-            high,
-            label: label.as_bytes(),
-            count,
-        });
+impl RunqlatPerCgroup {
+    pub(super) fn new(
+        skeleton: &SchedSkel<'static>,
+        settings: &RunqlatSettings,
+    ) -> libbpf_rs::Result<RunqlatPerCgroup> {
+        let maps = &skeleton.maps;
+        let waits = IntervalMaps::new(&maps.cgroup_waits, &maps.cgroup_waits_0, &maps.cgroup_waits_1)?;
+        let (interval, containers) = (Interval::new(settings.interval), Containers::of_this_node());
+        Ok(RunqlatPerCgroup { interval, top: settings.top, waits, containers })
     }
+}
+
+impl Source for RunqlatPerCgroup {
+    fn reading(&self) -> &'static str {
+        "reading the waits of each cgroup"
+    }
+
+    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
+        let Some(time) = self.interval.over(poll) else { return Ok(()) };
+        let (mut all, mut other) = (Histogram::default(), Histogram::default());
+        let mut cgroups = Vec::new();
+        self.waits.take(|key, value| {
+            let histogram = Histogram::at_end_of(value);
+            all.merge(&histogram);
+            // SAFETY: struct cgroup_key holds integers only.
+            match unsafe { events::read::<types::cgroup_key>(key) } {
+                Some(key) if key.is_key != 0 => cgroups.push((key.id, histogram)),
+                _ => other.merge(&histogram),
+            }
+        })?;
+        let (largest, rest) = top(cgroups, self.top, |(_, histogram)| histogram.sum());
+        for (_, histogram) in &rest {
+            other.merge(histogram);
+        }
+        append(&all, time, ALL, None, b"", poll.spool);
+        for (cgroup, histogram) in &largest {
+            let container = self.containers.id(*cgroup).unwrap_or_default();
+            append(histogram, time, CGROUP, Some(*cgroup), container.as_bytes(), poll.spool);
+        }
+        append(&other, time, OTHER, None, b"", poll.spool);
+        Ok(())
+    }
+}
+
+fn append(
+    histogram: &Histogram,
+    (timestamp, interval): (i64, u64),
+    key: &[u8],
+    cgroup_id: Option<u64>,
+    container_id: &[u8],
+    spool: &mut Spool,
+) {
+    append_histogram!(spool, histogram, LATENCY, Runqlat, RunqlatHist, {
+        timestamp, interval, key, cgroup_id, container_id
+    });
 }

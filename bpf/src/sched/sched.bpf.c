@@ -50,7 +50,10 @@ struct bpf_iter__task {
 
 /* Set before loading; the verifier drops what they switch off. */
 const volatile bool with_runqlat = false;
+const volatile bool waits_per_cgroup = false;
 const volatile bool with_cputime = false;
+/* cputime tells of threads, not of processes. */
+const volatile bool per_thread = false;
 /* ns; 0 without runqslower. */
 const volatile u64 slow_threshold = 0;
 /* CLOCK_MONOTONIC: what tasks did before is not KuMon's to tell. */
@@ -60,7 +63,8 @@ struct process_key {
     /* CLOCK_BOOTTIME, ns. */
     u64 start;
     u32 pid;
-    u32 padding;
+    /* 0 where the process is told as a whole. */
+    u32 tid;
 };
 
 struct cpu_usage {
@@ -75,7 +79,9 @@ struct cpu_usage {
 struct process_usage {
     struct process_key process;
     struct cpu_usage usage;
+    u64 cgroup;
     char name[TASK_COMM_LEN];
+    char thread_name[TASK_COMM_LEN];
 };
 
 struct slow_wait {
@@ -84,6 +90,7 @@ struct slow_wait {
     /* ns. */
     u64 wait;
     u64 start;
+    u64 cgroup;
     u32 pid;
     u32 tid;
     u32 previous_pid;
@@ -105,11 +112,28 @@ struct reported {
     u64 until;
 };
 
+/* Who accounts for a task that ended, see account_ended. */
+enum end {
+    END_NOT_YET,
+    END_TO_ACCOUNT,
+    END_ACCOUNTED,
+};
+
 struct task_record {
     /* CLOCK_MONOTONIC, ns; 0 while the task is not waiting for a CPU. */
     u64 runnable_since;
+    /* Changed under a lock of the record, and so is `end` once it is not END_NOT_YET any more. */
     struct reported reported;
+    enum end end;
 };
+
+/* A cgroup v2, by the inode of its folder. */
+struct cgroup_key {
+    u64 id;
+    u64 is_key;
+};
+EXPORT_TYPE(cgroup_key);
+EXPORT_TYPE(histogram);
 
 struct {
     __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
@@ -120,7 +144,8 @@ struct {
 
 /*
  * When the wait of a task without record began, by thread id. iter/task lists only the tasks of KuMon's own
- * pid namespace, so that in a container all others are here until they end.
+ * pid namespace, so that in a container all others are here until they end. User space sets the size, as that
+ * of the maps below.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -130,8 +155,11 @@ struct {
 } unlisted SEC(".maps");
 
 INTERVAL_MAPS(waits, BPF_MAP_TYPE_PERCPU_ARRAY, 1, 0, u32, struct histogram);
+INTERVAL_MAPS(cgroup_waits, BPF_MAP_TYPE_HASH, 1, 0, struct cgroup_key, struct histogram);
 INTERVAL_MAPS(ended, BPF_MAP_TYPE_HASH, 8192, 0, struct process_key, struct process_usage);
 EVENTS(256 * 1024);
+
+static const struct histogram no_waits;
 
 /*
  * The records of tasks are made here and by read_tasks, never in the scheduler's own hooks: those hold a run
@@ -202,6 +230,7 @@ static __always_inline void report_slow(struct task_struct *previous, struct tas
     event->time = bpf_ktime_get_boot_ns();
     event->wait = wait;
     event->start = process_start(task);
+    event->cgroup = cgroup_id_of(task);
     event->pid = task->tgid;
     event->tid = task->pid;
     event->previous_pid = previous->tgid;
@@ -231,6 +260,30 @@ static __always_inline u64 take_begin(struct task_struct *task) {
     return begin;
 }
 
+static __always_inline void add_wait(struct task_struct *task, u64 wait) {
+    struct cgroup_key key = {.is_key = 1};
+    struct histogram *histogram = NULL;
+    u32 all = 0;
+    void *map;
+
+    if (!waits_per_cgroup) {
+        map = current_map(&waits);
+        if (map)
+            histogram = bpf_map_lookup_elem(map, &all);
+        if (histogram)
+            histogram_add_alone(histogram, wait, LATENCY_UNIT);
+        return;
+    }
+    key.id = cgroup_id_of(task);
+    map = current_map(&cgroup_waits);
+    if (map)
+        histogram = value_of(map, &key, &no_waits);
+    if (histogram)
+        histogram_add(histogram, wait, LATENCY_UNIT);
+    else
+        lost(METRIC_RUNQLAT, LOSS_MAP_FULL);
+}
+
 static __always_inline void end_wait(struct task_struct *previous, struct task_struct *task, u64 now) {
     u64 begin, wait;
 
@@ -242,16 +295,8 @@ static __always_inline void end_wait(struct task_struct *previous, struct task_s
     /* The clocks of two CPUs may differ a little. */
     wait = now > begin ? now - begin : 0;
 
-    if (with_runqlat && wanted(METRIC_RUNQLAT, task)) {
-        struct histogram *histogram = NULL;
-        void *map = current_map(&waits);
-        u32 all = 0;
-
-        if (map)
-            histogram = bpf_map_lookup_elem(map, &all);
-        if (histogram)
-            histogram_add(histogram, wait, LATENCY_UNIT);
-    }
+    if (with_runqlat && wanted(METRIC_RUNQLAT, task))
+        add_wait(task, wait);
     if (slow_threshold && wait >= slow_threshold && wanted(METRIC_RUNQSLOWER, task))
         report_slow(previous, task, wait);
 }
@@ -294,21 +339,19 @@ static __always_inline struct cpu_usage take_usage(struct task_struct *task, str
 static __always_inline void identify(struct task_struct *task, struct process_usage *usage) {
     usage->process.start = process_start(task);
     usage->process.pid = task->tgid;
+    usage->cgroup = cgroup_id_of(task);
     BPF_CORE_READ_INTO(&usage->name, task, group_leader, comm);
+    if (per_thread) {
+        usage->process.tid = task->pid;
+        BPF_CORE_READ_INTO(&usage->thread_name, task, comm);
+    }
 }
 
-static __always_inline void add_ended(struct task_struct *task) {
+static __always_inline void add_ended(struct task_struct *task, struct reported *reported) {
+    struct cpu_usage usage = take_usage(task, reported);
     struct process_usage initial = {}, *sum = NULL;
-    struct reported nothing = {};
-    struct task_record *record;
-    struct cpu_usage usage;
     void *map;
 
-    if (is_self(task->tgid) || !selected(METRIC_CPUTIME, task))
-        return;
-    /* No record: it came and went between two readings. */
-    record = bpf_task_storage_get(&tasks, task, NULL, 0);
-    usage = take_usage(task, record ? &record->reported : &nothing);
     identify(task, &initial);
     map = current_map(&ended);
     if (map)
@@ -321,6 +364,36 @@ static __always_inline void add_ended(struct task_struct *task) {
     __sync_fetch_and_add(&sum->usage.off_cpu, usage.off_cpu);
     __sync_fetch_and_add(&sum->usage.voluntary, usage.voluntary);
     __sync_fetch_and_add(&sum->usage.involuntary, usage.involuntary);
+}
+
+/*
+ * Accounts once for a task that ended, whoever comes first: its last switch, or read_tasks, which had the
+ * record locked at that moment.
+ */
+static __always_inline void account_ended(struct task_struct *task, struct task_record *record) {
+    if (!try_lock(record))
+        return;
+    if (record->end == END_TO_ACCOUNT) {
+        add_ended(task, &record->reported);
+        record->end = END_ACCOUNTED;
+    }
+    unlock(record);
+}
+
+static __always_inline void last_switch(struct task_struct *task) {
+    struct reported nothing = {};
+    struct task_record *record;
+
+    if (is_self(task->tgid) || !selected(METRIC_CPUTIME, task))
+        return;
+    record = bpf_task_storage_get(&tasks, task, NULL, 0);
+    if (record) {
+        record->end = END_TO_ACCOUNT;
+        account_ended(task, record);
+    } else {
+        /* It came and went between two readings. */
+        add_ended(task, &nothing);
+    }
 }
 
 SEC("tp_btf/sched_switch")
@@ -336,17 +409,33 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *previous, struct ta
         end_wait(previous, next, now);
     }
     if (with_cputime && (state & TASK_DEAD))
-        add_ended(previous);
+        last_switch(previous);
     return 0;
+}
+
+/* Writes what a thread did since the last reading. */
+static __always_inline void read_usage(struct bpf_iter_meta *meta, struct task_struct *task,
+                                       struct task_record *record) {
+    struct reported reported = record->reported;
+    struct process_usage usage = {};
+
+    usage.usage = take_usage(task, &reported);
+    /* What it does while it isn't selected is not told later either. */
+    if (!selected(METRIC_CPUTIME, task)) {
+        record->reported = reported;
+        return;
+    }
+    identify(task, &usage);
+    /* Where the buffer is full the kernel comes back to this task once it is read. */
+    if (!bpf_seq_write(meta->seq, &usage, sizeof(usage)))
+        record->reported = reported;
 }
 
 /* Makes a record for each task that has none, and writes one process_usage for each thread. */
 SEC("iter/task")
 int read_tasks(struct bpf_iter__task *ctx) {
     struct task_struct *task = ctx->task;
-    struct process_usage usage = {};
     struct task_record *record;
-    struct reported reported;
 
     /* Exiting tasks and zombies: their last switch gives, or has given, their account. */
     if (!task || task->flags & PF_EXITING)
@@ -356,18 +445,13 @@ int read_tasks(struct bpf_iter__task *ctx) {
         lost(METRIC_CPUTIME, LOSS_MAP_FULL);
         return 0;
     }
-    if (!with_cputime || is_self(task->tgid))
+    if (!with_cputime || is_self(task->tgid) || !try_lock(record))
         return 0;
-    reported = record->reported;
-    usage.usage = take_usage(task, &reported);
-    /* What it does while it isn't selected is not told later either. */
-    if (!selected(METRIC_CPUTIME, task)) {
-        record->reported = reported;
-        return 0;
-    }
-    identify(task, &usage);
-    /* Where the buffer is full the kernel comes back to this task once it is read. */
-    if (!bpf_seq_write(ctx->meta->seq, &usage, sizeof(usage)))
-        record->reported = reported;
+    if (record->end == END_NOT_YET)
+        read_usage(ctx->meta, task, record);
+    unlock(record);
+    /* It ended meanwhile and could not account for itself. */
+    if (record->end == END_TO_ACCOUNT)
+        account_ended(task, record);
     return 0;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::settings::{INTERVAL, TOP, duration, interval};
+use crate::settings::{INTERVAL, TOP, duration, entries, interval};
 use crate::{Filter, Sample};
 
 /// Settings of the metrics runqlat and runqlat_hist.
@@ -15,6 +15,13 @@ pub struct RunqlatSettings {
     /// Time that a row sums up.
     #[serde(deserialize_with = "interval")]
     pub interval: Duration,
+    /// Whether cgroups get rows beside that of the whole node.
+    pub per_cgroup: bool,
+    /// How many cgroups get a row of their own; the row `other` sums the rest.
+    pub top: usize,
+    /// Cgroups that the kernel keeps in an interval, about 7 KB of its memory each; the rest is in the row `other`.
+    #[serde(deserialize_with = "entries")]
+    pub max_cgroups: u32,
     /// Which processes it is about.
     pub filter: Filter,
     /// One event in so many is told.
@@ -26,6 +33,9 @@ impl Default for RunqlatSettings {
         RunqlatSettings {
             enabled: true,
             interval: INTERVAL,
+            per_cgroup: false,
+            top: TOP,
+            max_cgroups: 512,
             filter: Filter::default(),
             sample: Sample::default(),
         }
@@ -67,6 +77,12 @@ pub struct CputimeSettings {
     pub interval: Duration,
     /// How many processes get a row of their own; the row `other` sums the rest.
     pub top: usize,
+    /// Whether threads have rows, instead of processes.
+    pub threads: bool,
+    /// Processes (or threads) that end in an interval and are kept apart, about 300 bytes of kernel memory each; the rest
+    /// is in the row `other`.
+    #[serde(deserialize_with = "entries")]
+    pub max_ended: u32,
     /// Which processes it is about.
     pub filter: Filter,
     /// Always 1: the kernel's own accounts are read, of which nothing can be left out.
@@ -80,6 +96,8 @@ impl Default for CputimeSettings {
             enabled: true,
             interval: INTERVAL,
             top: TOP,
+            threads: false,
+            max_ended: 8_192,
             filter: Filter::default(),
             sample: Sample::default(),
         }
