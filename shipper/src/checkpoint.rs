@@ -40,7 +40,7 @@ pub(crate) struct Entry {
 
 /// What tells one file from another, as far as the file system does. Inodes are used again; with the time of birth
 /// that shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct FileId {
     device: u64,
     inode: u64,

@@ -1,38 +1,24 @@
 //! Finding foreign files, and telling them apart whatever a rotator does.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{io, mem};
 
 use glob::{Pattern, PatternError};
 use kumon_schema::{Common, Kind};
 
 use crate::batch::StreamName;
 use crate::checkpoint::{Entry, FileId};
+use crate::content::Content;
+use crate::copies::{self, Copy, is_rotated};
 use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin as RowOrigin};
 use crate::mark::Mark;
+use crate::opening::{Opener, open};
 use crate::options::{Format, Input, Options};
 use crate::source::{Origin, Source};
 use crate::tail::Tail;
-
-/// Opens a file that somebody else owns. Whoever may write to its folder can put a link or a pipe there: a pipe must
-/// not hold up everything, and a link must not lend the rights of the user that ships (root, perhaps) to who made it.
-fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let (named, opened) = (fs::symlink_metadata(path)?, file.metadata()?);
-    if !opened.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    if named.is_symlink() && named.uid() != 0 && named.uid() != opened.uid() {
-        return Err(io::Error::other(
-            "it is a link to a file of another user; name that file in the configuration",
-        ));
-    }
-    Ok(file)
-}
 
 /// The configured inputs.
 #[derive(Debug)]
@@ -46,6 +32,9 @@ pub(crate) struct Inputs {
     positions: Option<HashMap<Arc<str>, u64>>,
     /// Files and folders that can't be read now, with the reason.
     unreadable: BTreeMap<PathBuf, String>,
+    opener: Opener,
+    /// Files that hold nothing but what stands in a known one (with its generation): a rotator is copying.
+    held: Vec<(PathBuf, FileId, Arc<str>)>,
 }
 
 impl Inputs {
@@ -61,6 +50,8 @@ impl Inputs {
             remembered,
             positions,
             unreadable: BTreeMap::new(),
+            opener: Opener::default(),
+            held: Vec::new(),
         }
     }
 
@@ -72,19 +63,30 @@ impl Inputs {
 
     /// Takes note of files that were renamed. Answers those that are new, and the folders in which files may appear.
     pub(crate) fn discover(&mut self, known: &mut [Source]) -> (Vec<Source>, Vec<PathBuf>) {
-        let (mut found, mut folders) = (Vec::new(), Vec::new());
+        let (mut found, mut strangers, mut folders) = (Vec::new(), Vec::new(), Vec::new());
         let mut unreadable = BTreeMap::new();
-        for input in self.inputs.clone().iter() {
+        let inputs = self.inputs.clone();
+        for input in inputs.iter() {
             let parents = input.paths.iter().filter_map(|pattern| Path::new(pattern).parent());
             folders.extend(parents.filter(|parent| parent.is_dir()).map(Path::to_owned));
             for path in matches(input, &mut unreadable) {
                 folders.extend(path.parent().map(Path::to_owned));
-                if let Err(e) = self.find(input, &path, known, &mut found) {
-                    unreadable.insert(path, format!("can't be opened: {e}"));
+                match self.find(input, &path, known, &mut found) {
+                    Ok(true) => {}
+                    Ok(false) => strangers.push((input, path)),
+                    Err(e) => _ = unreadable.insert(path, format!("can't be opened: {e}")),
                 }
             }
         }
-        found.extend(self.find_renamed());
+        let unclear = self.find_renamed(&mut found);
+        self.held.clear();
+        for (input, path) in strangers {
+            if let Err(e) = self.admit(input, &path, known, &mut found) {
+                unreadable.insert(path, format!("can't be read: {e}"));
+            }
+        }
+        self.find_copies(known, &mut found);
+        self.remembered.extend(unclear);
         for (path, why) in unreadable.iter().filter(|(path, why)| self.unreadable.get(*path) != Some(why)) {
             log::error!(
                 "{}: {why}; it must be readable for the user that ships, and is tried again",
@@ -94,22 +96,25 @@ impl Inputs {
         self.unreadable = unreadable;
         folders.sort();
         folders.dedup();
+        // What stands in them now is what a copy of them will be known by.
+        found.iter_mut().for_each(|source| _ = source.look());
         (found, folders)
     }
 
+    /// Whether the file needs no further thought: known by now or from the last run, or none.
     fn find(
         &mut self,
         input: &Input,
         path: &Path,
         known: &mut [Source],
         found: &mut Vec<Source>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let metadata = match fs::metadata(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
             metadata => metadata?,
         };
         if !metadata.is_file() {
-            return Ok(());
+            return Ok(true);
         }
         let id = FileId::of(&metadata);
         let mut all = known.iter_mut().chain(found.iter_mut());
@@ -117,45 +122,123 @@ impl Inputs {
             if source.tail.path != path && source.tail.is_gone()? {
                 source.tail.path = path.to_owned();
             }
-            return Ok(());
+            return Ok(true);
         }
         // Named by the open file: the name may have been given to another one since.
         let file = open(path)?;
         let id = FileId::of(&file.metadata()?);
-        let recognised = match self.recognise(&file, path, &id)? {
-            Some(recognised) => recognised,
-            None => Recognised { generation: new_generation()?, mark: Mark::START, sent: Mark::START },
-        };
-        found.push(self.source(input, path, file, id, recognised));
+        let Some((entry, content)) = self.recognise(file, path, &id)? else { return Ok(false) };
+        found.extend(self.go_on(input, path, content, id, &entry)?);
+        Ok(true)
+    }
+
+    /// For a file that is unknown by its inode: it may hold what is known of another one.
+    fn admit(
+        &mut self,
+        input: &Input,
+        path: &Path,
+        known: &mut [Source],
+        found: &mut Vec<Source>,
+    ) -> io::Result<()> {
+        let file = open(path)?;
+        let id = FileId::of(&file.metadata()?);
+        let mut all = known.iter_mut().chain(found.iter_mut());
+        if all.any(|source| source.is_foreign_file(&id)) {
+            return Ok(());
+        }
+        let Some(mut content) = self.opener.content(file, None)? else { return Ok(()) };
+        for source in known.iter_mut().chain(found.iter_mut()) {
+            if source.is_replaced_by(path, &mut content)? {
+                let (path, found) = (path.to_owned(), path.to_owned());
+                return source.move_to(Copy { path, found, id, content });
+            }
+            if source.is_copied_by(path, &mut content)? {
+                self.held.push((path.to_owned(), id, source.generation().clone()));
+                return Ok(());
+            }
+        }
+        if let Some(index) = self.position_of_content(path, &mut content)? {
+            let entry = self.remembered.swap_remove(index);
+            found.extend(self.go_on(input, path, content, id, &entry)?);
+            return Ok(());
+        }
+        let mark = (Mark::START, Mark::START);
+        found.push(self.source(input, path, content, id, new_generation()?, mark));
         Ok(())
     }
 
+    /// The entry whose file's content this is, under a rotator's name.
+    fn position_of_content(&self, path: &Path, content: &mut Content) -> io::Result<Option<usize>> {
+        for (index, entry) in self.remembered.iter().enumerate() {
+            let is_candidate = entry.sent.offset > 0 && is_rotated(&entry.path, path);
+            if is_candidate && entry.sent.stands_in(content)? {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    }
+
     /// Files of the last run that lie in their folder under a name that no pattern matches: rotated while nobody
-    /// looked. They are kept under their old name, which is what makes them go away when they are shipped. What was
-    /// deleted is forgotten; only where the folder can't be seen, it may come back.
-    fn find_renamed(&mut self) -> Vec<Source> {
-        let mut found = Vec::new();
-        for entry in std::mem::take(&mut self.remembered) {
+    /// looked. They are kept under their old name, which is what makes them go away when they are shipped. Answers
+    /// the entries of files that can't be read now: they may be again, and must not be taken for new then.
+    fn find_renamed(&mut self, found: &mut Vec<Source>) -> Vec<Entry> {
+        let mut unclear = Vec::new();
+        for entry in mem::take(&mut self.remembered) {
             let inputs = self.inputs.clone();
-            let input = inputs.iter().find(|input| {
-                input
-                    .paths
-                    .iter()
-                    .any(|pattern| Pattern::new(pattern).is_ok_and(|p| p.matches_path(&entry.path)))
+            let Some(input) = input_of(&inputs, &entry.path) else { continue };
+            let renamed = find_sibling(&entry).and_then(|sibling| match sibling {
+                Some((id, content)) => self.go_on(input, &entry.path, content, id, &entry),
+                None => Ok(None),
             });
-            let (Some(input), Some(folder)) = (input, entry.path.parent()) else { continue };
-            match find_sibling(folder, &entry) {
-                Ok(Some(file)) => {
-                    if let Some(recognised) = self.go_on(&entry, &file) {
-                        found.push(self.source(input, &entry.path, file, entry.id, recognised));
-                    }
-                }
-                Ok(None) => log::info!("{}: is gone since the last run", entry.path.display()),
+            match renamed {
+                Ok(Some(source)) => found.push(source),
+                Ok(None) => self.remembered.push(entry),
+                Err(_) => unclear.push(entry),
+            }
+        }
+        unclear
+    }
+
+    /// Files of the last run of which only a copy is left. What was deleted is forgotten; only where the folder can't
+    /// be seen, it may come back.
+    fn find_copies(&mut self, known: &[Source], found: &mut Vec<Source>) {
+        for entry in mem::take(&mut self.remembered) {
+            let inputs = self.inputs.clone();
+            let Some(input) = input_of(&inputs, &entry.path) else { continue };
+            let is_known = |id: &FileId| known.iter().chain(&*found).any(|source| source.is_foreign_file(id));
+            let source = match copies::find(&entry.path, entry.sent, is_known) {
+                Ok(Some(copy)) => self.go_on(input, &entry.path, copy.content, copy.id, &entry),
+                Ok(None) => Ok(None),
+                Err(e) => Err(e),
+            };
+            match source {
+                Ok(Some(source)) => found.push(source),
+                Ok(None) => log::info!("{}: is gone or rewritten since the last run", entry.path.display()),
                 // It may be seen again: then it must not be taken for new.
                 Err(_) => self.remembered.push(entry),
             }
         }
-        found
+    }
+
+    /// A copy that a rotator made of what was read of a file, before it truncated that.
+    pub(crate) fn find_copy(&self, original: &Source, known: &[Source]) -> io::Result<Option<Copy>> {
+        let is_known = |id: &FileId| known.iter().any(|source| source.is_foreign_file(id));
+        let path = &original.tail.path;
+        if let Some(mut copy) = copies::find(path, original.evidence(), is_known)? {
+            if input_of(&self.inputs, &copy.found).is_some() {
+                copy.path.clone_from(&copy.found);
+            }
+            return Ok(Some(copy));
+        }
+        // One that was seen being made may lack what was read between the copying and the truncation.
+        for (path, id, _) in self.held.iter().filter(|held| held.2 == *original.generation()) {
+            let file = open(path)?;
+            if FileId::of(&file.metadata()?) == *id {
+                let (path, found) = (path.clone(), path.clone());
+                return Ok(Some(Copy { path, found, id: *id, content: Content::of(file, None)? }));
+            }
+        }
+        Ok(None)
     }
 
     /// What the last run knew of files that can't be looked for now.
@@ -168,7 +251,15 @@ impl Inputs {
         &self.unreadable
     }
 
-    fn source(&self, input: &Input, path: &Path, file: File, id: FileId, recognised: Recognised) -> Source {
+    fn source(
+        &self,
+        input: &Input,
+        path: &Path,
+        content: Content,
+        id: FileId,
+        generation: Arc<str>,
+        (delivered, sent): (Mark, Mark),
+    ) -> Source {
         let origin = RowOrigin::new(&self.common, &path.to_string_lossy());
         let decoder = match input.format {
             Format::Csv => {
@@ -179,50 +270,48 @@ impl Inputs {
         };
         let (dataset, namespace) = (input.dataset.clone(), self.namespace.clone());
         let stream = StreamName { kind: Kind::Event, dataset, namespace };
-        let tail = Tail::new(
-            path.into(),
-            file,
-            recognised.generation,
-            stream.into(),
-            decoder,
-            recognised.mark,
-            true,
-        );
-        Source::new(tail, Origin::Foreign { id, sent: recognised.sent, recorded: None })
+        let tail = Tail::new(path.into(), content, generation, stream.into(), decoder, delivered, true);
+        Source::new(tail, Origin::Foreign { id, sent, recorded: None })
     }
 
-    /// With what to go on, if the last run knew the file and it still holds what was sent of it.
-    fn recognise(&mut self, file: &File, path: &Path, id: &FileId) -> io::Result<Option<Recognised>> {
+    /// What the last run says of a file, if it still holds what was sent of it, and its content.
+    fn recognise(&mut self, file: File, path: &Path, id: &FileId) -> io::Result<Option<(Entry, Content)>> {
         let is_it = |entry: &Entry| {
             entry.id == *id
                 || (entry.path == path && entry.sent.offset > 0 && entry.id.is_same_but_for_device(id))
         };
         let Some(index) = self.remembered.iter().position(is_it) else { return Ok(None) };
-        let stands = self.remembered[index].sent.window(file)?.is_some();
-        let entry = self.remembered.swap_remove(index);
-        if !stands {
+        let entry = &self.remembered[index];
+        let mut content = Content::of(file, Some(entry.delivered.offset))?;
+        if !entry.sent.stands_in(&mut content)? {
             log::info!("{}: was rewritten since the last run; its content is new", path.display());
             return Ok(None);
         }
-        Ok(self.go_on(&entry, file))
+        Ok(Some((self.remembered.swap_remove(index), content)))
     }
 
-    fn go_on(&self, entry: &Entry, file: &File) -> Option<Recognised> {
+    /// A source that goes on where the last run ended; `None` where the sink has more of it than it holds.
+    fn go_on(
+        &self,
+        input: &Input,
+        path: &Path,
+        mut content: Content,
+        id: FileId,
+        entry: &Entry,
+    ) -> io::Result<Option<Source>> {
         let generation: Arc<str> = entry.generation.as_str().into();
         let mark = match &self.positions {
-            Some(positions) => Mark::of(file, positions.get(&generation).copied().unwrap_or(0)).ok()??,
-            None => entry.delivered,
+            Some(positions) => Mark::of(&mut content, positions.get(&generation).copied().unwrap_or(0))?,
+            None => Some(entry.delivered),
         };
-        Some(Recognised { generation, mark, sent: entry.sent })
+        Ok(mark.map(|mark| self.source(input, path, content, id, generation, (mark, entry.sent))))
     }
 }
 
-/// What the last run says of a file.
-struct Recognised {
-    generation: Arc<str>,
-    /// Where to go on.
-    mark: Mark,
-    sent: Mark,
+/// The input that a file of this name belongs to.
+fn input_of<'a>(inputs: &'a [Input], path: &Path) -> Option<&'a Input> {
+    let matches = |pattern: &String| Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_path(path));
+    inputs.iter().find(|input| input.paths.iter().any(matches))
 }
 
 /// The paths that match; what can't be looked into is noted.
@@ -240,22 +329,18 @@ fn matches(input: &Input, unreadable: &mut BTreeMap<PathBuf, String>) -> Vec<Pat
     paths
 }
 
-/// The file of an entry under whatever name it has in the folder.
-fn find_sibling(folder: &Path, entry: &Entry) -> io::Result<Option<File>> {
+/// The file of an entry under whatever name it has in its folder.
+fn find_sibling(entry: &Entry) -> io::Result<Option<(FileId, Content)>> {
+    let Some(folder) = entry.path.parent() else { return Ok(None) };
     for sibling in fs::read_dir(folder)? {
         let sibling = sibling?;
-        if FileId::of(&sibling.metadata()?) == entry.id {
-            let file = File::open(sibling.path())?;
-            return Ok(entry.sent.window(&file)?.is_some().then_some(file));
+        let id = FileId::of(&sibling.metadata()?);
+        if id == entry.id {
+            let mut content = Content::of(open(&sibling.path())?, Some(entry.delivered.offset))?;
+            return Ok(entry.sent.stands_in(&mut content)?.then_some((id, content)));
         }
     }
     Ok(None)
-}
-
-impl Source {
-    fn is_foreign_file(&self, other: &FileId) -> bool {
-        matches!(&self.origin, Origin::Foreign { id, .. } if id == other)
-    }
 }
 
 /// 96 random bits: no two contents ever share one.

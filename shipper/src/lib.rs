@@ -3,6 +3,8 @@
 mod backoff;
 mod batch;
 mod checkpoint;
+mod content;
+mod copies;
 mod dead_letters;
 mod decode;
 mod delivery;
@@ -10,6 +12,7 @@ pub mod elasticsearch;
 mod inputs;
 mod ledger;
 mod mark;
+mod opening;
 mod options;
 mod records;
 mod shipper;

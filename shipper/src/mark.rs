@@ -1,10 +1,10 @@
 //! Telling whether a file still holds what was read from it.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::content::Content;
 
 /// So much content at the beginning of a file, and so much before a mark, is its identity. In bytes.
 pub(crate) const WINDOW: u64 = 1024;
@@ -23,13 +23,18 @@ impl Mark {
     pub(crate) const START: Mark = Mark { offset: 0, fingerprint: 0 };
 
     /// The mark of a file's content at `offset`; `None` where the file is shorter.
-    pub(crate) fn of(file: &File, offset: u64) -> io::Result<Option<Mark>> {
-        Ok(Window::read(file, offset)?.map(|window| Mark { offset, fingerprint: window.fingerprint() }))
+    pub(crate) fn of(content: &mut Content, offset: u64) -> io::Result<Option<Mark>> {
+        Ok(Window::read(content, offset)?.map(|window| Mark { offset, fingerprint: window.fingerprint() }))
     }
 
     /// What stands before the mark; `None` where that is not what stood there when it was made.
-    pub(crate) fn window(self, file: &File) -> io::Result<Option<Window>> {
-        Ok(Window::read(file, self.offset)?.filter(|window| window.fingerprint() == self.fingerprint))
+    pub(crate) fn window(self, content: &mut Content) -> io::Result<Option<Window>> {
+        Ok(Window::read(content, self.offset)?.filter(|window| window.fingerprint() == self.fingerprint))
+    }
+
+    /// Whether what was read before the mark stands there.
+    pub(crate) fn stands_in(self, content: &mut Content) -> io::Result<bool> {
+        Ok(self.window(content)?.is_some())
     }
 }
 
@@ -41,11 +46,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    fn read(file: &File, offset: u64) -> io::Result<Option<Window>> {
+    fn read(content: &mut Content, offset: u64) -> io::Result<Option<Window>> {
         let length = offset.min(WINDOW);
         let mut window = Window { head: vec![0; length as usize], last: vec![0; length as usize] };
-        let read = file.read_exact_at(&mut window.head, 0);
-        match read.and_then(|()| file.read_exact_at(&mut window.last, offset - length)) {
+        let read = content.read_exact_at(&mut window.head, 0);
+        match read.and_then(|()| content.read_exact_at(&mut window.last, offset - length)) {
             Ok(()) => Ok(Some(window)),
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(e) => Err(e),
@@ -74,22 +79,23 @@ mod tests {
     use std::fs::{self, File};
 
     use super::{Mark, Window};
+    use crate::content::Content;
 
     #[test]
     fn what_was_pushed_has_the_fingerprint_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let content: Vec<u8> = (0..5000_u32).map(|n| (n * n % 251) as u8).collect();
         fs::write(folder.path().join("a"), &content).unwrap();
-        let file = File::open(folder.path().join("a")).unwrap();
+        let mut file = Content::from(File::open(folder.path().join("a")).unwrap());
         let (mut window, mut offset) = (Window::default(), 0);
-        assert_eq!(Mark::of(&file, 0).unwrap(), Some(Mark::START));
+        assert_eq!(Mark::of(&mut file, 0).unwrap(), Some(Mark::START));
         for length in [1, 500, 600, 1, 2500, 1000] {
             window.push(&content[offset..offset + length]);
             offset += length;
             let mark = Mark { offset: offset as u64, fingerprint: window.fingerprint() };
-            assert_eq!(Mark::of(&file, offset as u64).unwrap(), Some(mark));
-            assert!(mark.window(&file).unwrap().is_some());
+            assert_eq!(Mark::of(&mut file, offset as u64).unwrap(), Some(mark));
+            assert!(mark.stands_in(&mut file).unwrap());
         }
-        assert_eq!(Mark::of(&file, 5001).unwrap(), None);
+        assert_eq!(Mark::of(&mut file, 5001).unwrap(), None);
     }
 }

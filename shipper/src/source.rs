@@ -1,6 +1,7 @@
 //! A file that is being shipped; where it comes from decides how its end and its identity are told.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use std::{fs, io};
@@ -9,6 +10,8 @@ use kumon_spool::{FileName, is_being_written, lock_for_reading, release_reading}
 
 use crate::batch::Batch;
 use crate::checkpoint::{Entry, FileId};
+use crate::content::Content;
+use crate::copies::{Copy, is_named_after, is_rotated};
 use crate::inputs::new_generation;
 use crate::mark::{Mark, WINDOW};
 use crate::tail::{Filled, Tail};
@@ -27,6 +30,10 @@ pub(crate) struct Source {
     /// Size and time of modification at the last scan, and when they were found changed.
     looked: Option<(u64, SystemTime)>,
     changed: Instant,
+    /// What stood in the file then.
+    seen: Mark,
+    /// Nothing of it is left that could be read.
+    over: bool,
     /// When its name was first found gone.
     gone: Option<Instant>,
 }
@@ -49,8 +56,18 @@ pub(crate) enum Origin {
 
 impl Source {
     pub(crate) fn new(tail: Tail, origin: Origin) -> Source {
-        let changed = Instant::now();
-        Source { tail, origin, dirty: true, failed: None, ended: false, looked: None, changed, gone: None }
+        Source {
+            tail,
+            origin,
+            dirty: true,
+            failed: None,
+            ended: false,
+            looked: None,
+            changed: Instant::now(),
+            seen: Mark::START,
+            over: false,
+            gone: None,
+        }
     }
 
     pub(crate) fn generation(&self) -> &Arc<str> {
@@ -59,37 +76,106 @@ impl Source {
 
     /// Whether there is something to read that can be read.
     pub(crate) fn is_ready(&self) -> bool {
-        self.dirty && self.tail.stuck.is_none() && self.failed.is_none()
+        !self.over && self.dirty && self.tail.stuck.is_none() && self.failed.is_none()
     }
 
-    /// Compares the file with what it was at the last look.
-    pub(crate) fn look(&mut self) {
-        let now = self.tail.file.metadata().and_then(|file| Ok((file.len(), file.modified()?))).ok();
+    /// Compares the file with what it was at the last look; says whether it holds other content than what was read.
+    pub(crate) fn look(&mut self) -> bool {
+        if self.over {
+            return false;
+        }
+        let now =
+            self.tail.content.file().metadata().and_then(|file| Ok((file.len(), file.modified()?))).ok();
         self.dirty |= self.failed.take().is_some();
         if now == self.looked {
-            return;
+            return false;
         }
         (self.looked, self.changed, self.dirty) = (now, Instant::now(), true);
-        if let Origin::Foreign { .. } = self.origin {
-            self.ended = false;
-            if self.tail.stuck.is_some() {
-                // Other content may have come that can be read.
-                self.tail.unread();
-            }
-        }
+        let Origin::Foreign { .. } = self.origin else { return false };
+        self.ended = false;
+        self.look_into().unwrap_or_else(|e| {
+            self.fail(&e);
+            false
+        })
     }
 
-    /// Appends rows to the batch, up to `limit` bytes of it. Answers the former generation when the file turns out
-    /// to have new content.
-    pub(crate) fn fill(&mut self, batch: &mut Batch, limit: usize) -> io::Result<Option<Arc<str>>> {
+    fn look_into(&mut self) -> io::Result<bool> {
+        self.tail.content.look_again()?;
+        if self.tail.is_rewritten()? {
+            return Ok(true);
+        }
+        if self.tail.stuck.is_some() {
+            // Other content may have come that can be read.
+            self.tail.unread();
+        }
+        if self.tail.content.is_plain() {
+            let size = self.tail.size()?;
+            self.seen = Mark::of(&mut self.tail.content, size)?.unwrap_or(Mark::START);
+        }
+        Ok(false)
+    }
+
+    pub(crate) fn is_foreign_file(&self, other: &FileId) -> bool {
+        !self.over && matches!(&self.origin, Origin::Foreign { id, .. } if id == other)
+    }
+
+    /// Whether a file that no name of an input leads to holds other content by now.
+    pub(crate) fn is_overwritten(&mut self) -> bool {
+        let is_foreign = matches!(self.origin, Origin::Foreign { .. });
+        is_foreign
+            && !self.over
+            && self.tail.is_gone().unwrap_or(false)
+            && self.tail.is_rewritten().unwrap_or(false)
+    }
+
+    /// For a file that was overwritten: what it holds now is not its own.
+    pub(crate) fn give_up(&mut self) {
+        (self.over, self.dirty) = (true, false);
+    }
+
+    /// Whether the file, whose name is gone, goes on in another one: compressed, or copied and deleted.
+    pub(crate) fn is_replaced_by(&mut self, path: &Path, content: &mut Content) -> io::Result<bool> {
+        let mark = self.evidence();
+        let is_candidate = mark.offset > 0 && is_rotated(&self.tail.path, path) && self.tail.is_gone()?;
+        Ok(is_candidate && content.size()? >= self.tail.size()? && mark.stands_in(content)?)
+    }
+
+    /// Whether another file, named as a rotator names copies, holds nothing but what stands in this one.
+    pub(crate) fn is_copied_by(&mut self, path: &Path, content: &mut Content) -> io::Result<bool> {
+        if !is_named_after(path, &self.tail.path) || self.tail.is_gone()? {
+            return Ok(false);
+        }
+        let (copied, own) = (content.size()?, self.tail.size()?);
+        let both = copied.min(own);
+        Ok((own > 0 || copied == 0) && Mark::of(content, both)? == Mark::of(&mut self.tail.content, both)?)
+    }
+
+    /// What a copy of the file, as it was before it was rewritten, must hold.
+    pub(crate) fn evidence(&self) -> Mark {
+        if self.tail.read.offset > 0 { self.tail.read } else { self.seen }
+    }
+
+    /// Goes on in a copy of the file's former content, under the same identity.
+    pub(crate) fn move_to(&mut self, copy: Copy) -> io::Result<()> {
+        log::info!("{}: goes on in its copy {}", self.tail.path.display(), copy.found.display());
+        self.tail.move_to(copy.path, copy.content)?;
+        self.origin = Origin::Foreign { id: copy.id, sent: self.tail.read, recorded: None };
+        (self.dirty, self.ended, self.looked, self.failed) = (true, false, None, None);
+        self.changed = Instant::now();
+        Ok(())
+    }
+
+    /// Appends rows to the batch, up to `limit` bytes of it. Says whether the file turned out to hold other content
+    /// than what was read of it.
+    pub(crate) fn fill(&mut self, batch: &mut Batch, limit: usize) -> io::Result<bool> {
         let mut was_locked = true;
         if let Origin::Spool { locked, .. } = &mut self.origin {
             was_locked = *locked;
-            *locked = *locked || lock_for_reading(&self.tail.file)?;
+            *locked = *locked || lock_for_reading(self.tail.content.file())?;
             if !*locked || self.tail.is_gone()? {
                 // Shed by the collector, which has counted its rows: the next scan lets go of it.
                 self.dirty = false;
-                return Ok(None);
+                return Ok(false);
             }
         }
         match self.tail.fill(batch, limit, false)? {
@@ -104,9 +190,14 @@ impl Source {
                     self.release();
                 }
             }
-            Filled::Rewritten => return self.start_anew().map(Some),
+            Filled::Rewritten => return Ok(true),
         }
-        Ok(None)
+        Ok(false)
+    }
+
+    pub(crate) fn fail(&mut self, e: &io::Error) {
+        log::error!("{}: can't be read: {e}; it is tried again", self.tail.path.display());
+        self.failed = Some(format!("can't be read: {e}"));
     }
 
     fn fill_rest(&mut self, batch: &mut Batch) -> io::Result<()> {
@@ -117,7 +208,8 @@ impl Source {
         }
     }
 
-    fn start_anew(&mut self) -> io::Result<Arc<str>> {
+    /// For other content than what was read; answers the former generation.
+    pub(crate) fn start_anew(&mut self) -> io::Result<Arc<str>> {
         log::info!("{}: was truncated or rewritten; its content is new", self.tail.path.display());
         let former = self.tail.generation.clone();
         self.tail.start_anew(new_generation()?);
@@ -132,7 +224,7 @@ impl Source {
     pub(crate) fn rewind(&mut self, acknowledged: u64) {
         self.dirty = true;
         if let Err(e) = self.tail.rewind(acknowledged) {
-            self.failed = Some(format!("can't be read: {e}"));
+            self.fail(&e);
         }
     }
 
@@ -150,6 +242,9 @@ impl Source {
     /// What the checkpoint keeps of it, for a foreign file.
     pub(crate) fn entry(&self) -> Option<Entry> {
         let Origin::Foreign { id, sent, .. } = self.origin else { return None };
+        if self.over {
+            return None;
+        }
         let (path, generation) = (self.tail.path.clone(), self.tail.generation.to_string());
         let sent = further(sent, self.tail.read);
         Some(Entry { path, id, generation, delivered: self.tail.acknowledged, sent })
@@ -172,7 +267,7 @@ impl Source {
         if let Origin::Spool { locked, .. } = &mut self.origin
             && *locked
             && self.tail.read == self.tail.acknowledged
-            && let Err(e) = release_reading(&self.tail.file).map(|()| *locked = false)
+            && let Err(e) = release_reading(self.tail.content.file()).map(|()| *locked = false)
         {
             log::warn!("{}: its read lock can't be released: {e}", self.tail.path.display());
         }
@@ -181,6 +276,9 @@ impl Source {
     /// Whether the file can be let go; deletes a spool file for which that holds. A foreign file whose name is gone
     /// is waited for as long as `linger` says: it may still be written to.
     pub(crate) fn is_over(&mut self, linger: Duration) -> io::Result<bool> {
+        if self.over {
+            return Ok(true);
+        }
         let gone = self.tail.is_gone()?;
         self.gone = gone.then(|| self.gone.unwrap_or_else(Instant::now));
         let is_spool = matches!(self.origin, Origin::Spool { .. });
@@ -188,7 +286,7 @@ impl Source {
             Some(_) if is_spool => return Ok(true),
             // It may be about to be found under another name, too.
             Some(since) if since.max(self.changed).elapsed() < linger => return Ok(false),
-            None if !is_spool || is_being_written(&self.tail.file)? => return Ok(false),
+            None if !is_spool || is_being_written(self.tail.content.file())? => return Ok(false),
             _ => {}
         }
         if let Some(why) = &self.tail.stuck {
@@ -213,7 +311,7 @@ impl Source {
 
     /// Whether no name leads to the file any more.
     pub(crate) fn is_deleted(&self) -> bool {
-        self.tail.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+        self.tail.content.file().metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
     /// Bytes that stand in the file and are not delivered for good.

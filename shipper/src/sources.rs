@@ -1,6 +1,7 @@
 //! All files that are being shipped.
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,10 @@ pub(crate) struct Sources {
     spool_files: SpoolFiles,
     inputs: Inputs,
     spool: PathBuf,
+    /// Generations of content that was replaced, until the sink is told.
+    former: Vec<Arc<str>>,
+    /// A file is to be looked for again under the name it was known by.
+    unlisted: bool,
     /// How long a foreign file whose name is gone is waited for.
     pub(crate) linger: Duration,
     /// Set for the last round: then a deleted file can't be waited for, nobody would find it again.
@@ -41,6 +46,8 @@ impl Sources {
             spool_files: SpoolFiles::new(&options.spool, &options.namespace, positions.clone()),
             inputs: Inputs::new(options, checkpoint.files, positions),
             spool: options.spool.clone(),
+            former: Vec::new(),
+            unlisted: false,
             linger,
             stopping: false,
             hold: false,
@@ -53,11 +60,49 @@ impl Sources {
             Ok(found) => self.all.extend(found),
             Err(e) => log::error!("{}: the spool can't be listed: {e}", self.spool.display()),
         }
+        for index in 0..self.all.len() {
+            if self.all[index].look() {
+                self.renew(index);
+            }
+        }
+        self.unlisted = false;
         let (found, mut folders) = self.inputs.discover(&mut self.all);
         self.all.extend(found);
-        self.all.iter_mut().for_each(Source::look);
         folders.extend(self.spool_files.folders());
         folders
+    }
+
+    /// For a file that holds other content than what was read of it. A rotator may have copied that: then it is read
+    /// on there, and the file itself is found anew.
+    fn renew(&mut self, index: usize) {
+        // A rotator uses the names of its copies again, too: what is overwritten is nobody's file any more.
+        for other in 0..self.all.len() {
+            if other != index && self.all[other].is_overwritten() {
+                self.replace(other);
+            }
+        }
+        self.replace(index);
+    }
+
+    fn replace(&mut self, index: usize) {
+        let copy = self.inputs.find_copy(&self.all[index], &self.all);
+        let source = &mut self.all[index];
+        let renewed = match copy {
+            Ok(Some(copy)) => source.move_to(copy).map(|()| {
+                self.unlisted = true;
+                None
+            }),
+            Ok(None) if source.is_overwritten() => {
+                source.give_up();
+                Ok(None)
+            }
+            Ok(None) => source.start_anew().map(Some),
+            Err(e) => Err(e),
+        };
+        match renewed {
+            Ok(former) => self.former.extend(former),
+            Err(e) => source.fail(&e),
+        }
     }
 
     /// Whether there is something to read.
@@ -65,9 +110,9 @@ impl Sources {
         self.all.iter().any(|source| self.may_read(source))
     }
 
-    /// Whether spool files wait until others are done and let go.
+    /// Whether there are files that another look finds: they waited until others are done, or were replaced.
     pub(crate) fn have_more_files(&self) -> bool {
-        self.spool_files.has_more()
+        self.spool_files.has_more() || self.unlisted
     }
 
     fn may_read(&self, source: &Source) -> bool {
@@ -79,7 +124,6 @@ impl Sources {
     pub(crate) fn fill(&mut self, batch: &mut Batch, whole: usize) -> Vec<Arc<str>> {
         let ready = self.all.iter().filter(|source| self.may_read(source)).count();
         let share = (whole / ready.clamp(1, 4)).max(1);
-        let mut former = Vec::new();
         let mut visited = 0;
         for index in 0..self.all.len() {
             if batch.size() >= whole {
@@ -91,17 +135,15 @@ impl Sources {
             }
             let (source, limit) = (&mut self.all[index], whole.min(batch.size() + share));
             match source.fill(batch, limit) {
-                Ok(renewed) => former.extend(renewed),
-                Err(e) => {
-                    log::error!("{}: can't be read: {e}; it is tried again", source.tail.path.display());
-                    source.failed = Some(format!("can't be read: {e}"));
-                }
+                Ok(false) => {}
+                Ok(true) => self.renew(index),
+                Err(e) => source.fail(&e),
             }
         }
         // The next batch begins with the files that have not had their turn.
         let turn = visited % self.all.len().max(1);
         self.all.rotate_left(turn);
-        former
+        mem::take(&mut self.former)
     }
 
     /// Whether the checkpoint must be written before what was read may be sent.
@@ -144,9 +186,9 @@ impl Sources {
     }
 
     /// Deletes spool files that are closed and delivered, and closes foreign ones that are gone and delivered;
-    /// answers their generations.
+    /// answers their generations, and those of content that was replaced.
     pub(crate) fn let_go(&mut self) -> Vec<Arc<str>> {
-        let mut gone = Vec::new();
+        let mut gone = mem::take(&mut self.former);
         let (linger, stopping) = (self.linger, self.stopping);
         let linger_for =
             |source: &Source| if stopping && source.is_deleted() { Duration::ZERO } else { linger };
@@ -166,8 +208,12 @@ impl Sources {
 
     /// Notes that the file of this name has changed; false where none is known.
     pub(crate) fn changed(&mut self, path: &Path) -> bool {
-        let source = self.all.iter_mut().find(|source| source.tail.path == path);
-        source.map(|source| source.dirty = true).is_some()
+        // Not only one: a renamed file may still be known by the name that another has by now.
+        let mut known = false;
+        for source in self.all.iter_mut().filter(|source| source.tail.path == path) {
+            (source.dirty, known) = (true, true);
+        }
+        known
     }
 
     /// Where each file ends now, by generation.

@@ -10,6 +10,7 @@ use kumon_schema::{Schema, builtin};
 use kumon_spool::{Acknowledged, FileName, list, sidecar};
 
 use crate::batch::StreamName;
+use crate::content::Content;
 use crate::decode::{CsvDecoder, Decoder};
 use crate::mark::Mark;
 use crate::source::{Origin, Source};
@@ -130,7 +131,8 @@ impl SpoolFiles {
             StreamName { kind: schema.kind, dataset: schema.dataset(), namespace: self.namespace.clone() };
         // A file that a power cut made shorter begins anew; the ids tell what the sink has of it.
         let delivered = self.delivered(name).unwrap_or(0);
-        let mark = Mark::of(&open, delivered).map_err(|e| format!("can't be read: {e}"))?;
+        let mut open = Content::from(open);
+        let mark = Mark::of(&mut open, delivered).map_err(|e| format!("can't be read: {e}"))?;
         let decoder = Decoder::Csv(CsvDecoder::own(schema).into());
         let (generation, mark) = (name.id.as_str().into(), mark.unwrap_or(Mark::START));
         let tail = Tail::new(path.into(), open, generation, stream.into(), decoder, mark, false);

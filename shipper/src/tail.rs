@@ -1,13 +1,13 @@
 //! One file that is being read, from where delivery stands to its end.
 
-use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fs, io};
 
 use crate::batch::{Batch, Document, StreamName, Undecodable};
+use crate::content::Content;
 use crate::decode::{Decoder, Step};
 use crate::mark::{Mark, Window};
 
@@ -18,7 +18,7 @@ const CHUNK: usize = 128 << 10;
 #[derive(Debug)]
 pub(crate) struct Tail {
     pub(crate) path: PathBuf,
-    pub(crate) file: File,
+    pub(crate) content: Content,
     /// Part of every document's id; no other content ever has the same one.
     pub(crate) generation: Arc<str>,
     /// Up to where rows were put into batches.
@@ -31,6 +31,8 @@ pub(crate) struct Tail {
     pub(crate) stuck: Option<String>,
     /// Whether other content may come to stand in the file than was read from it.
     rewritable: bool,
+    /// What stands before `read`, where it is known: a compressed file is not read again for it.
+    window: Option<Window>,
     stream: Arc<StreamName>,
     decoder: Decoder,
     /// `{"create":{"_index":"…","_id":"<generation>-`
@@ -52,7 +54,7 @@ impl Tail {
     /// A tail that goes on at `acknowledged`.
     pub(crate) fn new(
         path: PathBuf,
-        file: File,
+        content: Content,
         generation: Arc<str>,
         stream: Arc<StreamName>,
         decoder: Decoder,
@@ -63,13 +65,14 @@ impl Tail {
         let (read, delivered, stuck) = (acknowledged, acknowledged, None);
         let mut tail = Tail {
             path,
-            file,
+            content,
             generation,
             read,
             delivered,
             acknowledged,
             stuck,
             rewritable,
+            window: None,
             stream,
             decoder,
             action,
@@ -80,7 +83,7 @@ impl Tail {
 
     /// Goes back to what the sink has taken.
     pub(crate) fn unread(&mut self) {
-        self.read = self.delivered;
+        (self.read, self.window) = (self.delivered, None);
         self.decoder.reset();
         self.stuck = None;
         // Content that is gone or cut shows at the next fill.
@@ -92,9 +95,9 @@ impl Tail {
         }
     }
 
-    fn head(&self) -> io::Result<Vec<u8>> {
+    fn head(&mut self) -> io::Result<Vec<u8>> {
         let mut head = vec![0; CHUNK.min(self.read.offset as usize)];
-        self.file.read_exact_at(&mut head, 0)?;
+        self.content.read_exact_at(&mut head, 0)?;
         Ok(head)
     }
 
@@ -103,21 +106,21 @@ impl Tail {
         let known = [self.acknowledged, self.delivered].into_iter().find(|mark| mark.offset == acknowledged);
         let mark = match known {
             Some(mark) => mark,
-            None => Mark::of(&self.file, acknowledged)?.unwrap_or(Mark::START),
+            None => Mark::of(&mut self.content, acknowledged)?.unwrap_or(Mark::START),
         };
         (self.acknowledged, self.delivered) = (mark, mark);
         self.unread();
         Ok(())
     }
 
-    /// The file's size now, in bytes.
+    /// How much the file holds now, in bytes.
     pub(crate) fn size(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        self.content.size()
     }
 
     /// Whether its name is gone: deleted, or given to another file.
     pub(crate) fn is_gone(&self) -> io::Result<bool> {
-        let open = self.file.metadata()?;
+        let open = self.content.file().metadata()?;
         match fs::metadata(&self.path) {
             Ok(named) => Ok((named.dev(), named.ino()) != (open.dev(), open.ino())),
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(true),
@@ -133,6 +136,24 @@ impl Tail {
         self.unread();
     }
 
+    /// Whether the file holds other content than what was read of it.
+    pub(crate) fn is_rewritten(&mut self) -> io::Result<bool> {
+        Ok(self.rewritable && !self.read.stands_in(&mut self.content)?)
+    }
+
+    /// Goes on in another file that holds what was read of this one; a copy may have missed the last of it.
+    pub(crate) fn move_to(&mut self, path: PathBuf, mut content: Content) -> io::Result<()> {
+        let size = content.size()?;
+        let mut within = |mark: Mark| match mark.offset <= size {
+            true => Ok(mark),
+            false => Mark::of(&mut content, size).map(|mark| mark.unwrap_or(Mark::START)),
+        };
+        let marks = (within(self.acknowledged)?, within(self.delivered)?, within(self.read)?);
+        (self.acknowledged, self.delivered, self.read) = marks;
+        (self.path, self.content, self.window) = (path, content, None);
+        Ok(())
+    }
+
     /// The rest of a file that its writer closed, or died on, within a record: it is no row and never will be.
     pub(crate) fn give_up_rest(&mut self, batch: &mut Batch) -> io::Result<()> {
         let rest = self.size()?.saturating_sub(self.read.offset);
@@ -140,7 +161,7 @@ impl Tail {
             return Ok(());
         }
         let mut record = vec![0; rest as usize];
-        self.file.read_exact_at(&mut record, self.read.offset)?;
+        self.content.read_exact_at(&mut record, self.read.offset)?;
         let file = batch.file(&self.generation, &self.path, self.read.offset);
         let reason = "the record is cut: its writer ended in the middle of it".to_owned();
         let (stream, offset) = (self.stream.clone(), self.read.offset);
@@ -153,25 +174,36 @@ impl Tail {
     /// Appends rows to the batch until it holds `limit` bytes or the file's end is reached. With `last` a record
     /// without line end counts as a record.
     pub(crate) fn fill(&mut self, batch: &mut Batch, limit: usize, last: bool) -> io::Result<Filled> {
-        let (mut buffer, mut window) = (Vec::new(), Window::default());
+        let mut buffer = Vec::new();
+        let mut window = self.known_window()?;
         while self.stuck.is_none() {
             let at_end = self.read_chunk(&mut buffer)? == 0;
             // Asked behind each read: what was read then comes from the content that it goes on from.
-            if self.rewritable {
-                match self.read.window(&self.file)? {
+            if self.rewritable && self.content.is_plain() {
+                match self.read.window(&mut self.content)? {
                     Some(same) => window = same,
                     None => return Ok(Filled::Rewritten),
                 }
             }
             self.take_records(&mut buffer, &mut window, batch, limit, last && at_end);
             if batch.size() >= limit {
+                self.window = Some(window);
                 return Ok(Filled::More);
             }
             if at_end {
                 break;
             }
         }
+        self.window = Some(window);
         Ok(Filled::End)
+    }
+
+    /// Plain files are asked anew with each read, and spool files need none.
+    fn known_window(&mut self) -> io::Result<Window> {
+        match self.window.take() {
+            None if !self.content.is_plain() => Ok(self.read.window(&mut self.content)?.unwrap_or_default()),
+            known => Ok(known.unwrap_or_default()),
+        }
     }
 
     fn read_chunk(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
@@ -179,7 +211,7 @@ impl Tail {
         let from = self.read.offset + have as u64;
         let there = self.size()?.saturating_sub(from);
         buffer.resize(have + CHUNK.min(there as usize), 0);
-        let read = self.file.read_at(&mut buffer[have..], from)?;
+        let read = self.content.read_at(&mut buffer[have..], from)?;
         buffer.truncate(have + read);
         Ok(read)
     }
@@ -262,14 +294,15 @@ mod tests {
 
     use super::{Filled, Tail};
     use crate::batch::{Batch, StreamName};
+    use crate::content::Content;
     use crate::decode::{Decoder, NdjsonDecoder, Origin};
     use crate::mark::Mark;
 
     fn tail(path: &std::path::Path, acknowledged: u64) -> Tail {
         let stream = StreamName { kind: Kind::Event, dataset: "a".into(), namespace: "default".into() };
         let decoder = Decoder::Ndjson(NdjsonDecoder::new(Origin::new(&Common::default(), "/a"), None));
-        let file = File::open(path).unwrap();
-        let mark = Mark::of(&file, acknowledged).unwrap().unwrap();
+        let mut file = Content::from(File::open(path).unwrap());
+        let mark = Mark::of(&mut file, acknowledged).unwrap().unwrap();
         Tail::new(path.into(), file, "g".into(), Arc::new(stream), decoder, mark, true)
     }
 

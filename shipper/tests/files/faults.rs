@@ -118,6 +118,7 @@ fn rows_that_nobody_takes_go_to_the_dead_letters_and_the_rest_goes_on() {
 fn a_file_of_garbage_alone_is_taken_in_bounded_batches() {
     let (mut place, sink) = (Place::new(), StandIn::default());
     place.options.batch_bytes = 10_000;
+    place.options.dead_letter_bytes = 1 << 30;
     fs::write(place.path("a.ndjson"), "no json\n".repeat(20_000)).unwrap();
     let ship = place.ship(&sink);
     ship.wait_until("the first ones", |stats| !stats.datasets.is_empty());

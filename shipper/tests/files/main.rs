@@ -2,6 +2,7 @@
 //! real.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod copies;
 mod dead_letters;
 mod faults;
 mod identity;

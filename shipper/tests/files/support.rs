@@ -1,5 +1,6 @@
 //! A shipper in a thread, and files for it.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::ops::Range;
@@ -136,7 +137,16 @@ pub(crate) fn expect(sink: &StandIn, numbers: Range<u64>) {
     while (sink.len() as u64) < numbers.end - numbers.start && start.elapsed() < LIMIT {
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(sink.numbers(), numbers.collect::<Vec<_>>());
+    exactly(sink, numbers);
+}
+
+/// Names what is lost and what is doubled, rather than all that is there.
+pub(crate) fn exactly(sink: &StandIn, numbers: Range<u64>) {
+    let mut once = HashSet::new();
+    let doubled: Vec<u64> = sink.numbers().into_iter().filter(|n| !once.insert(*n)).collect();
+    let lost: Vec<u64> = numbers.clone().filter(|n| !once.contains(n)).collect();
+    assert!(lost.is_empty() && doubled.is_empty(), "lost {lost:?}, doubled {doubled:?}");
+    assert_eq!(once.len() as u64, numbers.end - numbers.start, "rows that were never written");
 }
 
 /// Lines `{"n":…}`.

@@ -1,0 +1,121 @@
+//! What rotators leave beside a file: copies of its content, plain or compressed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::checkpoint::FileId;
+use crate::content::Content;
+use crate::mark::Mark;
+use crate::opening::open;
+
+/// Another file with a known file's content.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    /// The name it is to be known by.
+    pub(crate) path: PathBuf,
+    /// The name it has.
+    pub(crate) found: PathBuf,
+    pub(crate) id: FileId,
+    pub(crate) content: Content,
+}
+
+/// A copy of `original` (in its folder, under a name that rotators give) that holds what stood before the mark. Files
+/// that are `known` by themselves are none. `open` opens it as far as that is safe.
+///
+/// # Errors
+/// When the folder can't be read.
+pub(crate) fn find(original: &Path, mark: Mark, known: impl Fn(&FileId) -> bool) -> io::Result<Option<Copy>> {
+    let Some(folder) = original.parent() else { return Ok(None) };
+    if mark.offset == 0 {
+        // Nothing was seen of the file: everything, and hence nothing, is its copy.
+        return Ok(None);
+    }
+    let mut candidates = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        // Vanished meanwhile, or no file.
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_file() && is_rotated(original, &path) && !known(&FileId::of(&metadata)) {
+            let is_packed = path.extension().is_some_and(|extension| extension == "gz");
+            candidates.push((is_packed, std::cmp::Reverse(changed(&metadata)), path));
+        }
+    }
+    // The plain ones cost nothing to look into, and of several the newest is the likeliest.
+    candidates.sort();
+    for (.., path) in candidates {
+        match look_into(&path, mark) {
+            Ok(Some((id, content))) => {
+                return Ok(Some(Copy { path: original.to_owned(), found: path, id, content }));
+            }
+            Ok(None) => {}
+            Err(e) => log::debug!("{}: no copy of {}: {e}", path.display(), original.display()),
+        }
+    }
+    Ok(None)
+}
+
+fn look_into(path: &Path, mark: Mark) -> io::Result<Option<(FileId, Content)>> {
+    let file = open(path)?;
+    let id = FileId::of(&file.metadata()?);
+    let mut content = Content::of(file, None)?;
+    Ok(mark.stands_in(&mut content)?.then_some((id, content)))
+}
+
+fn changed(metadata: &fs::Metadata) -> SystemTime {
+    metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Whether one name is the other with a number, a date or the like put in or appended, as in `app.log.1`,
+/// `app-20261121.log` and `app.log.2.gz`; also whether both are made so of a third.
+pub(crate) fn is_rotated(a: &Path, b: &Path) -> bool {
+    let (Some(a), Some(b)) = (a.file_name(), b.file_name()) else { return false };
+    a != b && core(&a.to_string_lossy()).eq(core(&b.to_string_lossy()))
+}
+
+/// A name's parts that are no rotator's marks.
+fn core(name: &str) -> impl Iterator<Item = &str> {
+    name.split(['.', '-', '_']).filter(|part| !is_mark(part))
+}
+
+fn is_mark(part: &str) -> bool {
+    part.starts_with(|c: char| c.is_ascii_digit()) || matches!(part, "" | "gz" | "old" | "bak" | "prev")
+}
+
+/// Whether `copy` is named as a rotator's copy of `original`: its whole name and a mark behind it.
+pub(crate) fn is_named_after(copy: &Path, original: &Path) -> bool {
+    let (Some(copy), Some(original)) = (copy.file_name(), original.file_name()) else { return false };
+    let (copy, original) = (copy.to_string_lossy(), original.to_string_lossy());
+    let rest = copy.strip_prefix(&*original).and_then(|rest| rest.strip_prefix(['.', '-', '_']));
+    rest.is_some_and(|rest| core(rest).next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{is_named_after, is_rotated};
+
+    #[test]
+    fn names_that_rotators_give_are_told_from_others() {
+        let rotated = |a: &str, b: &str| is_rotated(Path::new(a), Path::new(b));
+        for copy in [
+            "app.log.1",
+            "app.log.2.gz",
+            "app-20261121.log",
+            "app.log-20261121T01:00.gz",
+            "app.1.log",
+            "app.log.old",
+        ] {
+            assert!(rotated("/var/log/app.log", &format!("/var/log/{copy}")), "{copy}");
+        }
+        for other in ["app.log", "app-errors.log", "my-app.log.1", "app.csv", "app.log.lock"] {
+            assert!(!rotated("/var/log/app.log", &format!("/var/log/{other}")), "{other}");
+        }
+        let named_after = |copy: &str, original: &str| is_named_after(Path::new(copy), Path::new(original));
+        assert!(named_after("a/app.log.1", "a/app.log") && named_after("a/app.log.1.gz", "a/app.log.1"));
+        assert!(!named_after("a/worker-2.log", "a/worker-1.log") && !named_after("a/app.log2", "a/app.log"));
+    }
+}
