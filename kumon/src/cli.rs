@@ -18,6 +18,7 @@ Examples:
   kumon check                                   what this kernel allows
   kumon run                                     collect into the embedded store, until Ctrl-C
   kumon query exec 'process.name:bash' --since 15m
+  kumon web                                     the address of the dashboards
   kumon query exec --format json | jq .         every row, one object a line
   kumon setup --dry-run                         what would be installed in Elasticsearch"
 )]
@@ -63,6 +64,8 @@ Examples:
   kumon query agent 'kumon.agent.lost:*'
 Exit code: 0 rows, 1 no match or expired, 2 an error in the query.")]
     Query(QueryArgs),
+    /// Show the address of the running agent's web page, with its key
+    Web,
     /// Look after rows that the output refused for good or that could not be decoded
     #[command(
         subcommand,

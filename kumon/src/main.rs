@@ -7,6 +7,7 @@ mod config;
 mod host;
 mod search;
 mod setup;
+mod web;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,7 @@ fn execute(cli: Cli, config: config::Config) -> Result<ExitCode> {
         Command::Check => Ok(commands::check(&config)?),
         Command::Status { json } => commands::status(&config, json),
         Command::Query(args) => commands::query(&config, &args),
+        Command::Web => commands::web(&config),
         Command::DeadLetters(command) => commands::dead_letters(&config, &command),
     }
 }

@@ -20,6 +20,7 @@ use super::ship::Shipping;
 use super::summary::Summary;
 use crate::config::{self, Config, DEFAULT_FILE};
 use crate::explain;
+use crate::web::WebServer;
 
 /// What this process does.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +131,7 @@ fn signals() -> Result<Receiver<i32>> {
 struct Agent {
     collecting: Option<Collecting>,
     shipping: Option<Shipping>,
+    web: Option<WebServer>,
     summary: Option<Summary>,
 }
 
@@ -146,8 +148,11 @@ impl Agent {
                 return Err(e);
             }
         };
+        let web = if parts.ship { start_web(config) } else { None };
         let both_on_a_terminal = parts.collect && parts.ship && std::io::stdout().is_terminal();
-        Ok(Agent { collecting, shipping, summary: both_on_a_terminal.then(Summary::new) })
+        let summary =
+            both_on_a_terminal.then(|| Summary::new(web.as_ref().map(|web| web.address().to_owned())));
+        Ok(Agent { collecting, shipping, web, summary })
     }
 
     /// Keeps the books until something ends the round.
@@ -206,6 +211,9 @@ impl Agent {
     /// Stops shipping first, which may hang in a request: collecting pauses as shortly as possible. What is not
     /// delivered yet is for the next shipper. Whoever signals meanwhile wants more than a reload.
     fn stop_for_reload(self, signals: &Receiver<i32>) -> Result<Stopped> {
+        if let Some(web) = self.web {
+            web.stop();
+        }
         let stopped = match self.shipping {
             Some(shipping) => stop_shipping(shipping, Duration::ZERO, None, signals)?.1,
             None => Stopped::ByItself,
@@ -216,6 +224,9 @@ impl Agent {
 
     /// Stops the parts in the rows' direction; bytes that are left in files.
     fn stop(self, limit: Duration, signals: &Receiver<i32>) -> Result<u64> {
+        if let Some(web) = self.web {
+            web.stop();
+        }
         let collected = self.collecting.map(Collecting::stop);
         let Some(shipping) = self.shipping else { return Ok(0) };
         let handle = shipping.handle();
@@ -225,6 +236,26 @@ impl Agent {
             super::summary::farewell(&collected, &handle.stats(), &output);
         }
         Ok(ended.undelivered)
+    }
+}
+
+/// Without its page an agent still does its work.
+fn start_web(config: &Config) -> Option<WebServer> {
+    if !config.web.enabled {
+        return None;
+    }
+    match WebServer::start(config) {
+        Ok(web) => {
+            log::info!(
+                "the web page listens on {}; 'kumon web' shows its address with the key",
+                config.web.listen
+            );
+            Some(web)
+        }
+        Err(e) => {
+            log::error!("the web page is left out: {}", explain(&e));
+            None
+        }
     }
 }
 

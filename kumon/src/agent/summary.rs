@@ -14,6 +14,8 @@ const OWN: &str = "agent";
 
 /// The lines on the terminal.
 pub(super) struct Summary {
+    /// The web page's address.
+    page: Option<String>,
     lines: usize,
     started: Instant,
     last_cpu: u64,
@@ -21,9 +23,9 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn new() -> Summary {
+    pub(super) fn new(page: Option<String>) -> Summary {
         let now = Instant::now();
-        Summary { lines: 0, started: now, last_cpu: 0, last_shown: now }
+        Summary { page, lines: 0, started: now, last_cpu: 0, last_shown: now }
     }
 
     /// Draws over what was shown last.
@@ -55,6 +57,9 @@ impl Summary {
         }
         if let Some(error) = &collected.spool_error {
             text += &format!("the spool: {error}\n");
+        }
+        if let Some(page) = &self.page {
+            text += &format!("Dashboards: {page}\n");
         }
         text += "Ask in another terminal, as the same user: kumon query exec; end with Ctrl-C.\n";
 

@@ -5,8 +5,10 @@ mod dead_letters;
 mod query;
 mod status;
 mod table;
+mod web;
 
 pub(crate) use check::check;
 pub(crate) use dead_letters::{DeadLettersCommand, dead_letters};
 pub(crate) use query::{QueryArgs, query};
 pub(crate) use status::status;
+pub(crate) use web::web;

@@ -4,6 +4,7 @@ mod environment;
 mod file;
 mod output;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) store: StoreLimits,
     pub(crate) dead_letters: DeadLetterLimits,
     pub(crate) inputs: Vec<InputConfig>,
+    pub(crate) web: Web,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -75,6 +77,11 @@ impl Paths {
     /// Where the agent that has the embedded store open answers queries.
     pub(crate) fn socket(&self) -> PathBuf {
         self.ship().join("query.sock")
+    }
+
+    /// The key of the web page.
+    pub(crate) fn web_key(&self) -> PathBuf {
+        self.ship().join("web.key")
     }
 }
 
@@ -158,6 +165,20 @@ pub(crate) struct DeadLetterLimits {
 impl Default for DeadLetterLimits {
     fn default() -> DeadLetterLimits {
         DeadLetterLimits { max_bytes: ByteSize::mib(256) }
+    }
+}
+
+/// The local web page.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Web {
+    pub(crate) enabled: bool,
+    pub(crate) listen: SocketAddr,
+}
+
+impl Default for Web {
+    fn default() -> Web {
+        Web { enabled: true, listen: SocketAddr::from(([127, 0, 0, 1], 5680)) }
     }
 }
 

@@ -48,11 +48,13 @@ impl Node {
         node
     }
 
-    /// Replaces the configuration in one step.
+    /// Replaces the configuration in one step. Agents of several tests can't all have the page's usual port: without
+    /// `web` in `more` they have no page.
     pub fn configure(&self, more: &str) {
         let (spool, state) = (self.spool(), self.state());
         let paths = format!("path: {{ spool: {}, state: {} }}\n", spool.display(), state.display());
-        self.write_configuration(&(paths + more));
+        let web = if more.contains("web:") { "" } else { "web: { enabled: false }\n" };
+        self.write_configuration(&(paths + web + more));
     }
 
     /// Replaces the configuration with exactly this text.

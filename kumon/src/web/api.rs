@@ -1,0 +1,305 @@
+//! What the page asks for, as JSON.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use kumon_dashboards::{Answer, ChartKind, Content, Dashboard, Filter, Panel, Place, TimeRange};
+use kumon_query::{SearchError, SearchRequest, SearchResponse};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::search;
+
+/// Rows of one answer, at most.
+const MOST_ROWS: usize = 1000;
+/// Values of a drop-down.
+const MOST_VALUES: usize = 200;
+
+/// What the handlers share.
+pub(super) struct Api {
+    config: Config,
+    dashboards: Vec<Dashboard>,
+    /// Questions of the page follow each other: a reload asks one for each panel, and the agent stays small.
+    asking: Mutex<()>,
+}
+
+/// A time range as browsers count, ms since the Unix epoch.
+#[derive(Clone, Copy, Deserialize)]
+struct Milliseconds {
+    since: i64,
+    until: i64,
+}
+
+impl From<Milliseconds> for TimeRange {
+    fn from(range: Milliseconds) -> TimeRange {
+        let nanoseconds = |ms: i64| ms.saturating_mul(1_000_000);
+        TimeRange { since: nanoseconds(range.since), until: nanoseconds(range.until) }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct PanelQuestion {
+    dashboard: String,
+    panel: String,
+    #[serde(flatten)]
+    range: Milliseconds,
+    #[serde(default)]
+    filters: Vec<Filter>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ValuesQuestion {
+    dashboard: String,
+    field: String,
+    #[serde(flatten)]
+    range: Milliseconds,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RowsQuestion {
+    metric: String,
+    #[serde(default)]
+    query: String,
+    #[serde(flatten)]
+    range: Milliseconds,
+    limit: usize,
+}
+
+#[derive(Serialize)]
+struct DashboardView<'a> {
+    name: &'a str,
+    title: &'a str,
+    description: &'a str,
+    controls: &'a [String],
+    panels: Vec<PanelView<'a>>,
+}
+
+#[derive(Serialize)]
+struct PanelView<'a> {
+    id: &'a str,
+    title: &'a str,
+    place: Place,
+    #[serde(flatten)]
+    shows: Shows<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "shows", rename_all = "snake_case")]
+enum Shows<'a> {
+    Text { text: &'a str },
+    Links { links: Vec<LinkView<'a>> },
+    Chart { chart: ChartKind },
+    Rows { metric: &'a str, query: &'a str },
+}
+
+#[derive(Serialize)]
+struct LinkView<'a> {
+    dashboard: &'a str,
+    label: &'a str,
+}
+
+#[derive(Serialize)]
+struct Rows {
+    total: u64,
+    rows: Vec<Box<RawValue>>,
+}
+
+impl Api {
+    /// # Errors
+    /// When one of the user's dashboards is wrong.
+    pub(super) fn new(config: &Config) -> Result<Api> {
+        Ok(Api {
+            dashboards: kumon_dashboards::builtin().to_vec(),
+            config: config.clone(),
+            asking: Mutex::new(()),
+        })
+    }
+
+    fn dashboard(&self, name: &str) -> Result<&Dashboard, Refusal> {
+        self.dashboards.iter().find(|dashboard| dashboard.name == name).ok_or(Refusal::NoDashboard)
+    }
+
+    fn search(&self, request: &SearchRequest) -> Result<SearchResponse, Refusal> {
+        let _turn = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let output = search::open(&self.config).map_err(|e| Refusal::Unavailable(crate::explain(&e)))?;
+        Ok(output.search(request)?)
+    }
+}
+
+/// Every dashboard, with what the page must know before it asks for a panel's numbers.
+pub(super) async fn dashboards(State(api): State<Arc<Api>>) -> Response {
+    let dashboards: Vec<DashboardView> = api.dashboards.iter().map(DashboardView::of).collect();
+    Json(json!({ "dashboards": dashboards })).into_response()
+}
+
+/// The names of what can be asked for.
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    let inputs = api.config.inputs.iter().map(|input| input.dataset.as_str());
+    let names: BTreeSet<&str> =
+        kumon_schema::all().iter().map(|schema| schema.name.as_str()).chain(inputs).collect();
+    Json(json!({ "metrics": names })).into_response()
+}
+
+/// What one panel shows.
+pub(super) async fn panel(State(api): State<Arc<Api>>, Json(question): Json<PanelQuestion>) -> Response {
+    blocking(move || {
+        let dashboard = api.dashboard(&question.dashboard)?;
+        let panel =
+            dashboard.panels.iter().find(|panel| panel.id == question.panel).ok_or(Refusal::NoPanel)?;
+        let range = question.range.into();
+        let Some(request) = panel.request(range, &question.filters) else { return Ok(Answer::Nothing) };
+        Ok(panel.answer(range, &api.search(&request)?))
+    })
+    .await
+}
+
+/// The values that a drop-down offers: those of the field in any metric that the dashboard shows.
+pub(super) async fn values(State(api): State<Arc<Api>>, Json(question): Json<ValuesQuestion>) -> Response {
+    blocking(move || {
+        let dashboard = api.dashboard(&question.dashboard)?;
+        let range = question.range.into();
+        let mut values = BTreeSet::new();
+        for metric in metrics_with(dashboard, &question.field) {
+            let response = api.search(&values_request(metric, &question.field, range))?;
+            values.extend(keys(response.aggregations.as_ref()));
+        }
+        Ok(values)
+    })
+    .await
+}
+
+/// The newest rows that match.
+pub(super) async fn rows(State(api): State<Arc<Api>>, Json(question): Json<RowsQuestion>) -> Response {
+    blocking(move || {
+        let TimeRange { since, until } = question.range.into();
+        let request = SearchRequest {
+            metric: question.metric,
+            query: question.query,
+            since: Some(since),
+            until: Some(until),
+            limit: Some(question.limit.min(MOST_ROWS)),
+            aggs: None,
+        };
+        let response = api.search(&request)?;
+        Ok(Rows { total: response.total, rows: response.hits })
+    })
+    .await
+}
+
+fn metrics_with<'a>(dashboard: &'a Dashboard, field: &str) -> BTreeSet<&'a str> {
+    let panels = dashboard.panels.iter().filter(|panel| panel.can_filter(field));
+    panels.filter_map(|panel| panel.content.metric()).map(|metric| metric.name.as_str()).collect()
+}
+
+fn values_request(metric: &str, field: &str, range: TimeRange) -> SearchRequest {
+    SearchRequest {
+        metric: metric.to_owned(),
+        query: String::new(),
+        since: Some(range.since),
+        until: Some(range.until),
+        limit: Some(0),
+        aggs: Some(json!({ "values": { "terms": { "field": field, "size": MOST_VALUES } } })),
+    }
+}
+
+/// The keys of a terms aggregation, as texts.
+fn keys(aggregations: Option<&Value>) -> Vec<String> {
+    let buckets = aggregations.and_then(|aggregations| aggregations["values"]["buckets"].as_array());
+    let text = |bucket: &Value| match &bucket["key"] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    buckets.into_iter().flatten().map(text).collect()
+}
+
+/// Why there is no answer.
+enum Refusal {
+    NoDashboard,
+    NoPanel,
+    Unavailable(String),
+    Search(SearchError),
+}
+
+impl From<SearchError> for Refusal {
+    fn from(error: SearchError) -> Refusal {
+        Refusal::Search(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let refusal = |status, kind: &str, text: &str, column: Option<usize>| {
+            (status, Json(json!({ "error": kind, "text": text, "column": column }))).into_response()
+        };
+        match self {
+            Refusal::NoDashboard => {
+                refusal(StatusCode::NOT_FOUND, "not_found", "there is no such dashboard", None)
+            }
+            Refusal::NoPanel => refusal(StatusCode::NOT_FOUND, "not_found", "there is no such panel", None),
+            Refusal::Unavailable(text) => {
+                refusal(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &text, None)
+            }
+            Refusal::Search(error) => {
+                let (status, kind, column) = match &error {
+                    SearchError::Query { column, .. } => (StatusCode::BAD_REQUEST, "query", Some(*column)),
+                    SearchError::UnknownMetric { .. } => (StatusCode::NOT_FOUND, "unknown_metric", None),
+                    SearchError::Expired { .. } => (StatusCode::GONE, "expired", None),
+                    SearchError::Aggregations { .. } => (StatusCode::BAD_REQUEST, "aggregations", None),
+                    SearchError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", None),
+                };
+                refusal(status, kind, &error.to_string(), column)
+            }
+        }
+    }
+}
+
+/// Searches wait for disks and networks: they have threads of their own.
+async fn blocking<T: Serialize + Send + 'static>(
+    question: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Response {
+    match tokio::task::spawn_blocking(question).await {
+        Ok(Ok(answer)) => Json(answer).into_response(),
+        Ok(Err(refusal)) => refusal.into_response(),
+        Err(e) => {
+            log::error!("the web page: a question could not be answered: {e}");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+impl<'a> DashboardView<'a> {
+    fn of(dashboard: &'a Dashboard) -> DashboardView<'a> {
+        DashboardView {
+            name: &dashboard.name,
+            title: &dashboard.title,
+            description: &dashboard.description,
+            controls: &dashboard.controls,
+            panels: dashboard.panels.iter().map(PanelView::of).collect(),
+        }
+    }
+}
+
+impl<'a> PanelView<'a> {
+    fn of(panel: &'a Panel) -> PanelView<'a> {
+        let shows = match &panel.content {
+            Content::Text(text) => Shows::Text { text },
+            Content::Links(links) => {
+                let view = |link: &'a kumon_dashboards::Link| LinkView {
+                    dashboard: &link.dashboard,
+                    label: &link.label,
+                };
+                Shows::Links { links: links.iter().map(view).collect() }
+            }
+            Content::Chart(chart) => Shows::Chart { chart: chart.kind },
+            Content::Rows(rows) => Shows::Rows { metric: &rows.metric.name, query: &rows.query },
+        };
+        PanelView { id: &panel.id, title: &panel.title, place: panel.place, shows }
+    }
+}
