@@ -11,6 +11,7 @@ use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -126,13 +127,22 @@ fn no_match_a_wrong_query_and_expired_are_different_answers() {
     query(&["exec", "--since", "yesterday"]).expect(2, &["--since"]);
     query(&["exec", "--until", "365d"]).expect(1, &["no match"]);
 
-    // The day becomes one of long ago, which the next run drops.
-    let days = || fs::read_dir(node.state().join("store")).unwrap().map(|entry| entry.unwrap().path());
-    let day = days().find(|path| path.is_dir()).unwrap();
+    // The day becomes one of long ago, which the next run drops, and yesterday, without which it would doubt its clock.
+    let mut entries = fs::read_dir(node.state().join("store")).unwrap().map(|entry| entry.unwrap().path());
+    let day = entries.find(|path| path.is_dir()).unwrap();
+    let yesterday = chrono::Utc::now().date_naive().pred_opt().unwrap();
+    copy_folder(&day, &day.with_file_name(yesterday.to_string()));
     fs::rename(&day, day.with_file_name("2020-01-01")).unwrap();
     node.run(&["run", "--duration", "1s"]).expect(0, &["2020-01-01", "retention"]);
     query(&["exec", "--until", "2600d"]).expect(1, &["expired: rows before 2020-01-02 are no longer kept"]);
     query(&["exec", "process.name:nobody"]).expect(1, &["no match"]);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
 }
 
 #[test]
