@@ -17,6 +17,9 @@ use crate::{CollectorError, Settings};
 /// How often paths of cgroups are looked up: a restarted service or container has a new one under the old path.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// No process has this id.
+const NOBODY: u32 = u32::MAX;
+
 /// What the metrics of an object select, in the order of its `enum metric`.
 pub(crate) struct Selection {
     exclude_self: bool,
@@ -25,6 +28,8 @@ pub(crate) struct Selection {
     /// The ids of cgroups that the programs know, by metric and path.
     known: HashMap<(u32, PathBuf), u64>,
     looked_up: Instant,
+    /// The process ids of KuMon that the programs know.
+    own_processes: Vec<u32>,
 }
 
 impl Selection {
@@ -39,6 +44,7 @@ impl Selection {
             cgroups: CgroupFolders::of_this_node(),
             known: HashMap::new(),
             looked_up: Instant::now(),
+            own_processes: Vec::new(),
         }
     }
 
@@ -66,10 +72,7 @@ impl Selection {
 
     /// Fills the maps of the loaded object; before its programs are attached.
     pub(crate) fn install(&mut self, object: &Object) -> Result<()> {
-        if let Some(map) = map(object, ".data.self") {
-            let tgids = [std::process::id(), u32::MAX, u32::MAX, u32::MAX];
-            map.update(&0_u32.to_ne_bytes(), &bytes(&tgids), MapFlags::ANY)?;
-        }
+        self.set_own_processes(object, &[std::process::id()])?;
         let Some(values) = map(object, "filter_values") else { return Ok(()) };
         for (metric, (filter, _)) in (0..).zip(&self.metrics) {
             let numbers = |kind, numbers: &[u32]| -> Vec<filter_key> {
@@ -90,8 +93,11 @@ impl Selection {
         self.look_up_cgroups(&values)
     }
 
-    /// Keeps up with cgroups that come and go under the configured paths.
-    pub(crate) fn refresh(&mut self, object: &Object, now: Instant) -> Result<()> {
+    /// Keeps up with KuMon's own processes, and with cgroups that come and go under the configured paths.
+    pub(crate) fn refresh(&mut self, object: &Object, now: Instant, own: &[u32]) -> Result<()> {
+        if self.own_processes != own {
+            self.set_own_processes(object, own)?;
+        }
         let paths = self.metrics.iter().flat_map(|(filter, _)| &filter.cgroup);
         let has_paths = paths.into_iter().any(|cgroup| matches!(cgroup, Cgroup::Path(_)));
         if !has_paths || now.saturating_duration_since(self.looked_up) < LOOK_UP_INTERVAL {
@@ -102,6 +108,17 @@ impl Selection {
             Some(values) => self.look_up_cgroups(&values),
             None => Ok(()),
         }
+    }
+
+    /// Elsewhere than in the initial pid namespace the kernel has other numbers for them, and these ones for others.
+    fn set_own_processes(&mut self, object: &Object, own: &[u32]) -> Result<()> {
+        self.own_processes = own.to_vec();
+        let Some(map) = map(object, ".data.self") else { return Ok(()) };
+        let mut tgids = vec![NOBODY; map.value_size() as usize / size_of::<u32>()];
+        if in_initial_pid_namespace() {
+            tgids.iter_mut().zip(own).for_each(|(tgid, own)| *tgid = *own);
+        }
+        map.update(&0_u32.to_ne_bytes(), &bytes(&tgids), MapFlags::ANY)
     }
 
     fn check_cgroups(&self) -> std::io::Result<()> {
@@ -194,6 +211,12 @@ impl CgroupFolders {
         }
         Some(mount.join(path.trim_start_matches('/')))
     }
+}
+
+fn in_initial_pid_namespace() -> bool {
+    // PROC_PID_INIT_INO of include/linux/proc_ns.h.
+    const INITIAL: u64 = 0xEFFF_FFFC;
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == INITIAL)
 }
 
 fn map(object: &Object, name: &str) -> Option<MapHandle> {

@@ -127,7 +127,7 @@ impl<S: Skel<'static>> Running for Started<S> {
             self.links.clear();
         }
         self.selection
-            .refresh(self.skeleton.object(), now)
+            .refresh(self.skeleton.object(), now, spool.processes())
             .map_err(CollectorError::because(self.collector, "renewing its filters"))?;
         let mut poll = Poll { clock, now, last, spool };
         for source in &mut self.sources {

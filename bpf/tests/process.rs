@@ -270,3 +270,46 @@ fn a_row_is_written_while_the_collector_runs() {
     });
     collecting.stop();
 }
+
+#[test]
+fn a_process_that_works_on_the_same_spool_is_left_out() {
+    if !require_bpf() {
+        return;
+    }
+    // This test's own executable once more, as a separate process that does what the shipper's does with the spool.
+    let collecting = Collecting::start("process", Settings::default());
+    let mut other = Command::new(std::env::current_exe().unwrap());
+    other.args(["--ignored", "--exact", "works_on_a_spool"]).env(SPOOL, collecting.spool());
+    let mut other = other.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let announced = collecting.spool().join(".processes");
+    let prefix = format!("{}-", other.id());
+    wait_for("the other process to be announced", Duration::from_secs(20), || {
+        let mut entries = std::fs::read_dir(&announced).unwrap().flatten();
+        entries.any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+    });
+    // It is looked up once a second.
+    let begin = std::time::Instant::now();
+    wait_for("a look-up", Duration::from_secs(20), || begin.elapsed() > Duration::from_secs(2));
+    drop(other.stdin.take());
+    assert!(other.wait().unwrap().success());
+    let stranger = sh("exit 0", "kumon-stranger");
+    let exits = collecting.stop().rows("exit");
+    let has = |pid: u32| exits.iter().any(|row| row.number("pid") == i64::from(pid));
+    assert!(!has(other.id()) && has(stranger), "{exits:?}");
+}
+
+/// Where the process of the test above finds its spool.
+const SPOOL: &str = "KUMON_TEST_SPOOL";
+
+#[test]
+#[ignore = "a process that another test starts"]
+fn works_on_a_spool() {
+    let Some(root) = std::env::var_os(SPOOL) else { return };
+    let _spool = kumon_spool::Spool::open(
+        std::path::Path::new(&root),
+        kumon_schema::Common::default(),
+        kumon_spool::Limits::default(),
+    )
+    .unwrap();
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}

@@ -11,6 +11,7 @@
 //! (`F_OFD_SETLK`), which keeps the collector from shedding it at the spool's size limit.
 
 mod acknowledged;
+mod announce;
 mod file;
 mod lock;
 mod shed;

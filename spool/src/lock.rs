@@ -39,19 +39,28 @@ pub fn release_reading(file: &File) -> io::Result<()> {
     try_ofd_lock(file, libc::F_UNLCK).map(|_| ())
 }
 
+/// Whether somebody holds the lock of [`lock_for_reading`].
+pub(crate) fn is_read_locked(file: &File) -> io::Result<bool> {
+    let mut conflict = whole_file(libc::F_WRLCK);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut conflict))?;
+    Ok(libc::c_int::from(conflict.l_type) != libc::F_UNLCK)
+}
+
 /// Whether nobody has rows of the file in flight; holds off readers until the file is closed.
 pub(crate) fn lock_for_shedding(file: &File) -> io::Result<bool> {
     try_ofd_lock(file, libc::F_WRLCK)
 }
 
 fn try_ofd_lock(file: &File, kind: libc::c_int) -> io::Result<bool> {
-    let whole_file =
-        libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file)) {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file(kind))) {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
         Err(e) => Err(e.into()),
     }
+}
+
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 /// Tries to take a folder's lock: who looks at it ([`is_being_written`]) holds it for an instant.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use kumon_schema::{Common, Row, Schema, builtin, write_row};
 
+use crate::announce::{self, Announcement};
 use crate::file::{FileName, replace, sidecar};
 use crate::shed::shed;
 
@@ -92,7 +93,14 @@ pub struct Spool {
     writers: BTreeMap<&'static str, MetricWriter>,
     stats: Stats,
     next_shedding: Instant,
+    /// None where it can't be made: then this process is observed, no more.
+    _announcement: Option<Announcement>,
+    /// Who else works on the spool, and when it was looked up.
+    processes: Option<(Instant, Vec<u32>)>,
 }
+
+/// How often it is looked up who works on the spool.
+const PROCESSES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the spool's size is looked at: a listing of the folder, so not at every flush.
 const SHEDDING_INTERVAL: Duration = Duration::from_secs(2);
@@ -115,7 +123,21 @@ impl Spool {
             writers: BTreeMap::new(),
             stats: Stats::default(),
             next_shedding: Instant::now(),
+            _announcement: Announcement::make(root).ok(),
+            processes: None,
         })
+    }
+
+    /// The processes that work on the spool, this one among them; looked up once a second. Where they can't be looked up,
+    /// those that were known last.
+    pub fn processes(&mut self) -> &[u32] {
+        let is_old = |looked_up: &Instant| looked_up.elapsed() >= PROCESSES_INTERVAL;
+        if self.processes.as_ref().is_none_or(|(looked_up, _)| is_old(looked_up)) {
+            let last = self.processes.take().map(|(_, processes)| processes);
+            let processes = announce::processes(&self.root).ok().or(last).unwrap_or_default();
+            self.processes = Some((Instant::now(), processes));
+        }
+        self.processes.as_ref().map_or(&[], |(_, processes)| processes)
     }
 
     /// Appends a row to its metric's file. It is in the file after the next [`flush`](Spool::flush).

@@ -177,6 +177,11 @@ impl Collecting {
         Collecting { spool, stop, thread }
     }
 
+    /// The spool's folder.
+    pub fn spool(&self) -> &Path {
+        self.spool.path()
+    }
+
     /// The rows written so far.
     pub fn rows(&self, metric: &str) -> Vec<Row> {
         read(self.spool.path(), metric)
