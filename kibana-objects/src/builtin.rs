@@ -13,7 +13,8 @@ macro_rules! sources {
 }
 
 /// The landing page first.
-const SOURCES: &[(&str, &str)] = sources!["kumon", "cpu"];
+const SOURCES: &[(&str, &str)] =
+    sources!["kumon", "cpu", "storage", "network", "processes", "databases", "files", "audit", "self",];
 
 /// The files of the dashboards that come with KuMon.
 pub fn builtin_sources() -> Vec<SourceFile> {
