@@ -121,11 +121,12 @@ fn comparable(mut answer: Answer) -> Answer {
     answer
 }
 
-/// A percentile of two or three values is any number between them, and each side takes another.
+/// A percentile of the two or three values of a step is any number between them, and each side takes another: of those
+/// only their being there is compared here.
 fn tolerance(panel: &Panel) -> f64 {
     use kumon_dashboards::Operation::{Median, P90, P99};
     let estimated = |chart: &Chart| chart.values.iter().any(|v| matches!(v.operation, Median | P90 | P99));
-    if matches!(&panel.content, Content::Chart(chart) if estimated(chart)) { 0.7 } else { 1e-9 }
+    if matches!(&panel.content, Content::Chart(chart) if estimated(chart)) { 1.0 } else { 1e-9 }
 }
 
 fn alike(panel: &Panel, theirs: &Answer, ours: &Answer) -> bool {

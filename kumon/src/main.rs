@@ -4,6 +4,7 @@ mod agent;
 mod cli;
 mod commands;
 mod config;
+mod dashboards;
 mod host;
 mod search;
 mod setup;
@@ -42,7 +43,8 @@ fn main() -> ExitCode {
         }
         Err(e) => {
             eprintln!("kumon: {}", explain(&e));
-            if e.is::<OptionsError>() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+            let wrong_usage = e.is::<OptionsError>() || e.is::<dashboards::DashboardsError>();
+            if wrong_usage { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -9,6 +9,7 @@ use kumon_bpf::collectors;
 
 use super::table::Table;
 use crate::config::Config;
+use crate::dashboards;
 
 /// Prints the machine's facts and each hook's strategy; fails when a metric can't be collected.
 ///
@@ -33,10 +34,18 @@ pub(crate) fn check(config: &Config) -> io::Result<ExitCode> {
         }
     )?;
     writeln!(out, "capabilities   {}", capabilities())?;
+    let dashboards = dashboards::load(config);
+    let mut complete = dashboards.is_ok();
+    match dashboards {
+        Ok(all) => {
+            let folder = config.path.dashboards.display();
+            writeln!(out, "dashboards     {}, {} of them from {folder}", all.dashboards.len(), all.own)?;
+        }
+        Err(e) => writeln!(out, "dashboards     {e}")?,
+    }
     writeln!(out)?;
 
     let mut table = Table::new(&["metric", "event", "strategy"]);
-    let mut complete = true;
     for collector in collectors(&config.collectors) {
         for hook in collector.probe() {
             complete &= hook.strategy.is_ok();

@@ -39,6 +39,7 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Config, ConfigError> {
     config.path.validate()?;
     config.shipper_inputs()?;
     config.output.elasticsearch.as_ref().map(ElasticsearchOutput::client_options).transpose()?;
+    config.kibana.as_ref().map(super::KibanaConfig::validate).transpose()?;
     Ok(config)
 }
 
@@ -122,7 +123,9 @@ mod tests {
             assert!(!expected.is_empty(), "{pointer}");
             for key in expected {
                 assert!(text.contains(&format!("{key}:")), "kumon.yml doesn't name {pointer}/{key}");
-                let optional = pointer.starts_with("/inputs") || pointer == "/output/elasticsearch";
+                let optional = pointer.starts_with("/inputs")
+                    || pointer == "/output/elasticsearch"
+                    || pointer == "/kibana";
                 let present = tree.pointer(&format!("{pointer}/{key}")).is_some();
                 assert!(present || optional, "kumon.yml has no {pointer}/{key}");
             }

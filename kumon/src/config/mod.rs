@@ -2,6 +2,7 @@
 
 mod environment;
 mod file;
+mod kibana;
 mod output;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use kumon_bpf::Settings;
 use serde::Deserialize;
 
 pub(crate) use file::{ConfigError, read};
+pub(crate) use kibana::KibanaConfig;
 pub(crate) use output::{ElasticsearchOutput, Output, default_batch_bytes};
 
 /// Where the configuration is looked for when no `--config` is given.
@@ -28,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) collectors: Settings,
     pub(crate) spool: SpoolLimits,
     pub(crate) output: Output,
+    /// Absent: dashboards are imported by hand.
+    pub(crate) kibana: Option<KibanaConfig>,
     pub(crate) store: StoreLimits,
     pub(crate) dead_letters: DeadLetterLimits,
     pub(crate) inputs: Vec<InputConfig>,
@@ -39,18 +43,26 @@ pub(crate) struct Config {
 pub(crate) struct Paths {
     pub(crate) spool: PathBuf,
     pub(crate) state: PathBuf,
+    /// Dashboards of the operator's own; there may be no such folder.
+    pub(crate) dashboards: PathBuf,
 }
 
 impl Default for Paths {
     fn default() -> Paths {
-        Paths { spool: "/var/lib/kumon/spool".into(), state: "/var/lib/kumon/state".into() }
+        Paths {
+            spool: "/var/lib/kumon/spool".into(),
+            state: "/var/lib/kumon/state".into(),
+            dashboards: "/etc/kumon/dashboards".into(),
+        }
     }
 }
 
 impl Paths {
     /// A relative path would mean another folder for each command's working directory.
     fn validate(&self) -> Result<(), ConfigError> {
-        for (key, path) in [("path.spool", &self.spool), ("path.state", &self.state)] {
+        for (key, path) in
+            [("path.spool", &self.spool), ("path.state", &self.state), ("path.dashboards", &self.dashboards)]
+        {
             if !path.is_absolute() {
                 let what = format!("'{}' must be absolute", path.display());
                 return Err(ConfigError::Value { key: key.into(), what });

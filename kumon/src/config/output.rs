@@ -64,16 +64,8 @@ impl ElasticsearchOutput {
     /// # Errors
     /// When keys contradict each other.
     pub(crate) fn client_options(&self) -> Result<ClientOptions, ConfigError> {
-        let authentication = match (&self.username, &self.password_file, &self.api_key_file) {
-            (None, None, None) => Authentication::None,
-            (Some(username), Some(password_file), None) => {
-                Authentication::Basic { username: username.clone(), password_file: password_file.clone() }
-            }
-            (None, None, Some(file)) => Authentication::ApiKey { file: file.clone() },
-            (Some(_), None, None) => return Err(wrong("username needs password_file beside it")),
-            (None, Some(_), None) => return Err(wrong("password_file needs username beside it")),
-            _ => return Err(wrong("give either username and password_file or api_key_file, not both")),
-        };
+        let key = "output.elasticsearch";
+        let authentication = authentication(key, &self.username, &self.password_file, &self.api_key_file)?;
         let client_certificate = match (&self.client_certificate_file, &self.client_key_file) {
             (None, None) => None,
             (Some(certificate), Some(key)) => {
@@ -97,4 +89,27 @@ impl ElasticsearchOutput {
 
 fn wrong(what: &str) -> ConfigError {
     ConfigError::Value { key: "output.elasticsearch".into(), what: what.into() }
+}
+
+/// Who asks, by the keys of a section.
+///
+/// # Errors
+/// When keys contradict each other.
+pub(super) fn authentication(
+    section: &str,
+    username: &Option<String>,
+    password_file: &Option<PathBuf>,
+    api_key_file: &Option<PathBuf>,
+) -> Result<Authentication, ConfigError> {
+    let wrong = |what: &str| Err(ConfigError::Value { key: section.into(), what: what.into() });
+    match (username, password_file, api_key_file) {
+        (None, None, None) => Ok(Authentication::None),
+        (Some(username), Some(password_file), None) => {
+            Ok(Authentication::Basic { username: username.clone(), password_file: password_file.clone() })
+        }
+        (None, None, Some(file)) => Ok(Authentication::ApiKey { file: file.clone() }),
+        (Some(_), None, None) => wrong("username needs password_file beside it"),
+        (None, Some(_), None) => wrong("password_file needs username beside it"),
+        _ => wrong("give either username and password_file or api_key_file, not both"),
+    }
 }

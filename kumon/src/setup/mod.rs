@@ -7,6 +7,7 @@
 mod api_key;
 mod difference;
 mod install;
+mod kibana;
 mod lock;
 mod object;
 mod place;
@@ -28,7 +29,9 @@ use kumon_shipper::elasticsearch::Client;
 use crate::WRONG_USAGE;
 use crate::cli::SetupArgs;
 use crate::config::Config;
+use kibana::Kibana;
 use object::Object;
+use place::Place;
 use records::Records;
 use report::Report;
 pub(crate) use step::Step;
@@ -44,6 +47,13 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
     let steps = Step::ALL.into_iter().filter(|step| args.only.is_empty() || args.only.contains(step));
     let work = steps.map(|step| Ok((step, step.objects(config)?))).collect::<Result<Work>>()?;
     let mut out = io::stdout().lock();
+    if args.dry_run && args.only == [Step::Kibana] {
+        // Nothing but the file that Kibana imports.
+        for object in work.iter().flat_map(|(_, objects)| objects) {
+            report::request(object, &mut out)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let Some(output) = &config.output.elasticsearch else {
         if args.dry_run {
             for object in work.iter().flat_map(|(_, objects)| objects) {
@@ -60,50 +70,80 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
     if let Some(authentication) = args.authentication() {
         options.authentication = authentication;
     }
-    let client = Client::new(options)?;
+    let kibana =
+        config.kibana.as_ref().map(|section| Kibana::new(section, &options.authentication)).transpose()?;
+    let places = Places { client: Client::new(options)?, kibana };
     if args.dry_run {
-        dry_run(&client, &work, args, &mut out)?;
+        dry_run(&places, &work, args, &mut out)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let complete = change(&client, config, &work, args, &mut out)
+    let complete = change(&places, config, &work, args, &mut out)
         .context("setup is not complete; it is safe to repeat")?;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Where the steps' objects are kept.
+struct Places {
+    client: Client,
+    kibana: Option<Kibana>,
+}
+
+impl Places {
+    /// None where there is none: that is said.
+    fn of(&self, step: Step, out: &mut impl Write) -> Result<Option<&dyn Place>> {
+        match (step, &self.kibana) {
+            (Step::Kibana, None) => {
+                writeln!(out, "{}", kibana::BY_HAND)?;
+                Ok(None)
+            }
+            (Step::Kibana, Some(kibana)) => Ok(Some(kibana)),
+            _ => Ok(Some(&self.client)),
+        }
+    }
+}
+
 /// Says what would be done.
-fn dry_run(client: &Client, work: &Work, args: &SetupArgs, out: &mut impl Write) -> Result<()> {
-    let records = Records::new(client);
-    for (_, objects) in work {
-        report::dry_run(&plan::plan(objects, client, &records, args.force)?, out)?;
+fn dry_run(places: &Places, work: &Work, args: &SetupArgs, out: &mut impl Write) -> Result<()> {
+    let records = Records::new(&places.client);
+    for (step, objects) in work {
+        if let Some(place) = places.of(*step, out)? {
+            report::dry_run(&plan::plan(objects, place, &records, args.force)?, out)?;
+        }
     }
     Ok(())
 }
 
 /// Does it. Answers whether nothing was refused.
 fn change(
-    client: &Client,
+    places: &Places,
     config: &Config,
     work: &Work,
     args: &SetupArgs,
     out: &mut impl Write,
 ) -> Result<bool> {
+    let client = &places.client;
     let records = Records::new(client);
     let holder = format!("{} (process {})", crate::host::common()?.host_name, std::process::id());
     lock::alone(&records, &holder, || {
         let mut report = Report::default();
         if args.remove {
-            for (_, objects) in work.iter().rev() {
-                report.step(&install::remove(objects, client, &records, args.force)?, out)?;
+            for (step, objects) in work.iter().rev() {
+                if let Some(place) = places.of(*step, out)? {
+                    report.step(&install::remove(objects, place, &records, args.force)?, out)?;
+                }
             }
             report.end(true, out)?;
             writeln!(out, "data streams and their rows stay; DELETE _data_stream/NAME removes one")?;
             records.delete_if_empty()?;
         } else {
             for (step, objects) in work {
-                let outcomes = install::install(objects, client, &records, args.force)?;
+                let Some(place) = places.of(*step, out)? else { continue };
+                let outcomes = install::install(objects, place, &records, args.force)?;
                 report.step(&outcomes, out)?;
-                if *step == Step::Templates {
-                    templates::roll_over(client, &outcomes, out)?;
+                match step {
+                    Step::Templates => templates::roll_over(client, &outcomes, out)?,
+                    Step::Kibana => kibana::create_streams(client, config, out)?,
+                    _ => {}
                 }
             }
             report.end(false, out)?;

@@ -20,6 +20,10 @@ pub(super) enum Kind {
     Policy,
     Component,
     Template,
+    Tag,
+    DataView,
+    Search,
+    Dashboard,
 }
 
 impl Kind {
@@ -30,13 +34,26 @@ impl Kind {
             Kind::Policy => "ILM policy",
             Kind::Component => "component template",
             Kind::Template => "index template",
+            Kind::Tag => "Kibana tag",
+            Kind::DataView => "data view",
+            Kind::Search => "saved search",
+            Kind::Dashboard => "dashboard",
         }
     }
 
     /// For more than one.
     pub(super) fn plural(self) -> String {
         let label = self.label();
-        label.strip_suffix('y').map_or_else(|| format!("{label}s"), |stem| format!("{stem}ies"))
+        match self {
+            Kind::Policy => "ILM policies".into(),
+            Kind::Search => "saved searches".into(),
+            _ => format!("{label}s"),
+        }
+    }
+
+    /// Whether Kibana keeps it.
+    pub(super) fn is_of_kibana(self) -> bool {
+        matches!(self, Kind::Tag | Kind::DataView | Kind::Search | Kind::Dashboard)
     }
 
     fn api(self) -> &'static str {
@@ -45,18 +62,23 @@ impl Kind {
             Kind::Policy => "_ilm/policy",
             Kind::Component => "_component_template",
             Kind::Template => "_index_template",
+            Kind::Tag => "api/saved_objects/tag",
+            Kind::DataView => "api/saved_objects/index-pattern",
+            Kind::Search => "api/saved_objects/search",
+            Kind::Dashboard => "api/saved_objects/dashboard",
         }
     }
 }
 
 impl Object {
-    /// An object of Elasticsearch's, marked as KuMon's where the kind has a place for that: people see it there.
+    /// An object, marked as KuMon's where the kind has a place for that: people see it there.
     pub(super) fn new(kind: Kind, name: String, mut body: Value) -> Object {
         let mark = json!({"managed_by": "kumon"});
         match kind {
             Kind::Role => body["metadata"] = mark,
             Kind::Policy => body["policy"]["_meta"] = mark,
             Kind::Component | Kind::Template => body["_meta"] = mark,
+            Kind::Tag | Kind::DataView | Kind::Search | Kind::Dashboard => {}
         }
         Object { kind, path: format!("{}/{name}", kind.api()), name, body }
     }

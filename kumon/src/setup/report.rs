@@ -151,8 +151,12 @@ pub(super) fn dry_run(planned: &[Planned], out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-/// What a PUT of the object sends.
+/// What a PUT of the object sends; for Kibana, a line of the file that it imports.
 pub(super) fn request(object: &Object, out: &mut impl Write) -> Result<()> {
+    if object.kind.is_of_kibana() {
+        writeln!(out, "{}", object.body)?;
+        return Ok(());
+    }
     writeln!(out, "PUT {}\n{}\n", object.path, serde_json::to_string_pretty(&object.body)?)?;
     Ok(())
 }

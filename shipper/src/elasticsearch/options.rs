@@ -53,7 +53,10 @@ pub struct OptionsError(pub(crate) String);
 
 impl Authentication {
     /// The value of the header `Authorization`.
-    pub(crate) fn header(&self) -> Result<Option<HeaderValue>, OptionsError> {
+    ///
+    /// # Errors
+    /// When the file can't be read, or holds something that can't be a secret.
+    pub fn header(&self) -> Result<Option<HeaderValue>, OptionsError> {
         let (text, path) = match self {
             Authentication::None => return Ok(None),
             Authentication::Basic { username, password_file } => {
