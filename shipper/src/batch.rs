@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use kumon_schema::Kind;
 
+use crate::mark::Mark;
+
 /// Rows of one or more files, already rendered as the body of an Elasticsearch `_bulk` request:
 /// `{"create":{"_index":…,"_id":…}}` and the document, each on a line of its own.
 #[derive(Debug, Default)]
@@ -17,6 +19,8 @@ pub struct Batch {
     pub positions: Vec<(Arc<str>, u64)>,
     /// Rows that could not even be decoded; the shipper writes them to the dead letters.
     pub(crate) undecodable: Vec<Undecodable>,
+    /// What stands in the files before `positions`, for who goes on there.
+    pub(crate) marks: Vec<Mark>,
     /// Where the files of `positions` are, for the dead letters.
     pub(crate) paths: Vec<PathBuf>,
     /// Bytes of the undecodable records.
@@ -74,9 +78,29 @@ impl Batch {
         self.body.clear();
         self.documents.clear();
         self.positions.clear();
+        self.marks.clear();
         self.undecodable.clear();
         self.paths.clear();
         self.undecodable_bytes = 0;
+    }
+
+    /// A file that was the last to join has nothing in it.
+    pub(crate) fn drop_last_file(&mut self) {
+        self.positions.pop();
+        self.marks.pop();
+        self.paths.pop();
+    }
+
+    /// Covers a file up to `mark`.
+    pub(crate) fn cover(&mut self, file: usize, mark: Mark) {
+        self.positions[file].1 = mark.offset;
+        self.marks[file] = mark;
+    }
+
+    /// Up to where it covers a file.
+    pub(crate) fn mark_of(&self, generation: &Arc<str>) -> Option<Mark> {
+        let file = self.positions.iter().position(|(known, _)| known == generation)?;
+        self.marks.get(file).copied()
     }
 
     /// Bytes that it holds of documents and of what is none.
@@ -89,11 +113,12 @@ impl Batch {
         self.undecodable.push(row);
     }
 
-    /// The index of a file in `positions`; where it is not among them yet, it joins them, covered up to `offset`.
-    pub(crate) fn file(&mut self, generation: &Arc<str>, path: &Path, offset: u64) -> usize {
+    /// The index of a file in `positions`; where it is not among them yet, it joins them, covered up to `mark`.
+    pub(crate) fn file(&mut self, generation: &Arc<str>, path: &Path, mark: Mark) -> usize {
         let known = self.positions.iter().position(|(known, _)| known == generation);
         known.unwrap_or_else(|| {
-            self.positions.push((generation.clone(), offset));
+            self.positions.push((generation.clone(), mark.offset));
+            self.marks.push(mark);
             self.paths.push(path.to_owned());
             self.positions.len() - 1
         })

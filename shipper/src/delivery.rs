@@ -1,64 +1,189 @@
-//! Getting a batch into the sink, however long that takes.
+//! Getting batches into the sink, however long that takes: one is on its way, sent by a thread of its own, while the
+//! next one is gathered.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Instant;
+use std::mem;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::dead_letters::DeadLetters;
+use crate::pace::Pace;
+use crate::shipper::Message;
 use crate::sink::{Outcome, Sink, SinkError};
 
-/// The sink, and the one batch that is on its way.
+/// Buffers below this stay: they are needed again with the next row. In bytes.
+const WORTH_GIVING_BACK: usize = 256 << 10;
+
+type SharedSink = Arc<Mutex<Box<dyn Sink>>>;
+
+/// The sink, the batch that is on its way to it, and the one after that.
 pub(crate) struct Delivery {
-    pub(crate) sink: Box<dyn Sink>,
+    sink: SharedSink,
     keeps_positions: bool,
-    /// Empty when none is on its way.
-    pub(crate) batch: Batch,
+    /// The batch that is sent until the sink has taken it.
+    current: Option<Arc<Batch>>,
+    /// Whether somebody is at it right now.
+    busy: bool,
     /// What the sink said to it, so that a failure behind that doesn't send anything twice.
     outcome: Option<Outcome>,
+    /// Being gathered.
+    pub(crate) next: Batch,
+    /// Its memory is used again.
+    spare: Batch,
     pub(crate) dead_letters: DeadLetters,
+    pub(crate) pace: Pace,
     backoff: Backoff,
     /// Set between tries.
     retry_at: Option<Instant>,
+    /// Generations that the sink need not know any more.
+    forgotten: Vec<Arc<str>>,
+    jobs: Sender<Arc<Batch>>,
+    messages: Sender<Message>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What became of a try.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    result: Result<Outcome, SinkError>,
+    took: Duration,
 }
 
 impl Delivery {
-    pub(crate) fn new(sink: Box<dyn Sink>, dead_letters: DeadLetters, backoff: Backoff) -> Delivery {
+    /// Answers come as messages.
+    pub(crate) fn new(
+        sink: Box<dyn Sink>,
+        dead_letters: DeadLetters,
+        backoff: Backoff,
+        pace: Pace,
+        messages: Sender<Message>,
+    ) -> std::io::Result<Delivery> {
         let keeps_positions = sink.positions().is_some();
-        Delivery {
+        let sink: SharedSink = Arc::new(Mutex::new(sink));
+        let (jobs, work) = channel();
+        let (thread_sink, answers) = (sink.clone(), messages.clone());
+        let thread = std::thread::Builder::new().name("send".into());
+        let thread = thread.spawn(move || send_all(&thread_sink, &work, &answers))?;
+        Ok(Delivery {
             sink,
             keeps_positions,
-            batch: Batch::default(),
+            current: None,
+            busy: false,
             outcome: None,
+            next: Batch::default(),
+            spare: Batch::default(),
             dead_letters,
+            pace,
             backoff,
             retry_at: None,
-        }
+            forgotten: Vec::new(),
+            jobs,
+            messages,
+            thread: Some(thread),
+        })
     }
 
-    /// Tries once. The batch is the next one's when that succeeds.
-    pub(crate) fn attempt(&mut self) -> Result<Outcome, SinkError> {
-        let outcome = match self.outcome.take() {
-            Some(outcome) => outcome,
-            None if self.keeps_positions || !self.batch.documents.is_empty() => {
-                self.sink.send(&self.batch)?
+    /// The sink, when it is not at work; else after that.
+    pub(crate) fn sink(&self) -> MutexGuard<'_, Box<dyn Sink>> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a try is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// The batch that is on its way, or waits to be tried again.
+    pub(crate) fn current(&self) -> Option<&Batch> {
+        self.current.as_deref()
+    }
+
+    /// Tries the current batch, or else the next one where it holds something. [`Message::Sent`] tells the outcome.
+    pub(crate) fn start(&mut self) {
+        if self.current.is_none() {
+            if self.next.is_empty() {
+                return;
             }
-            None => Outcome::default(),
+            let next = mem::replace(&mut self.next, mem::take(&mut self.spare));
+            self.current = Some(Arc::new(next));
+        }
+        let Some(batch) = self.current.clone() else { return };
+        self.busy = true;
+        self.forget_now();
+        let known = self.outcome.take();
+        let known =
+            known.or_else(|| (!self.keeps_positions && batch.documents.is_empty()).then(Outcome::default));
+        // Both receivers live as long as this does.
+        let _ = match known {
+            Some(outcome) => {
+                let sent = Sent { result: Ok(outcome), took: Duration::ZERO };
+                self.messages.send(Message::Sent(sent)).is_ok()
+            }
+            None => self.jobs.send(batch).is_ok(),
         };
-        if let Err(e) = self.dead_letters.write(&self.batch, &outcome) {
-            self.outcome = Some(outcome);
+    }
+
+    /// Takes note of what became of a try; the batch, when it is done with.
+    ///
+    /// # Errors
+    /// When the batch has to be tried again.
+    pub(crate) fn finish(&mut self, sent: Sent) -> Result<Option<(Batch, Outcome)>, SinkError> {
+        self.busy = false;
+        let Some(batch) = self.current.take() else { return Ok(None) };
+        let outcome = match sent.result {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                if let SinkError::Unavailable(_) = error {
+                    self.pace.pushed_back();
+                }
+                self.current = Some(batch);
+                return Err(error);
+            }
+        };
+        match outcome.retried {
+            0 => self.pace.delivered(batch.body.len(), sent.took),
+            _ => self.pace.pushed_back(),
+        }
+        if let Err(e) = self.dead_letters.write(&batch, &outcome) {
+            (self.outcome, self.current) = (Some(outcome), Some(batch));
             return Err(SinkError::Unavailable(format!(
                 "the dead letters in the state folder can't be written: {e}; free some space if the disk is full"
             )));
         }
-        Ok(outcome)
+        // The sender has let go of it before it answered.
+        Ok(Arc::into_inner(batch).map(|batch| (batch, outcome)))
     }
 
-    /// Takes the batch back.
-    pub(crate) fn drop_batch(&mut self) {
-        self.batch.clear();
-        self.outcome = None;
+    /// Keeps the memory of a batch that is done with.
+    pub(crate) fn recycle(&mut self, mut batch: Batch) {
+        batch.clear();
+        self.spare = batch;
+    }
+
+    /// Gives memory back that only a backlog needs.
+    pub(crate) fn shrink(&mut self) {
+        if self.spare.body.capacity().max(self.next.body.capacity()) < WORTH_GIVING_BACK {
+            return;
+        }
+        self.spare = Batch::default();
+        if self.next.is_empty() {
+            self.next = Batch::default();
+        }
+        #[cfg(target_env = "gnu")]
+        // SAFETY: malloc_trim takes its own locks, touches free memory only, and may be called at any time.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+
+    /// Takes both batches back.
+    pub(crate) fn drop_batches(&mut self) {
+        self.next.clear();
+        (self.current, self.outcome) = (None, None);
     }
 
     /// Puts off the next try.
@@ -82,14 +207,60 @@ impl Delivery {
 
     /// The positions that the sink holds for good.
     pub(crate) fn positions(&self) -> HashMap<Arc<str>, u64> {
-        self.sink.positions().unwrap_or_default()
+        self.sink().positions().unwrap_or_default()
     }
 
     /// For files that are gone.
     pub(crate) fn forget(&mut self, generations: &[Arc<str>]) {
-        if !generations.is_empty() {
-            self.sink.forget(generations);
-            self.dead_letters.forget(generations);
+        self.dead_letters.forget(generations);
+        self.forgotten.extend_from_slice(generations);
+        // Nobody waits for the sink because of that.
+        if !self.busy {
+            self.forget_now();
         }
+    }
+
+    fn forget_now(&mut self) {
+        if !self.forgotten.is_empty() {
+            let forgotten = mem::take(&mut self.forgotten);
+            self.sink().forget(&forgotten);
+        }
+    }
+}
+
+impl Drop for Delivery {
+    /// Waits for the sender, so that nobody uses the sink any more.
+    fn drop(&mut self) {
+        (self.jobs, _) = channel();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the sending thread died; its rows are sent again after the next start");
+        }
+    }
+}
+
+/// Tells of a sender that a bug ended: nobody would wait for its answer in vain.
+struct Farewell<'a>(&'a Sender<Message>);
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The shipper may have ended.
+            let _ = self.0.send(Message::Died);
+        }
+    }
+}
+
+/// The sender's thread.
+fn send_all(sink: &SharedSink, work: &Receiver<Arc<Batch>>, answers: &Sender<Message>) {
+    let _farewell = Farewell(answers);
+    while let Ok(batch) = work.recv() {
+        let start = Instant::now();
+        let result = sink.lock().unwrap_or_else(PoisonError::into_inner).send(&batch);
+        drop(batch);
+        let sent = Sent { result, took: start.elapsed() };
+        // The shipper may have ended.
+        let _ = answers.send(Message::Sent(sent));
     }
 }

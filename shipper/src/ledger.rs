@@ -50,10 +50,12 @@ impl Ledger {
         while let Some(first) = rest.first() {
             let same =
                 rest.iter().take_while(|document| Arc::ptr_eq(&document.stream, &first.stream)).count();
-            self.of(&first.stream).created += same as u64;
+            if !outcome.holds(&first.stream) {
+                self.of(&first.stream).created += same as u64;
+            }
             rest = &rest[same..];
         }
-        for row in &batch.undecodable {
+        for row in batch.undecodable.iter().filter(|row| !outcome.holds(&row.stream)) {
             self.of(&row.stream).dead_letters += 1;
         }
         for rejected in &outcome.rejected {

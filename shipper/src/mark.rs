@@ -22,6 +22,11 @@ impl Mark {
     /// A file's beginning, before which nothing stands.
     pub(crate) const START: Mark = Mark { offset: 0, fingerprint: 0 };
 
+    /// The one of both that lies before the other.
+    pub(crate) fn or_before(self, other: Mark) -> Mark {
+        if other.offset < self.offset { other } else { self }
+    }
+
     /// The mark of a file's content at `offset`; `None` where the file is shorter.
     pub(crate) fn of(content: &mut Content, offset: u64) -> io::Result<Option<Mark>> {
         Ok(Window::read(content, offset)?.map(|window| Mark { offset, fingerprint: window.fingerprint() }))

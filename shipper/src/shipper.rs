@@ -16,10 +16,11 @@ use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::dead_letters::DeadLetters;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Sent};
 use crate::inputs::Inputs;
 use crate::ledger::{Cause, Ledger};
 use crate::options::Options;
+use crate::pace::Pace;
 use crate::records::Records;
 use crate::sink::{Outcome, Sink, SinkError};
 use crate::sources::Sources;
@@ -47,6 +48,10 @@ pub(crate) enum Message {
     Appeared(Vec<PathBuf>),
     Removed(Vec<PathBuf>),
     Sync(Sender<bool>),
+    /// The sink has taken the batch, or not.
+    Sent(Sent),
+    /// The thread that sends died of a bug.
+    Died,
     Deliver(Batch, Sender<Result<Outcome, SinkError>>),
     Forget(Vec<Arc<str>>),
     Stop(Duration),
@@ -61,6 +66,8 @@ pub enum ShipperError {
     Folder { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Checkpoint(String),
+    #[error("no thread for sending can be started: {0}")]
+    Thread(io::Error),
     #[error("'{pattern}' is no glob pattern: {source}")]
     Pattern { pattern: String, source: PatternError },
 }
@@ -162,12 +169,14 @@ impl Shipper {
         let dead_letters =
             DeadLetters::open(state, options.dead_letter_bytes).map_err(|e| folder(state, e))?;
         let backoff = Backoff::new(options.retry_initial, options.retry_max);
+        let pace = Pace::new(options.batch_bytes);
         let (sender, messages) = channel();
         let ledger = Ledger::default();
         let handle = Handle { messages: sender.clone(), stats: ledger.shared() };
         let shipper = Shipper {
             sources: Sources::new(&options, checkpoint, sink.positions(), LINGER),
-            delivery: Delivery::new(sink, dead_letters, backoff),
+            delivery: Delivery::new(sink, dead_letters, backoff, pace, sender.clone())
+                .map_err(ShipperError::Thread)?,
             records: Records::new(&options),
             ledger,
             watcher: Watcher::new(sender.clone()),
@@ -198,8 +207,7 @@ impl Shipper {
                 self.scan();
             }
             self.ship();
-            let reached = self.asked.iter().any(|asked| self.sources.have_reached(&asked.ends));
-            self.settle(reached);
+            self.settle(self.is_reached());
             self.answer();
             if self.records.due().is_some_and(|due| Instant::now() >= due) {
                 self.save();
@@ -213,14 +221,14 @@ impl Shipper {
     }
 
     /// The last round: what stands in the files now, as far as the time to stop allows.
-    fn finish(mut self, stop_at: Instant) -> Ended {
+    fn finish(mut self, mut stop_at: Instant) -> Ended {
         self.sources.stopping = true;
         self.scan();
         while Instant::now() < stop_at {
-            let pause = if self.has_work() || !self.settled {
+            let pause = if self.has_work() || self.delivery.is_busy() || !self.settled {
                 self.ship();
                 self.settle(!self.has_work());
-                self.delivery.waits_until()
+                if self.delivery.is_busy() { Some(stop_at) } else { self.delivery.waits_until() }
             } else if self.sources.have_more_files() {
                 // Each look lets go of some and finds room for others, unless a writer still has the open ones.
                 self.scan();
@@ -228,10 +236,14 @@ impl Shipper {
             } else {
                 break;
             };
-            if let Some(until) = pause {
-                std::thread::sleep(until.min(stop_at).saturating_duration_since(Instant::now()));
-            }
+            self.listen(pause.map(|until| until.min(stop_at)));
+            stop_at = stop_at.min(self.stop_at.unwrap_or(stop_at));
         }
+        // A request can't be taken back: what it delivers is to be known.
+        while self.delivery.is_busy() {
+            self.listen(Some(Instant::now() + SCAN_INTERVAL));
+        }
+        self.settle(false);
         self.let_go();
         self.save();
         self.publish();
@@ -246,6 +258,9 @@ impl Shipper {
         // First: a file whose name is gone may have got another one.
         let folders = self.sources.discover();
         self.let_go();
+        if !self.has_work() && !self.delivery.is_busy() {
+            self.delivery.shrink();
+        }
         if self.watcher.watch(&folders) {
             self.scan_soon();
         }
@@ -262,44 +277,56 @@ impl Shipper {
         self.delivery.forget(&gone);
     }
 
-    /// Tries to deliver the batch that is on its way, or the next one.
+    /// Sends what there is, and while that is under way gathers what comes after it.
     fn ship(&mut self) {
-        if self.delivery.waits_until().is_some() || (self.delivery.batch.is_empty() && !self.prepare()) {
-            return;
+        if !self.delivery.is_busy() && self.delivery.waits_until().is_none() {
+            if self.delivery.current().is_none() {
+                self.gather();
+            }
+            self.delivery.start();
         }
-        match self.delivery.attempt() {
-            Ok(outcome) => {
-                self.ledger.took(&self.delivery.batch, &outcome);
-                self.delivery.batch.clear();
-                self.sources.taken();
+        if self.delivery.is_busy() && self.delivery.next.is_empty() {
+            self.gather();
+        }
+    }
+
+    /// Fills the next batch as far as there is something for it.
+    fn gather(&mut self) {
+        let rewritten = self.sources.fill(&mut self.delivery.next, self.delivery.pace.bytes());
+        self.delivery.forget(&rewritten);
+        if self.sources.need_recording() && !self.save() {
+            self.delivery.next.clear();
+            self.sources.unread(self.delivery.current());
+        }
+    }
+
+    /// The sink has taken the current batch, or not.
+    fn sent(&mut self, sent: Sent) {
+        match self.delivery.finish(sent) {
+            Ok(None) => {}
+            Ok(Some((batch, outcome))) => {
+                self.ledger.took(&batch, &outcome);
+                self.sources.taken(&batch, &outcome);
+                if !outcome.held.is_empty() {
+                    // It may hold rows behind those that come again.
+                    self.delivery.next.clear();
+                }
+                self.delivery.recycle(batch);
                 self.settled = false;
+                self.settle(self.is_reached());
             }
             Err(error) => self.failed(&error),
         }
     }
 
-    /// Fills the next batch; false when there is none to be sent.
-    fn prepare(&mut self) -> bool {
-        let rewritten = self.sources.fill(&mut self.delivery.batch, self.options.batch_bytes);
-        self.delivery.forget(&rewritten);
-        if self.delivery.batch.is_empty() {
-            return false;
-        }
-        if self.sources.need_recording() && !self.save() {
-            self.delivery.drop_batch();
-            self.sources.unread();
-            return false;
-        }
-        true
-    }
-
     /// Lets the sink commit, at once when `now` asks for it; what is durable then may be forgotten here.
     fn settle(&mut self, now: bool) {
-        if self.settled || self.delivery.waits_until().is_some() {
+        if self.settled || self.delivery.is_busy() || self.delivery.waits_until().is_some() {
             return;
         }
         // After a failure only what is durable shows that it is over.
-        match self.delivery.sink.settle(now || self.ledger.is_halted(Cause::Sink)) {
+        let settled = self.delivery.sink().settle(now || self.ledger.is_halted(Cause::Sink));
+        match settled {
             Ok(false) => {}
             Ok(true) => {
                 self.settled = true;
@@ -316,7 +343,7 @@ impl Shipper {
         self.ledger.halt(Cause::Sink, error.to_string());
         self.delivery.pause(error);
         if let SinkError::Rewind(_) = error {
-            self.delivery.drop_batch();
+            self.delivery.drop_batches();
             // The failure may have come after all had become durable.
             match self.sources.rewind(&self.delivery.positions()) {
                 true => self.ledger.settled(),
@@ -338,8 +365,15 @@ impl Shipper {
         !self.sources.hold
     }
 
+    /// Whether somebody waits for nothing more than that what was taken becomes durable.
+    fn is_reached(&self) -> bool {
+        self.asked.iter().any(|asked| self.sources.have_reached(&asked.ends))
+    }
+
     fn answer(&mut self) {
-        let halted = self.ledger.is_halted(Cause::Sink) || self.ledger.is_halted(Cause::State);
+        let halted = self.ledger.is_halted(Cause::Sink)
+            || self.ledger.is_halted(Cause::State)
+            || !self.sources.holds.is_empty();
         for asked in mem::take(&mut self.asked) {
             let done = self.settled && self.sources.have_reached(&asked.ends);
             if done || halted {
@@ -353,22 +387,35 @@ impl Shipper {
 
     /// Whether something can be done right now.
     fn has_work(&self) -> bool {
-        !self.delivery.batch.is_empty() || self.sources.has_more()
+        if self.delivery.is_busy() {
+            return self.delivery.next.is_empty() && self.sources.has_more();
+        }
+        let waits = self.delivery.waits_until().is_some();
+        !waits
+            && (self.delivery.current().is_some()
+                || !self.delivery.next.is_empty()
+                || self.sources.has_more())
     }
 
     /// Heeds what it was told; waits for it when there is nothing to do.
     fn wait(&mut self) {
+        if self.has_work() {
+            return self.listen(None);
+        }
         let retry_at = self.delivery.waits_until();
-        if retry_at.is_some() || !self.has_work() {
-            if retry_at.is_none() && self.sources.have_more_files() {
-                self.scan_soon();
-            }
-            let settle_at = (!self.settled).then(|| Instant::now() + SETTLE_INTERVAL);
-            let due = [retry_at, settle_at, self.records.due()].into_iter().flatten();
-            let due = due.fold(self.next_scan, Instant::min);
-            if let Ok(message) = self.messages.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                self.heed(message);
-            }
+        if retry_at.is_none() && self.sources.have_more_files() {
+            self.scan_soon();
+        }
+        let settle_at = (!self.settled).then(|| Instant::now() + SETTLE_INTERVAL);
+        let due = [retry_at, settle_at, self.records.due(), self.sources.holds.due()];
+        self.listen(Some(due.into_iter().flatten().fold(self.next_scan, Instant::min)));
+    }
+
+    /// Heeds all that it was told until now, and where there is nothing yet, what comes until then.
+    fn listen(&mut self, until: Option<Instant>) {
+        let wait = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        if let Ok(message) = self.messages.recv_timeout(wait) {
+            self.heed(message);
         }
         while let Ok(message) = self.messages.try_recv() {
             self.heed(message);
@@ -390,6 +437,9 @@ impl Shipper {
                     self.scan_soon();
                 }
             }
+            Message::Sent(sent) => self.sent(sent),
+            // The agent notices that this thread ends.
+            Message::Died => panic!("the sending thread died"),
             Message::Sync(reply) => {
                 self.scan();
                 self.asked.push(Asked { ends: self.sources.ends(), reply });
@@ -398,17 +448,19 @@ impl Shipper {
                 // Who asked may have given up waiting.
                 let _ = reply.send(self.deliver(&batch));
             }
-            Message::Forget(generations) => self.delivery.sink.forget(&generations),
+            Message::Forget(generations) => self.delivery.forget(&generations),
             Message::Stop(limit) => self.stop_at = Some(Instant::now() + limit),
         }
     }
 
     /// Delivers what somebody asks for beside the files' rows.
     fn deliver(&mut self, batch: &Batch) -> Result<Outcome, SinkError> {
-        let delivered = self.delivery.sink.send(batch).and_then(|outcome| {
-            self.delivery.sink.settle(true)?;
+        let mut sink = self.delivery.sink();
+        let delivered = sink.send(batch).and_then(|outcome| {
+            sink.settle(true)?;
             Ok(outcome)
         });
+        drop(sink);
         if let Err(error @ SinkError::Rewind(_)) = &delivered {
             self.failed(error);
         }
@@ -425,6 +477,7 @@ impl Shipper {
         let (stuck, files, lag) = (self.sources.troubles(), self.sources.count(), self.sources.lag());
         let mut stats = self.ledger.stats();
         (stats.stuck, stats.files, stats.lag) = (stuck, files, lag);
+        stats.held = self.sources.holds.halted();
         stats.dead_letters_dropped = self.delivery.dead_letters.dropped;
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::Batch;
+use crate::{Batch, StreamName};
 
 /// Takes batches in order, from one thread.
 pub trait Sink: Send {
@@ -39,6 +39,28 @@ pub struct Outcome {
     pub failure_store: u64,
     /// Never to be taken; the shipper writes them to the dead letters.
     pub rejected: Vec<Rejected>,
+    /// Streams that can't take rows now. Their documents are in none of the other counts, whatever became of them:
+    /// the shipper sends all of them again.
+    pub held: Vec<Held>,
+    /// Documents that had to be sent more than once, because the sink had more to do than it could take.
+    pub retried: u64,
+}
+
+/// A stream that can't take rows now, while others may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub stream: Arc<StreamName>,
+    /// What was tried, on what, and what to do.
+    pub reason: String,
+    /// Whether only a person can help, so that there is no hurry to try again.
+    pub needs_person: bool,
+}
+
+impl Outcome {
+    /// Whether the rows of this stream have to wait.
+    pub fn holds(&self, stream: &StreamName) -> bool {
+        self.held.iter().any(|held| *held.stream == *stream)
+    }
 }
 
 /// A document that the sink refuses for good.

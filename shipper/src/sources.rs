@@ -10,8 +10,11 @@ use kumon_spool::Acknowledged;
 
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Entry};
+use crate::holds::Holds;
 use crate::inputs::Inputs;
+use crate::mark::Mark;
 use crate::options::Options;
+use crate::sink::Outcome;
 use crate::source::{Origin, Source};
 use crate::spool_files::SpoolFiles;
 
@@ -30,6 +33,8 @@ pub(crate) struct Sources {
     pub(crate) linger: Duration,
     /// Set for the last round: then a deleted file can't be waited for, nobody would find it again.
     pub(crate) stopping: bool,
+    /// Streams whose files are left alone for a while.
+    pub(crate) holds: Holds,
     /// Set while the checkpoint can't be written: files that must be in it first are left alone.
     pub(crate) hold: bool,
 }
@@ -50,6 +55,7 @@ impl Sources {
             unlisted: false,
             linger,
             stopping: false,
+            holds: Holds::new(options.retry_initial, options.retry_max),
             hold: false,
         }
     }
@@ -116,7 +122,9 @@ impl Sources {
     }
 
     fn may_read(&self, source: &Source) -> bool {
-        source.is_ready() && !(self.hold && source.needs_recording())
+        source.is_ready()
+            && !(self.hold && source.needs_recording())
+            && !self.holds.holds(&source.tail.stream)
     }
 
     /// Fills the batch up to `whole` bytes from all files in turn, so that a backlog in one doesn't hold up the
@@ -151,17 +159,34 @@ impl Sources {
         self.all.iter().any(|source| source.tail.read != source.tail.delivered && source.needs_recording())
     }
 
-    /// Goes back over what was read and not sent.
-    pub(crate) fn unread(&mut self) {
+    /// Goes back over what was read and is not on its way.
+    pub(crate) fn unread(&mut self, on_its_way: Option<&Batch>) {
         for source in self.all.iter_mut().filter(|source| source.tail.read != source.tail.delivered) {
-            source.tail.unread();
+            let mark = on_its_way.and_then(|batch| batch.mark_of(source.generation()));
+            let mark = mark.map_or(source.tail.delivered, |mark| mark.or_before(source.tail.read));
+            source.tail.go_on_at(mark);
             source.dirty = true;
         }
     }
 
-    /// The sink has taken all that was read.
-    pub(crate) fn taken(&mut self) {
-        self.all.iter_mut().for_each(|source| source.tail.delivered = source.tail.read);
+    /// The sink has taken a batch, but for the streams that it holds; their files, and all that was read since, are read
+    /// again.
+    pub(crate) fn taken(&mut self, batch: &Batch, outcome: &Outcome) {
+        let files = batch.positions.iter().map(|(generation, _)| generation).zip(&batch.marks);
+        let marks: HashMap<&Arc<str>, &Mark> = files.collect();
+        for tail in self.all.iter_mut().map(|source| &mut source.tail) {
+            let Some(mark) = marks.get(&tail.generation).filter(|_| !outcome.holds(&tail.stream)) else {
+                continue;
+            };
+            self.holds.resume(&tail.stream);
+            // Less than that, where the file goes on in a copy that missed the last of it.
+            tail.delivered = mark.or_before(tail.read);
+        }
+        if outcome.held.is_empty() {
+            return;
+        }
+        outcome.held.iter().for_each(|held| self.holds.hold(held));
+        self.unread(None);
     }
 
     /// All that the sink has taken is durable; says whether that is news.

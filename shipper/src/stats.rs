@@ -16,6 +16,8 @@ pub struct Stats {
     pub dead_letters_dropped: u64,
     /// Set while the sink can't be reached or refuses everything, or the state folder can't be written.
     pub halted: Option<Halted>,
+    /// Streams whose rows wait while others are delivered, with the reason.
+    pub held: BTreeMap<String, Halted>,
     /// Files being shipped.
     pub files: usize,
     /// Files and folders that can't be read, with the reason.

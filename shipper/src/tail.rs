@@ -33,7 +33,7 @@ pub(crate) struct Tail {
     rewritable: bool,
     /// What stands before `read`, where it is known: a compressed file is not read again for it.
     window: Option<Window>,
-    stream: Arc<StreamName>,
+    pub(crate) stream: Arc<StreamName>,
     decoder: Decoder,
     /// `{"create":{"_index":"…","_id":"<generation>-`
     action: Vec<u8>,
@@ -83,7 +83,12 @@ impl Tail {
 
     /// Goes back to what the sink has taken.
     pub(crate) fn unread(&mut self) {
-        (self.read, self.window) = (self.delivered, None);
+        self.go_on_at(self.delivered);
+    }
+
+    /// Reads on at a mark that lies before what was read.
+    pub(crate) fn go_on_at(&mut self, mark: Mark) {
+        (self.read, self.window) = (mark, None);
         self.decoder.reset();
         self.stuck = None;
         // Content that is gone or cut shows at the next fill.
@@ -162,12 +167,12 @@ impl Tail {
         }
         let mut record = vec![0; rest as usize];
         self.content.read_exact_at(&mut record, self.read.offset)?;
-        let file = batch.file(&self.generation, &self.path, self.read.offset);
+        let file = batch.file(&self.generation, &self.path, self.read);
         let reason = "the record is cut: its writer ended in the middle of it".to_owned();
         let (stream, offset) = (self.stream.clone(), self.read.offset);
         batch.push_undecodable(Undecodable { stream, file, offset, record, reason });
         self.read.offset += rest;
-        batch.positions[file].1 = self.read.offset;
+        batch.cover(file, self.read);
         Ok(())
     }
 
@@ -226,7 +231,7 @@ impl Tail {
         last: bool,
     ) {
         let files = batch.positions.len();
-        let file = batch.file(&self.generation, &self.path, self.read.offset);
+        let file = batch.file(&self.generation, &self.path, self.read);
         let mut at = 0;
         while batch.size() < limit {
             let Some(used) = self.take_record(&buffer[at..], batch, file, last) else { break };
@@ -235,13 +240,12 @@ impl Tail {
         }
         if at == 0 && file == files {
             // It has nothing in this batch.
-            batch.positions.pop();
-            batch.paths.pop();
+            batch.drop_last_file();
             return;
         }
-        batch.positions[file].1 = self.read.offset;
         window.push(&buffer[..at]);
         self.read.fingerprint = window.fingerprint();
+        batch.cover(file, self.read);
         buffer.drain(..at);
     }
 

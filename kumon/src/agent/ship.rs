@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use kumon_bpf::Clock;
 use kumon_shipper::elasticsearch::ElasticsearchSink;
-use kumon_shipper::{DeadLetterFolder, Ended, Handle, Options, Shipper, Sink};
+use kumon_shipper::{DeadLetterFolder, Ended, Halted, Handle, Options, Shipper, Sink};
 use kumon_spool::{Limits, Spool};
 use kumon_store::{Store, StoreOptions};
 
@@ -134,14 +134,22 @@ fn status(handle: &Handle, output: &str) -> ShipStatus {
         dead_letters: counted(|delivered| delivered.dead_letters),
         dead_letters_dropped: stats.dead_letters_dropped,
         halted: stats.halted.as_ref().map(|halted| halted.reason.clone()),
-        halted_since: stats
-            .halted
-            .map(|halted| chrono::DateTime::<chrono::Utc>::from(halted.since).to_rfc3339()),
+        halted_since: stats.halted.as_ref().map(since),
+        held: stats
+            .held
+            .iter()
+            .map(|(stream, halted)| (stream.clone(), (since(halted), halted.reason.clone())))
+            .collect(),
         stuck: stats.stuck,
         lag: stats.lag,
         memory: cost.memory,
         cpu_time: cost.cpu,
     }
+}
+
+/// RFC 3339.
+fn since(halted: &Halted) -> String {
+    chrono::DateTime::<chrono::Utc>::from(halted.since).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 fn write_status(state: &Path, status: &ShipStatus) {

@@ -45,6 +45,9 @@ pub(crate) struct ShipStatus {
     /// Why nothing is delivered right now, and since when.
     pub(crate) halted: Option<String>,
     pub(crate) halted_since: Option<String>,
+    /// Streams whose rows wait while others are delivered: since when and why.
+    #[serde(default)]
+    pub(crate) held: BTreeMap<String, (String, String)>,
     /// Files that can't be shipped, with the reason.
     pub(crate) stuck: BTreeMap<String, String>,
     /// Bytes not delivered yet.

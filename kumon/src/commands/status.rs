@@ -24,7 +24,9 @@ pub(crate) fn status(config: &Config, json: bool) -> Result<ExitCode> {
     let healthy = collect
         .as_ref()
         .is_some_and(|c| c.spool_error.is_none() && c.failed.is_empty() && !is_stale(&c.updated))
-        && ship.as_ref().is_some_and(|s| s.halted.is_none() && s.stuck.is_empty() && !is_stale(&s.updated));
+        && ship.as_ref().is_some_and(|s| {
+            s.halted.is_none() && s.held.is_empty() && s.stuck.is_empty() && !is_stale(&s.updated)
+        });
     let mut out = io::stdout().lock();
     if json {
         writeln!(out, "{}", serde_json::json!({ "collect": collect, "ship": ship, "healthy": healthy }))?;
@@ -97,6 +99,9 @@ fn print_ship(out: &mut impl Write, status: Option<&ShipStatus>) -> io::Result<(
     }
     if let (Some(reason), Some(since)) = (&status.halted, &status.halted_since) {
         writeln!(out, "  halted since {since}: {reason}")?;
+    }
+    for (stream, (since, reason)) in &status.held {
+        writeln!(out, "  {stream}: halted since {since}, other streams go on: {reason}")?;
     }
     writeln!(out, "  {} wait in files", ByteSize(status.lag))?;
     print_stale(out, &status.updated)

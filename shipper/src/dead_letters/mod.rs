@@ -65,7 +65,7 @@ impl DeadLetters {
     }
 
     /// Writes what of the batch is no document and what the sink refused, durably: the rows' files may be deleted
-    /// afterwards.
+    /// afterwards. Streams that are held come again.
     pub(crate) fn write(&mut self, batch: &Batch, outcome: &Outcome) -> io::Result<()> {
         let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         let letter = |stream: String, reason, file: usize, offset, kind, document| {
@@ -81,7 +81,7 @@ impl DeadLetters {
             };
             (file, letter)
         };
-        let undecodable = batch.undecodable.iter().map(|row| {
+        let undecodable = batch.undecodable.iter().filter(|row| !outcome.holds(&row.stream)).map(|row| {
             let document = kumon_schema::escape_invalid(&row.record);
             letter(
                 row.stream.to_string(),

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use elasticsearch::auth::{ClientCertificate, Credentials};
@@ -75,6 +76,20 @@ impl Client {
         self.send(Method::Post, path, "application/x-ndjson", Some(parts))
     }
 
+    /// Posts NDJSON bodies at the same time; answers in their order.
+    pub(super) fn post_all(&self, path: &str, bodies: &[Vec<&[u8]>]) -> Vec<Result<Answer, Failure>> {
+        let prepare = |parts| self.prepare(Method::Post, path, "application/x-ndjson", Some(parts));
+        let requests: Vec<Request> = bodies.iter().map(|parts| prepare(parts)).collect();
+        self.runtime.block_on(async {
+            let requests: Vec<_> = requests.into_iter().map(|request| tokio::spawn(request.send())).collect();
+            let mut answers = Vec::with_capacity(requests.len());
+            for request in requests {
+                answers.push(request.await.unwrap_or_else(|e| Err(Failure::of_panic(&e))));
+            }
+            answers
+        })
+    }
+
     /// What an answer that is no success means.
     pub(super) fn refusal(&self, answer: &Answer) -> Failure {
         Failure::of_status(answer, self.options.authentication.keys())
@@ -87,20 +102,57 @@ impl Client {
         content_type: &'static str,
         body: Option<&[&[u8]]>,
     ) -> Result<Answer, Failure> {
+        self.runtime.block_on(self.prepare(method, path, content_type, body).send())
+    }
+
+    fn prepare(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        body: Option<&[&[u8]]>,
+    ) -> Request {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if body.is_some() && self.options.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let body = body.map(|parts| if self.options.gzip { gzip(parts) } else { parts.concat().into() });
+        Request {
+            transport: self.transport.clone(),
+            hosts: self.hosts.clone(),
+            timeout: self.options.timeout,
+            method,
+            path: path.to_owned(),
+            headers,
+            body,
+        }
+    }
+}
+
+/// One request, which goes to the next host where one can't be reached.
+struct Request {
+    transport: Transport,
+    hosts: Hosts,
+    timeout: Duration,
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: Option<Bytes>,
+}
+
+impl Request {
+    async fn send(self) -> Result<Answer, Failure> {
         let mut failures = Vec::new();
-        for _ in 0..self.hosts.len() {
-            let host = self.hosts.current();
-            match self.send_once(method, path, headers.clone(), body.clone()) {
+        for tried in 1..=self.hosts.len() {
+            let (number, host) = self.hosts.current();
+            match self.send_once().await {
+                // A node that starts, or has no master, may be the only one.
+                Ok((503, _)) if tried < self.hosts.len() => {}
                 Ok((status, body)) => return Ok(Answer { status, body, host }),
-                Err(error) => failures.push(Failure::of_transport(&host, &error, self.options.timeout)),
+                Err(error) => failures.push(Failure::of_transport(&host, &error, self.timeout)),
             }
-            self.hosts.advance();
+            self.hosts.leave(number);
             // Once it may have arrived, the caller decides about a second time.
             if failures.last().is_some_and(|failure| failure.unclear) {
                 break;
@@ -109,18 +161,11 @@ impl Client {
         Err(Failure::of_all(failures))
     }
 
-    fn send_once(
-        &self,
-        method: Method,
-        path: &str,
-        headers: HeaderMap,
-        body: Option<Bytes>,
-    ) -> Result<(u16, Bytes), elasticsearch::Error> {
-        self.runtime.block_on(async {
-            let answer = self.transport.send(method, path, headers, None::<&()>, body, None).await?;
-            let status = answer.status_code().as_u16();
-            Ok((status, answer.bytes().await?))
-        })
+    async fn send_once(&self) -> Result<(u16, Bytes), elasticsearch::Error> {
+        let (headers, body) = (self.headers.clone(), self.body.clone());
+        let answer = self.transport.send(self.method, &self.path, headers, None::<&()>, body, None).await?;
+        let status = answer.status_code().as_u16();
+        Ok((status, answer.bytes().await?))
     }
 }
 
@@ -209,18 +254,25 @@ impl Hosts {
         self.connections.len()
     }
 
-    fn advance(&self) {
-        self.current.fetch_add(1, Ordering::Relaxed);
+    /// Goes on to the next host, unless another request has done so meanwhile.
+    fn leave(&self, number: usize) {
+        let next = number.wrapping_add(1);
+        let _ = self.current.compare_exchange(number, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The URL of the host that is asked, as it was configured.
-    fn current(&self) -> String {
-        self.next().url().as_str().trim_end_matches('/').to_owned()
+    /// The host that is asked: its number, and its URL as it was configured.
+    fn current(&self) -> (usize, String) {
+        let number = self.current.load(Ordering::Relaxed);
+        (number, self.connection(number).url().as_str().trim_end_matches('/').to_owned())
+    }
+
+    fn connection(&self, number: usize) -> &Connection {
+        &self.connections[number % self.connections.len()]
     }
 }
 
 impl ConnectionPool for Hosts {
     fn next(&self) -> Connection {
-        self.connections[self.current.load(Ordering::Relaxed) % self.connections.len()].clone()
+        self.connection(self.current.load(Ordering::Relaxed)).clone()
     }
 }

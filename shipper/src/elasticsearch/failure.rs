@@ -49,6 +49,12 @@ impl Failure {
         Failure { message, needs_person: false, unclear, status: None }
     }
 
+    /// A request that a bug ended.
+    pub(super) fn of_panic(error: &tokio::task::JoinError) -> Failure {
+        let message = format!("a request to Elasticsearch ended of a bug ({error}); it is sent again");
+        Failure { message, needs_person: false, unclear: true, status: None }
+    }
+
     /// An answer that is no success. `credentials` are the configuration's keys that say who asks.
     pub(super) fn of_status(answer: &Answer, credentials: &str) -> Failure {
         let Answer { status, host, .. } = answer;

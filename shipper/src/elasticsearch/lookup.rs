@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::failure::Failure;
-use crate::{Batch, StreamName};
+use crate::{Batch, Outcome, StreamName};
 
 /// Below `index.max_result_window`, which is 10,000.
 const IDS_PER_REQUEST: usize = 5000;
@@ -53,13 +53,19 @@ impl Lookup {
         Ok(existing)
     }
 
-    /// All of the batch is delivered; these documents had been delivered before.
-    pub(super) fn delivered(&mut self, batch: &Batch, duplicates: &[usize]) {
+    /// All of the batch is delivered but for the streams that are held; these documents had been delivered before.
+    pub(super) fn delivered(&mut self, batch: &Batch, duplicates: &[usize], outcome: &Outcome) {
         let last: HashMap<usize, usize> =
             batch.documents.iter().enumerate().map(|(index, document)| (document.file, index)).collect();
         let duplicates: HashSet<&usize> = duplicates.iter().collect();
-        let new = last.into_iter().filter(|(_, document)| !duplicates.contains(document));
-        self.clear.extend(new.map(|(file, _)| batch.positions[file].0.clone()));
+        for (file, document) in last {
+            let generation = &batch.positions[file].0;
+            if outcome.holds(&batch.documents[document].stream) {
+                self.clear.remove(generation);
+            } else if !duplicates.contains(&document) {
+                self.clear.insert(generation.clone());
+            }
+        }
     }
 
     /// It is not known how much of the batch was delivered.

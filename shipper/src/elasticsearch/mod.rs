@@ -3,8 +3,10 @@
 mod bulk;
 mod client;
 mod failure;
+mod lanes;
 mod lookup;
 mod options;
+mod progress;
 mod sink;
 
 pub use client::{Answer, Client};

@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::bulk::{Fate, PATH, all_created, fates};
-use super::client::Client;
-use super::failure::{Failure, missing_privilege};
+use super::bulk::{PATH, all_created, fates};
+use super::client::{Answer, Client};
+use super::failure::Failure;
+use super::lanes::Lanes;
 use super::lookup::Lookup;
 use super::options::{Options, OptionsError};
-use crate::{Batch, Outcome, Rejected, Sink, SinkError};
+use super::progress::{Again, Progress};
+use crate::{Batch, Outcome, Sink, SinkError};
 
-/// How often single documents that a shard had no room for are sent again before the whole batch waits.
+/// How often single documents that a shard had no room for are sent again before their stream has to wait.
 const TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -21,14 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub struct ElasticsearchSink {
     client: Client,
     lookup: Lookup,
-}
-
-/// What became of a batch so far.
-#[derive(Default)]
-struct Progress {
-    outcome: Outcome,
-    /// Indices into the batch's documents.
-    duplicates: Vec<usize>,
+    lanes: Lanes,
 }
 
 impl ElasticsearchSink {
@@ -37,65 +32,84 @@ impl ElasticsearchSink {
     /// # Errors
     /// When a file that the options name can't be read or used, or a host is no URL.
     pub fn new(options: Options) -> Result<ElasticsearchSink, OptionsError> {
-        Ok(ElasticsearchSink { client: Client::new(options)?, lookup: Lookup::default() })
+        let client = Client::new(options)?;
+        Ok(ElasticsearchSink { client, lookup: Lookup::default(), lanes: Lanes::default() })
     }
 
     fn deliver(&mut self, batch: &Batch) -> Result<Progress, Failure> {
         let mut progress = Progress::default();
         let existing = self.lookup.existing(&self.client, batch)?;
-        progress.outcome.duplicates = existing.len() as u64;
         progress.duplicates.extend(&existing);
         let mut pending: Vec<usize> =
             (0..batch.documents.len()).filter(|document| !existing.contains(document)).collect();
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
-            let retry = self.send_documents(batch, &pending, &mut progress)?;
-            let Some((_, reason)) = retry.first() else { break };
-            if attempt == TRIES {
-                return Err(busy(retry.len(), reason));
+            let mut again = self.send_documents(batch, &pending, &mut progress)?;
+            again.retain(|again| !progress.holds(&batch.documents[again.document].stream));
+            if again.is_empty() {
+                break;
             }
-            pending = retry.into_iter().map(|(document, _)| document).collect();
+            self.lanes.pushed_back();
+            if attempt == TRIES {
+                progress.give_up(batch, &again, TRIES);
+                break;
+            }
+            progress.retried += again.len() as u64;
+            pending = again.into_iter().map(|again| again.document).collect();
             sleep(pause);
             pause *= 2;
         }
-        progress.outcome.rejected.sort_by_key(|rejected| rejected.document);
         Ok(progress)
     }
 
-    /// Sends these documents in one request, or in several where they are too large for one. Returns those that are
-    /// to be sent again, with the reason.
+    /// Sends these documents, at once or in several requests at a time. Returns those that are to be sent again.
     fn send_documents(
-        &self,
+        &mut self,
         batch: &Batch,
         documents: &[usize],
         progress: &mut Progress,
-    ) -> Result<Vec<(usize, String)>, Failure> {
+    ) -> Result<Vec<Again>, Failure> {
         if documents.is_empty() {
             return Ok(Vec::new());
         }
-        let answer = if documents.len() == batch.documents.len() {
-            self.client.post_ndjson(PATH, &[&batch.body])?
-        } else {
-            let part = |document: &usize| &batch.body[batch.documents[*document].action.clone()];
-            self.client.post_ndjson(PATH, &documents.iter().map(part).collect::<Vec<_>>())?
-        };
-        match answer.status {
-            200 if all_created(&answer.body) => {
-                progress.outcome.created += documents.len() as u64;
-                Ok(Vec::new())
+        let parts = self.lanes.split(batch, documents);
+        let bodies: Vec<Vec<&[u8]>> = parts.iter().map(|part| body(batch, part)).collect();
+        let start = Instant::now();
+        let answers = self.client.post_all(PATH, &bodies);
+        self.lanes.took(parts.len(), start.elapsed());
+        let (mut again, mut failures) = (Vec::new(), Vec::new());
+        // What one answer says holds whatever became of the others.
+        for (part, answer) in parts.iter().zip(answers) {
+            match answer.and_then(|answer| self.heed(batch, part, &answer, progress)) {
+                Ok(more) => again.extend(more),
+                Err(failure) => failures.push(failure),
             }
+        }
+        if failures.is_empty() { Ok(again) } else { Err(Failure::of_all(failures)) }
+    }
+
+    /// What an answer says of these documents. Those that were too large for one request are sent in several.
+    fn heed(
+        &mut self,
+        batch: &Batch,
+        documents: &[usize],
+        answer: &Answer,
+        progress: &mut Progress,
+    ) -> Result<Vec<Again>, Failure> {
+        match answer.status {
+            200 if all_created(&answer.body) => Ok(Vec::new()),
             200 => {
                 let fates =
                     fates(&answer.body, documents.len()).map_err(|e| no_bulk_answer(&answer.host, &e))?;
                 let at = format!("Elasticsearch at {}", answer.host);
-                progress.note(&at, documents.iter().copied().zip(fates))
+                Ok(progress.note(&at, batch, documents.iter().copied().zip(fates)))
             }
             // 400 for a whole request is a line that is no JSON to Elasticsearch; it does not say which.
             400 | 413 if documents.len() > 1 => {
                 let (first, second) = documents.split_at(documents.len() / 2);
-                let mut retry = self.send_documents(batch, first, progress)?;
-                retry.extend(self.send_documents(batch, second, progress)?);
-                Ok(retry)
+                let mut again = self.send_documents(batch, first, progress)?;
+                again.extend(self.send_documents(batch, second, progress)?);
+                Ok(again)
             }
             413 => {
                 progress.reject(documents[0], "larger than the cluster's http.max_content_length".into());
@@ -105,17 +119,29 @@ impl ElasticsearchSink {
                 progress.reject(documents[0], answer.reason());
                 Ok(Vec::new())
             }
-            _ => Err(self.client.refusal(&answer)),
+            _ => {
+                self.lanes.pushed_back();
+                Err(self.client.refusal(answer))
+            }
         }
     }
+}
+
+/// The parts of a request's body.
+fn body<'b>(batch: &'b Batch, documents: &[usize]) -> Vec<&'b [u8]> {
+    if documents.len() == batch.documents.len() {
+        return vec![&batch.body];
+    }
+    documents.iter().map(|document| &batch.body[batch.documents[*document].action.clone()]).collect()
 }
 
 impl Sink for ElasticsearchSink {
     fn send(&mut self, batch: &Batch) -> Result<Outcome, SinkError> {
         match self.deliver(batch) {
             Ok(progress) => {
-                self.lookup.delivered(batch, &progress.duplicates);
-                Ok(progress.outcome)
+                let (outcome, duplicates) = progress.outcome(batch);
+                self.lookup.delivered(batch, &duplicates, &outcome);
+                Ok(outcome)
             }
             Err(failure) => {
                 self.lookup.failed(batch);
@@ -136,61 +162,6 @@ impl Sink for ElasticsearchSink {
     fn forget(&mut self, generations: &[Arc<str>]) {
         self.lookup.forget(generations);
     }
-}
-
-impl Progress {
-    fn note(
-        &mut self,
-        at: &str,
-        fates: impl Iterator<Item = (usize, Fate)>,
-    ) -> Result<Vec<(usize, String)>, Failure> {
-        let mut retry = Vec::new();
-        let mut refused = None;
-        for (document, fate) in fates {
-            match fate {
-                Fate::Created => self.outcome.created += 1,
-                Fate::FailureStore => self.outcome.failure_store += 1,
-                Fate::Duplicate => {
-                    self.outcome.duplicates += 1;
-                    self.duplicates.push(document);
-                }
-                Fate::Retry(reason) => retry.push((document, reason)),
-                Fate::Rejected(reason) => self.reject(document, reason),
-                Fate::Refused { status, reason } => {
-                    refused.get_or_insert((status, reason));
-                }
-            }
-        }
-        match refused {
-            Some((status, reason)) => Err(refusal(at, status, &reason)),
-            None => Ok(retry),
-        }
-    }
-
-    fn reject(&mut self, document: usize, reason: String) {
-        self.outcome.rejected.push(Rejected { document, reason });
-    }
-}
-
-/// Documents that no person has to look at, but a person has to let in.
-fn refusal(at: &str, status: u16, reason: &str) -> Failure {
-    let message = if status == 404 {
-        format!(
-            "{at} has no data stream for this and no index template to make one ({reason}): run 'kumon setup'"
-        )
-    } else if reason.starts_with("cluster_block_exception") {
-        format!("{at} has closed the index for writing ({reason}): a full disk, or a block set by hand")
-    } else {
-        missing_privilege(at, reason)
-    };
-    Failure { message, needs_person: true, unclear: false, status: Some(status) }
-}
-
-fn busy(documents: usize, reason: &str) -> Failure {
-    let message = format!(
-        "Elasticsearch had no room for {documents} documents in {TRIES} tries ({reason}); sending goes on later"
-    );
-    Failure { message, needs_person: false, unclear: false, status: Some(429) }
 }
 
 fn no_bulk_answer(host: &str, why: &str) -> Failure {

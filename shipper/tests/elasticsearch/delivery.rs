@@ -75,7 +75,7 @@ fn a_missing_template_is_not_worked_around_but_said() {
         return;
     }
     let access = Access::of(Elasticsearch::shared());
-    let message = refused(&access);
+    let message = held_for(&access, "delivery.nothing.of.that.name");
     assert!(message.contains("kumon setup"), "{message}");
 }
 
@@ -138,7 +138,7 @@ fn api_key(node: &Elasticsearch, privileges: &[&str]) -> String {
 }
 
 fn refused(access: &Access) -> String {
-    refused_for(access, "delivery.nothing.of.that.name")
+    refused_for(access, "delivery.refused")
 }
 
 fn refused_for(access: &Access, dataset: &str) -> String {
@@ -146,4 +146,12 @@ fn refused_for(access: &Access, dataset: &str) -> String {
         Err(SinkError::Refused(message)) => message,
         other => panic!("{other:?}"),
     }
+}
+
+/// Why the stream of a dataset has to wait.
+fn held_for(access: &Access, dataset: &str) -> String {
+    let outcome = access.sink().send(&batch(dataset, "refused", [json!(1)])).unwrap();
+    let [held] = &outcome.held[..] else { panic!("{outcome:?}") };
+    assert!(held.needs_person && held.stream.dataset == dataset, "{held:?}");
+    held.reason.clone()
 }

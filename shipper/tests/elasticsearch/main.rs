@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod delivery;
+mod end_to_end;
 mod faults;
+mod relay;
 mod rollover;
 mod support;
 mod tls;

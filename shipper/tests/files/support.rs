@@ -76,7 +76,7 @@ pub(crate) fn options(folder: &Path) -> Options {
         namespace: "default".into(),
         common: Common { host_name: "node-1".into(), ..Common::default() },
         batch_bytes: 1 << 20,
-        dead_letter_bytes: 1 << 20,
+        dead_letter_bytes: 64 << 20,
         retry_initial: Duration::from_millis(10),
         retry_max: Duration::from_millis(50),
     }

@@ -1,0 +1,121 @@
+//! What became of a batch's documents so far.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::bulk::Fate;
+use super::failure::{Failure, missing_privilege};
+use crate::{Batch, Held, Outcome, Rejected, StreamName};
+
+/// Those of which nothing is noted were created.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Indices into the batch's documents.
+    pub(super) duplicates: Vec<usize>,
+    failure_store: Vec<usize>,
+    rejected: Vec<Rejected>,
+    held: HashMap<Arc<StreamName>, Failure>,
+    pub(super) retried: u64,
+}
+
+/// A document that a shard had no room for.
+pub(super) struct Again {
+    pub(super) document: usize,
+    reason: String,
+}
+
+impl Progress {
+    /// Takes note of what an answer says; those that are to be sent again.
+    pub(super) fn note(
+        &mut self,
+        at: &str,
+        batch: &Batch,
+        fates: impl Iterator<Item = (usize, Fate)>,
+    ) -> Vec<Again> {
+        let mut again = Vec::new();
+        for (document, fate) in fates {
+            match fate {
+                Fate::Created => {}
+                Fate::FailureStore => self.failure_store.push(document),
+                Fate::Duplicate => self.duplicates.push(document),
+                Fate::Retry(reason) => again.push(Again { document, reason }),
+                Fate::Rejected(reason) => self.reject(document, reason),
+                Fate::Refused { status, reason } => {
+                    let stream = &batch.documents[document].stream;
+                    if !self.holds(stream) {
+                        self.held.insert(stream.clone(), refusal(at, status, &reason));
+                    }
+                }
+            }
+        }
+        again
+    }
+
+    /// Never to be taken.
+    pub(super) fn reject(&mut self, document: usize, reason: String) {
+        self.rejected.push(Rejected { document, reason });
+    }
+
+    /// Whether a stream's rows have to wait.
+    pub(super) fn holds(&self, stream: &StreamName) -> bool {
+        self.held.contains_key(stream)
+    }
+
+    /// The streams of these documents have to wait.
+    pub(super) fn give_up(&mut self, batch: &Batch, documents: &[Again], tries: u32) {
+        for Again { document, reason } in documents {
+            let stream = batch.documents[*document].stream.clone();
+            self.held.entry(stream).or_insert_with(|| busy(reason, tries));
+        }
+    }
+
+    /// The whole, when all answers are there; and which documents had been delivered before.
+    pub(super) fn outcome(self, batch: &Batch) -> (Outcome, Vec<usize>) {
+        let Progress { mut duplicates, mut failure_store, mut rejected, held, retried } = self;
+        let goes_on = |document: usize| !held.contains_key(&batch.documents[document].stream);
+        let mut total = batch.documents.len();
+        if !held.is_empty() {
+            duplicates.retain(|document| goes_on(*document));
+            failure_store.retain(|document| goes_on(*document));
+            rejected.retain(|rejected| goes_on(rejected.document));
+            total = (0..total).filter(|document| goes_on(*document)).count();
+        }
+        rejected.sort_by_key(|rejected| rejected.document);
+        let created = total - duplicates.len() - failure_store.len() - rejected.len();
+        let held = held.into_iter().map(|(stream, failure)| Held {
+            stream,
+            reason: failure.message,
+            needs_person: failure.needs_person,
+        });
+        let outcome = Outcome {
+            created: created as u64,
+            duplicates: duplicates.len() as u64,
+            failure_store: failure_store.len() as u64,
+            rejected,
+            held: held.collect(),
+            retried,
+        };
+        (outcome, duplicates)
+    }
+}
+
+/// Documents that no person has to look at, but a person has to let in.
+fn refusal(at: &str, status: u16, reason: &str) -> Failure {
+    let message = if status == 404 {
+        format!(
+            "{at} has no data stream for this and no index template to make one ({reason}): run 'kumon setup'"
+        )
+    } else if reason.starts_with("cluster_block_exception") {
+        format!("{at} has closed the index for writing ({reason}): a full disk, or a block set by hand")
+    } else {
+        missing_privilege(at, reason)
+    };
+    Failure { message, needs_person: true, unclear: false, status: Some(status) }
+}
+
+fn busy(reason: &str, tries: u32) -> Failure {
+    let message = format!(
+        "Elasticsearch had no room for some of its rows in {tries} tries ({reason}); sending goes on later"
+    );
+    Failure { message, needs_person: false, unclear: false, status: Some(429) }
+}
