@@ -105,7 +105,7 @@ mod tests {
         let mut lanes = Lanes::default();
         let batch = batch(&[1000, 400, 300, 20, 10]);
         let all: Vec<usize> = (0..batch.documents.len()).collect();
-        assert_eq!(lanes.split(&batch, &all), [all.clone()]);
+        assert_eq!(lanes.split(&batch, &all), vec![all.clone()]);
         (0..40).for_each(|_| lanes.took(lanes.now, Duration::from_millis(50)));
         let parts = lanes.split(&batch, &all);
         assert_eq!(parts.len(), MOST);
