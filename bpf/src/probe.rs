@@ -59,6 +59,16 @@ pub(crate) fn tracepoint(category: &str, name: &str) -> Result<&'static str, Str
         .map_err(|e| format!("tracepoint/{category}/{name}: {}", explain(&e)))
 }
 
+/// Whether programs can keep something in the storage of a task, or why not.
+pub(crate) fn task_storage() -> Result<(), String> {
+    let (program, helper) = (libbpf_sys::BPF_PROG_TYPE_TRACEPOINT, libbpf_sys::BPF_FUNC_task_storage_get);
+    // SAFETY: takes no pointer but the optional one; it loads a program and closes it again.
+    match unsafe { libbpf_sys::libbpf_probe_bpf_helper(program, helper, std::ptr::null()) } {
+        1 => Ok(()),
+        _ => Err("the kernel has no task storage for tracing programs (Linux 5.12 and later have it)".into()),
+    }
+}
+
 /// Whether the kernel has uprobes, or why not.
 pub(crate) fn uprobe() -> Result<&'static str, String> {
     const TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";

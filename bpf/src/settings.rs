@@ -30,6 +30,10 @@ pub struct Settings {
     /// memory each; more are counted as lost.
     #[serde(deserialize_with = "entries")]
     pub max_waiting_threads: u32,
+    /// Takes the ways that older kernels need (docs/kernels.md), so that tests go them on newer ones too; no key of the
+    /// configuration.
+    #[serde(skip)]
+    pub as_on_old_kernels: bool,
     pub exec: ExecSettings,
     pub exit: ExitSettings,
     pub runqlat: RunqlatSettings,
@@ -49,6 +53,7 @@ impl Default for Settings {
             exclude_self: true,
             ring_buffer_bytes: 2 << 20,
             max_waiting_threads: 8_192,
+            as_on_old_kernels: false,
             exec: ExecSettings::default(),
             exit: ExitSettings::default(),
             runqlat: RunqlatSettings::default(),

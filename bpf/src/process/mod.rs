@@ -46,9 +46,14 @@ impl Process {
         self.settings.exec.enabled && self.settings.exec.failed
     }
 
+    /// Since Linux 6.16 the tracepoint has a second argument, `group_dead`.
+    fn exit_says_whether_group_is_dead(&self) -> bool {
+        probe::parameters("sched_process_exit") == Some(2) && !self.settings.as_on_old_kernels
+    }
+
     /// Whether failed execs are asked for and can be had. Where they can't, exec and exit go on without them.
     fn can_see_failed_execs(&self) -> bool {
-        let refused = || SYSCALLS.iter().find_map(|event| probe::tracepoint("syscalls", event).err());
+        let refused = || SYSCALLS.iter().find_map(|event| failed_exec_hook(event).err());
         match self.failed_execs().then(refused) {
             None => false,
             Some(None) => true,
@@ -77,12 +82,15 @@ impl Collector for Process {
         }
         if self.settings.exit.enabled {
             hooks.push(tp_btf(EXIT, "sched_process_exit"));
+            if !self.exit_says_whether_group_is_dead() {
+                hooks.push(tp_btf(EXIT, "sched_process_free"));
+            }
         }
         if self.failed_execs() {
             hooks.extend(SYSCALLS.map(|event| Hook {
                 metrics: vec![EXEC],
                 event,
-                strategy: probe::tracepoint("syscalls", event),
+                strategy: failed_exec_hook(event),
             }));
         }
         hooks
@@ -95,11 +103,16 @@ impl Collector for Process {
         let mut open = object::open::<skeleton::ProcessSkelBuilder>(NAME, &self.settings, selection)?;
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.max_args_bytes = exec.max_args_bytes;
-            constants.has_group_dead = exit_says_whether_group_is_dead();
+            constants.has_group_dead = self.exit_says_whether_group_is_dead();
         }
         open.skeleton.progs.on_exec.set_autoload(exec.enabled);
         open.skeleton.progs.on_exit.set_autoload(exit.enabled);
+        let asks_who_was_last = exit.enabled && !self.exit_says_whether_group_is_dead();
+        open.skeleton.progs.on_free.set_autoload(asks_who_was_last);
+        open.size_map("ended", if asks_who_was_last { exit.max_unreaped } else { 1 })?;
         let failed_execs = self.can_see_failed_execs();
+        let calls = open.skeleton.maps.exec_calls.set_autocreate(failed_execs);
+        calls.map_err(CollectorError::because(NAME, "leaving out what failed execs take"))?;
         for mut program in open.skeleton.open_object_mut().progs_mut() {
             if program.section().to_string_lossy().starts_with("tracepoint/") {
                 program.set_autoload(failed_execs);
@@ -115,7 +128,7 @@ impl Collector for Process {
         let metrics = Metrics {
             all: &[EXEC, EXIT],
             enabled: self.metrics(),
-            served_by: |program| if program == "on_exit" { &[EXIT] } else { &[EXEC] },
+            served_by: |program| if ["on_exit", "on_free"].contains(&program) { &[EXIT] } else { &[EXEC] },
         };
         Ok(Box::new(Started::new(loaded, links, vec![Box::new(events)], metrics)))
     }
@@ -125,7 +138,8 @@ fn tp_btf(metric: &'static str, event: &'static str) -> Hook {
     Hook { metrics: vec![metric], event, strategy: probe::tp_btf(event) }
 }
 
-/// Since Linux 6.16 the tracepoint has a second argument, `group_dead`.
-fn exit_says_whether_group_is_dead() -> bool {
-    probe::parameters("sched_process_exit") == Some(2)
+/// What a call was given is kept in the storage of its task until it has failed.
+fn failed_exec_hook(event: &str) -> Result<&'static str, String> {
+    probe::task_storage()?;
+    probe::tracepoint("syscalls", event)
 }

@@ -12,6 +12,7 @@ enum metric { METRIC_EXEC, METRIC_EXIT };
 /* Arguments of a failed exec are read one by one; the loop has to have an end. */
 #define MAX_FAILED_ARGS 128
 
+#define EEXIST            17
 #define SIGNAL_GROUP_EXIT 0x4 /* include/linux/sched/signal.h */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -160,12 +161,14 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
     return 0;
 }
 
-/* The processes whose end was told; only for kernels that don't say at the tracepoint which thread is the
- * last. */
+/*
+ * The processes whose end was told, until their parents reap them; only for kernels that don't say at the
+ * tracepoint which thread is the last. User space sets the size.
+ */
 struct {
-    __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, 1024);
-    __type(key, u64);
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 1);
+    __type(key, u32);
     __type(value, u8);
 } ended SEC(".maps");
 
@@ -174,15 +177,28 @@ struct {
  * that none is alive, so the first of them to say so is taken.
  */
 static __always_inline bool is_last(struct task_struct *task, u64 *ctx) {
-    u64 process;
+    u32 process = task->tgid;
+    long result;
     u8 one = 1;
 
     if (has_group_dead)
         return (u8)ctx[1];
     if (BPF_CORE_READ(task, signal, live.counter) > 0)
         return false;
-    process = (u64)BPF_CORE_READ(task, tgid) << 32 | (u32)(process_start(task) >> 10);
-    return bpf_map_update_elem(&ended, &process, &one, BPF_NOEXIST) == 0;
+    result = bpf_map_update_elem(&ended, &process, &one, BPF_NOEXIST);
+    if (result && result != -EEXIST)
+        lost(METRIC_EXIT, LOSS_MAP_FULL);
+    return result == 0;
+}
+
+/* The id is free for another process. Without this program where has_group_dead. */
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(on_free, struct task_struct *task) {
+    u32 process = task->tgid;
+
+    if (task->pid == process)
+        bpf_map_delete_elem(&ended, &process);
+    return 0;
 }
 
 SEC("tp_btf/sched_process_exit")

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::settings::entries;
 use crate::{Filter, Sample};
 
 /// Settings of the metric exec.
@@ -53,6 +54,10 @@ fn args_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Erro
 #[serde(default, deny_unknown_fields)]
 pub struct ExitSettings {
     pub enabled: bool,
+    /// Before Linux 6.16: processes that have ended and are not reaped by their parents, about 60 bytes of kernel memory
+    /// each; the ends beyond are counted as lost.
+    #[serde(deserialize_with = "entries")]
+    pub max_unreaped: u32,
     /// Which processes it is about.
     pub filter: Filter,
     /// One event in so many is told.
@@ -61,7 +66,12 @@ pub struct ExitSettings {
 
 impl Default for ExitSettings {
     fn default() -> ExitSettings {
-        ExitSettings { enabled: true, filter: Filter::default(), sample: Sample::default() }
+        ExitSettings {
+            enabled: true,
+            max_unreaped: 8_192,
+            filter: Filter::default(),
+            sample: Sample::default(),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod settings;
 
 use std::time::Duration;
 
-use libbpf_rs::Link;
+use libbpf_rs::{Link, MapType};
 use rustix::time::{ClockId, clock_gettime};
 
 pub use settings::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
@@ -67,6 +67,19 @@ impl Sched {
         for waiting in [&mut open.progs.newtask, &mut open.progs.wakeup, &mut open.progs.wakeup_new] {
             waiting.set_autoload(self.measures_waits());
         }
+    }
+
+    /// Where tasks have no storage of their own, a hash map takes its place.
+    fn keep_tasks(&self, open: &mut OpenSchedSkel<'_>) -> libbpf_rs::Result<()> {
+        if probe::task_storage().is_ok() && !self.settings.as_on_old_kernels {
+            return Ok(());
+        }
+        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
+            constants.has_task_storage = false;
+        }
+        open.maps.tasks.set_type(MapType::Hash)?;
+        open.maps.tasks.set_map_flags(0)?;
+        open.maps.tasks.set_max_entries(self.settings.max_waiting_threads)
     }
 
     /// Every task has its record before the first wait is looked at: from its creation on, or from `tasks`.
@@ -131,6 +144,8 @@ impl Collector for Sched {
         let selection = Selection::new(&self.settings, filters);
         let mut open = object::open::<skeleton::SchedSkelBuilder>(NAME, &self.settings, selection)?;
         self.configure(&mut open.skeleton);
+        self.keep_tasks(&mut open.skeleton)
+            .map_err(CollectorError::because(NAME, "keeping what tasks did"))?;
         open.size_map("unlisted", self.settings.max_waiting_threads)?;
         open.size_interval("ended", if cputime.enabled { cputime.max_ended } else { 1 })?;
         let split = runqlat.enabled && runqlat.per_cgroup;

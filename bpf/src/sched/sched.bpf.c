@@ -54,6 +54,7 @@ const volatile bool waits_per_cgroup = false;
 const volatile bool with_cputime = false;
 /* cputime tells of threads, not of processes. */
 const volatile bool per_thread = false;
+const volatile bool has_task_storage = true;
 /* ns; 0 without runqslower. */
 const volatile u64 slow_threshold = 0;
 /* CLOCK_MONOTONIC: what tasks did before is not KuMon's to tell. */
@@ -135,6 +136,7 @@ struct cgroup_key {
 EXPORT_TYPE(cgroup_key);
 EXPORT_TYPE(histogram);
 
+/* Before 5.12 there is no task storage for tracing programs: user space makes it a hash map by thread id. */
 struct {
     __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
     __uint(map_flags, BPF_F_NO_PREALLOC);
@@ -161,6 +163,32 @@ EVENTS(256 * 1024);
 
 static const struct histogram no_waits;
 
+static __always_inline struct task_record *record_of(struct task_struct *task) {
+    u32 tid = task->pid;
+
+    if (has_task_storage)
+        return bpf_task_storage_get(&tasks, task, NULL, 0);
+    return bpf_map_lookup_elem(&tasks, &tid);
+}
+
+static __always_inline struct task_record *make_record(struct task_struct *task, u64 flags) {
+    struct task_record nothing = {};
+    u32 tid = task->pid;
+
+    if (has_task_storage)
+        return bpf_task_storage_get(&tasks, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+    bpf_map_update_elem(&tasks, &tid, &nothing, flags);
+    return bpf_map_lookup_elem(&tasks, &tid);
+}
+
+/* A task storage goes with its task. */
+static __always_inline void drop_record(struct task_struct *task) {
+    u32 tid = task->pid;
+
+    if (!has_task_storage)
+        bpf_map_delete_elem(&tasks, &tid);
+}
+
 /*
  * The records of tasks are made here and by read_tasks, never in the scheduler's own hooks: those hold a run
  * queue's lock, where older kernels must not allocate.
@@ -168,7 +196,7 @@ static const struct histogram no_waits;
 SEC("tp_btf/task_newtask")
 int BPF_PROG(newtask, struct task_struct *task) {
     /* Where there is no memory for it, `unlisted` takes its place. */
-    bpf_task_storage_get(&tasks, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+    make_record(task, BPF_ANY);
     return 0;
 }
 
@@ -192,7 +220,7 @@ static __always_inline void begin_wait(struct task_struct *task, u64 now, u64 fl
 
     if (!tid || is_self(task->tgid))
         return;
-    record = bpf_task_storage_get(&tasks, task, NULL, 0);
+    record = record_of(task);
     if (!record) {
         if (bpf_map_update_elem(&unlisted, &tid, &now, flags) == -E2BIG)
             lose_wait();
@@ -205,7 +233,7 @@ static __always_inline int woken(struct task_struct *task) {
     struct task_struct___sched *state = (void *)task;
 
     /* Woken before it came to sleep: it still has its CPU. Kernels without the field have but one CPU. */
-    if (bpf_core_field_exists(state->on_cpu) ? state->on_cpu : task == bpf_get_current_task_btf())
+    if (bpf_core_field_exists(state->on_cpu) ? state->on_cpu : task == (void *)bpf_get_current_task())
         return 0;
     /* Preempted when it was about to sleep: then it waits since then. */
     begin_wait(task, bpf_ktime_get_ns(), BPF_NOEXIST);
@@ -243,7 +271,7 @@ static __always_inline void report_slow(struct task_struct *previous, struct tas
 
 /* When the task's wait began, which ends with it; 0 where it did not wait. */
 static __always_inline u64 take_begin(struct task_struct *task) {
-    struct task_record *record = bpf_task_storage_get(&tasks, task, NULL, 0);
+    struct task_record *record = record_of(task);
     u64 begin = 0, *found;
     u32 tid = task->pid;
 
@@ -376,6 +404,7 @@ static __always_inline void account_ended(struct task_struct *task, struct task_
     if (record->end == END_TO_ACCOUNT) {
         add_ended(task, &record->reported);
         record->end = END_ACCOUNTED;
+        drop_record(task);
     }
     unlock(record);
 }
@@ -384,9 +413,11 @@ static __always_inline void last_switch(struct task_struct *task) {
     struct reported nothing = {};
     struct task_record *record;
 
-    if (is_self(task->tgid) || !selected(METRIC_CPUTIME, task))
+    if (is_self(task->tgid) || !selected(METRIC_CPUTIME, task)) {
+        drop_record(task);
         return;
-    record = bpf_task_storage_get(&tasks, task, NULL, 0);
+    }
+    record = record_of(task);
     if (record) {
         record->end = END_TO_ACCOUNT;
         account_ended(task, record);
@@ -408,8 +439,12 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *previous, struct ta
             begin_wait(previous, now, BPF_ANY);
         end_wait(previous, next, now);
     }
-    if (with_cputime && (state & TASK_DEAD))
-        last_switch(previous);
+    if (state & TASK_DEAD) {
+        if (with_cputime)
+            last_switch(previous);
+        else
+            drop_record(previous);
+    }
     return 0;
 }
 
@@ -440,7 +475,7 @@ int read_tasks(struct bpf_iter__task *ctx) {
     /* Exiting tasks and zombies: their last switch gives, or has given, their account. */
     if (!task || task->flags & PF_EXITING)
         return 0;
-    record = bpf_task_storage_get(&tasks, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+    record = make_record(task, BPF_NOEXIST);
     if (!record) {
         lost(METRIC_CPUTIME, LOSS_MAP_FULL);
         return 0;
@@ -451,7 +486,8 @@ int read_tasks(struct bpf_iter__task *ctx) {
         read_usage(ctx->meta, task, record);
     unlock(record);
     /* It ended meanwhile and could not account for itself. */
-    if (record->end == END_TO_ACCOUNT)
+    record = record_of(task);
+    if (record && record->end == END_TO_ACCOUNT)
         account_ended(task, record);
     return 0;
 }

@@ -1,0 +1,120 @@
+//! The ways that older kernels need, gone on whatever kernel runs.
+
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Collected, Collecting, Row};
+use kumon_bpf::Settings;
+use kumon_testing::{Child, require_bpf};
+
+fn settings() -> Settings {
+    Settings { as_on_old_kernels: true, ..Settings::default() }
+}
+
+fn lost(collected: &Collected, metric: &str, reason: &str) -> u64 {
+    let of = collected.losses.iter().filter(|loss| loss.metric == metric && loss.reason == reason);
+    of.map(|loss| loss.count).sum()
+}
+
+fn of_pid(rows: Vec<Row>, pid: u32) -> Vec<Row> {
+    rows.into_iter().filter(|row| row.text("pid") == pid.to_string()).collect()
+}
+
+#[test]
+fn a_process_whose_threads_end_together_ends_once_and_its_id_is_free_then() {
+    if !require_bpf() {
+        return;
+    }
+    let script = "import threading\nfor i in range(200): threading.Thread(target=lambda: None).start()";
+    let mut settings = settings();
+    // Enough for those that run at a time; not for all, should ids not be given back.
+    settings.exit.max_unreaped = 100;
+    settings.exit.filter = serde_json::from_str(r#"{"comm": ["python3"]}"#).unwrap();
+    let collecting = Collecting::start("process", settings);
+    let pids: Vec<u32> = (0..150)
+        .map(|number| {
+            let mut python = Command::new("/usr/bin/python3");
+            let mut child =
+                python.args(["-S", "-c", if number % 30 == 0 { script } else { "" }]).spawn().unwrap();
+            assert!(child.wait().unwrap().success());
+            child.id()
+        })
+        .collect();
+    let collected = collecting.stop();
+    for pid in pids {
+        assert_eq!(of_pid(collected.rows("exit"), pid).len(), 1, "{pid}");
+    }
+    assert_eq!(collected.lost("exit"), 0);
+}
+
+#[test]
+fn ends_beyond_the_room_for_them_are_counted() {
+    if !require_bpf() {
+        return;
+    }
+    const PROCESSES: u64 = 20;
+    let mut settings = settings();
+    settings.exit.max_unreaped = 4;
+    settings.exit.filter = serde_json::from_str(r#"{"comm": ["true"]}"#).unwrap();
+    let collecting = Collecting::start("process", settings);
+    // A parent that reaps none of its children while they end.
+    let script = format!(
+        "import os, time\n\
+         for i in range({PROCESSES}):\n os.posix_spawn('/bin/true', ['true'], {{}})\n\
+         while sum(open(f'/proc/{{p}}/stat').read().split(') ')[1][0] == 'Z' for p in open('/proc/self/task/%d/children' % os.getpid()).read().split()) < {PROCESSES}: time.sleep(0.01)"
+    );
+    assert!(Command::new("/usr/bin/python3").args(["-c", &script]).status().unwrap().success());
+    let collected = collecting.stop();
+    let (told, full) = (collected.rows("exit").len() as u64, lost(&collected, "exit", "map full"));
+    assert!(full > 0, "the map must be full, or this tests nothing");
+    // Others may end meanwhile: their losses are counted too.
+    assert!(told <= 4 && told + full >= PROCESSES, "{told} told, {full} lost");
+}
+
+#[test]
+fn without_task_storage_waits_and_cpu_time_are_told_all_the_same() {
+    if !require_bpf() {
+        return;
+    }
+    let collecting = Collecting::start("sched", settings());
+    let script = "import threading, time\n\
+        def burn():\n end = time.thread_time() + 0.05\n while time.thread_time() < end: pass\n\
+        for i in range(10):\n thread = threading.Thread(target=burn)\n thread.start()\n thread.join()\n\
+        for i in range(100): time.sleep(0.001)";
+    let mut python = Command::new("/usr/bin/python3").args(["-c", script]).spawn().unwrap();
+    let pid = python.id();
+    python.wait().unwrap();
+    let collected = collecting.stop();
+    let rows = of_pid(collected.rows("cputime"), pid);
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    assert!((500_000_000..900_000_000).contains(&row.number("on_cpu")), "{row:?}");
+    assert!(row.number("voluntary_switches") >= 100, "{row:?}");
+    let waits: i64 = collected.rows("runqlat").iter().map(|row| row.number("count")).sum();
+    assert!(waits >= 100, "{waits}");
+    assert_eq!(lost(&collected, "runqlat", "map full"), 0);
+}
+
+#[test]
+fn threads_beyond_the_room_for_them_are_counted() {
+    if !require_bpf() {
+        return;
+    }
+    let mut settings = settings();
+    settings.max_waiting_threads = 2;
+    let collecting = Collecting::start("sched", settings);
+    let mut spinning: Vec<Child> =
+        (0..6).map(|_| Child::spawn(Command::new("sh").args(["-c", "while :; do :; done"]))).collect();
+    kumon_testing::wait_for("a row", Duration::from_secs(30), || !collecting.rows("runqslower").is_empty());
+    for child in &mut spinning {
+        child.kill().unwrap();
+    }
+    let collected = collecting.stop();
+    for metric in ["runqlat", "runqslower", "cputime"] {
+        assert!(lost(&collected, metric, "map full") > 0, "{metric}: {:?}", collected.losses);
+    }
+}
