@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use kumon_bpf::{Clock, Loss, Settings, collectors};
 use kumon_schema::{Common, unescape};
 use kumon_spool::{Limits, Spool};
-use kumon_testing::Child;
+use kumon_testing::{Child, require};
 use rustix::process::Signal;
 use tempfile::{NamedTempFile, TempDir};
 
@@ -135,6 +135,61 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         // It is busy until the last of its processes is reaped, and they are.
         let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+/// A disk of its own (a loop device): nobody else's requests come between those of the tests, nor theirs between its.
+pub struct Disk {
+    folder: TempDir,
+    /// As /sys/block names it.
+    pub name: String,
+}
+
+impl Disk {
+    pub fn make() -> Option<Disk> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("disk");
+        std::fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
+        let losetup = Command::new("losetup").args(["--find", "--show"]).arg(file).output();
+        let device = losetup.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+        let device = device.and_then(|device| String::from_utf8(device).ok());
+        let name = device.as_deref().and_then(|device| device.trim().strip_prefix("/dev/"));
+        require(name.is_some(), "loop devices").then(|| {
+            let disk = Disk { name: name.unwrap().to_owned(), folder };
+            // With an I/O scheduler a worker of the kernel may issue the requests.
+            std::fs::write(format!("/sys/block/{}/queue/scheduler", disk.name), "none").unwrap();
+            disk
+        })
+    }
+
+    pub fn device(&self) -> String {
+        format!("/dev/{}", self.name)
+    }
+
+    /// Direct reads by `dd` under another name.
+    pub fn read(&self, name: &str, block: &str, count: u32) {
+        self.dd(name, &[&format!("if={}", self.device()), "of=/dev/null", "iflag=direct"], block, count);
+    }
+
+    /// Direct writes by `dd` under another name.
+    pub fn write(&self, name: &str, block: &str, count: u32) {
+        self.dd(name, &["if=/dev/zero", &format!("of={}", self.device()), "oflag=direct"], block, count);
+    }
+
+    fn dd(&self, name: &str, arguments: &[&str], block: &str, count: u32) {
+        let program = self.folder.path().join(name);
+        if !program.exists() {
+            std::fs::copy("/usr/bin/dd", &program).unwrap();
+        }
+        let mut dd = Command::new(program);
+        dd.args(arguments).args([&format!("bs={block}"), &format!("count={count}"), "status=none"]);
+        assert!(dd.status().unwrap().success(), "{dd:?}");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.device()]).status();
     }
 }
 

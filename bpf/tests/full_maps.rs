@@ -1,0 +1,172 @@
+//! Maps that are too small: what finds no room is in the row `other`, or counted as lost.
+
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Cgroup, Collected, Collecting, Disk, Row};
+use kumon_bpf::Settings;
+use kumon_testing::{require, require_bpf};
+
+/// A row sums up the whole test.
+const LONG: Duration = Duration::from_secs(60);
+
+fn sum(rows: &[Row], column: &str) -> i64 {
+    rows.iter().map(|row| row.number(column)).sum()
+}
+
+fn of(rows: &[Row], column: &str, value: &str) -> Vec<Row> {
+    rows.iter().filter(|row| row.text(column) == value).cloned().collect()
+}
+
+fn full(collected: &Collected, metric: &str) -> i64 {
+    let of = collected.losses.iter().filter(|loss| loss.metric == metric && loss.reason == "map full");
+    of.map(|loss| loss.count as i64).sum()
+}
+
+#[test]
+fn cgroups_beyond_the_room_for_them_are_in_the_row_other() {
+    let cgroups = [0, 1, 2].map(|n| Cgroup::new(&format!("kumon-full-{}-{n}", std::process::id())));
+    if !require_bpf() || !require(cgroups[0].is_some(), "a cgroup v2 mount") {
+        return;
+    }
+    let mut settings = Settings::default();
+    settings.runqlat.per_cgroup = true;
+    settings.runqlat.max_cgroups = 1;
+    settings.runqlat.interval = LONG;
+    settings.runqlat.filter = serde_json::from_str(r#"{"comm": ["python3"]}"#).unwrap();
+    let collecting = Collecting::start("sched", settings);
+    for cgroup in cgroups.iter().flatten() {
+        let mut python = cgroup.command("/usr/bin/python3");
+        python.args(["-c", "import time\nfor i in range(100): time.sleep(0.001)"]);
+        assert!(python.status().unwrap().success());
+    }
+    let collected = collecting.stop();
+    let rows = collected.rows("runqlat");
+    let keys: Vec<&str> = rows.iter().map(|row| row.text("key")).collect();
+    assert_eq!(keys, ["all", "cgroup", "other"], "{rows:?}");
+    assert!(rows[2].number("count") >= 200, "{rows:?}");
+    assert_eq!(rows[1].number("count") + rows[2].number("count"), rows[0].number("count"));
+    assert_eq!(full(&collected, "runqlat"), 0);
+}
+
+#[test]
+fn ended_processes_beyond_the_room_for_them_are_in_the_row_other() {
+    if !require_bpf() {
+        return;
+    }
+    let mut settings = Settings::default();
+    settings.cputime.max_ended = 2;
+    settings.cputime.interval = LONG;
+    settings.cputime.filter = serde_json::from_str(r#"{"comm": ["python3"]}"#).unwrap();
+    let collecting = Collecting::start("sched", settings);
+    let script = "import time\nwhile time.process_time() < 0.1: pass";
+    for _ in 0..8 {
+        assert!(Command::new("/usr/bin/python3").args(["-c", script]).status().unwrap().success());
+    }
+    let collected = collecting.stop();
+    let rows = collected.rows("cputime");
+    let other = of(&rows, "pid", "");
+    assert_eq!((rows.len(), other.len(), other[0].text("name")), (3, 1, "other"), "{rows:?}");
+    assert!((600_000_000..900_000_000).contains(&other[0].number("on_cpu")), "{rows:?}");
+    assert!((800_000_000..1_200_000_000).contains(&sum(&rows, "on_cpu")), "{rows:?}");
+    assert_eq!(full(&collected, "cputime"), 0);
+}
+
+#[test]
+fn disks_and_processes_beyond_the_room_for_them_are_in_the_row_other() {
+    if !require_bpf() {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    let mut settings = Settings::default();
+    settings.biolatency.max_keys = 1;
+    settings.biolatency.interval = LONG;
+    settings.biolatency.filter = serde_json::from_str(r#"{"comm": ["kumon-a", "kumon-b"]}"#).unwrap();
+    settings.bitesize.max_processes = 1;
+    settings.bitesize.interval = LONG;
+    settings.bitesize.filter = settings.biolatency.filter.clone();
+    let collecting = Collecting::start("block", settings);
+    disk.read("kumon-a", "64k", 100);
+    disk.write("kumon-b", "64k", 200);
+    let collected = collecting.stop();
+    for (metric, column) in [("biolatency", "disk"), ("bitesize", "name")] {
+        let rows = collected.rows(metric);
+        let other = of(&rows, column, "other");
+        assert_eq!((rows.len(), other.len()), (2, 1), "{metric}: {rows:?}");
+        // A few foreign requests that interrupts issue in their names.
+        assert!((300..330).contains(&sum(&rows, "count")), "{metric}: {rows:?}");
+        assert_eq!(full(&collected, metric), 0);
+    }
+}
+
+#[test]
+fn requests_beyond_the_room_for_them_are_counted_as_lost() {
+    if !require_bpf() {
+        return;
+    }
+    const REQUESTS: u32 = 1_000;
+    let Some(disk) = Disk::make() else { return };
+    let mut settings = Settings::default();
+    settings.biolatency.max_requests = 1;
+    settings.biolatency.interval = LONG;
+    settings.biolatency.filter = serde_json::from_str(r#"{"comm": ["kumon-reader"]}"#).unwrap();
+    let collecting = Collecting::start("block", settings);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| disk.read("kumon-reader", "64k", REQUESTS));
+        }
+    });
+    let collected = collecting.stop();
+    let (told, lost) = (sum(&collected.rows("biolatency"), "count"), full(&collected, "biolatency"));
+    assert!(lost > 0, "the map must be full, or this tests nothing");
+    let all = i64::from(4 * REQUESTS);
+    assert!((all..all + all / 20).contains(&(told + lost)), "{told} told, {lost} lost");
+}
+
+#[test]
+fn waits_that_find_no_room_are_counted_for_each_metric_that_lacks_them() {
+    if !require_bpf() {
+        return;
+    }
+    // From inside a pid namespace the tasks outside can't be listed: each of their waits takes a place in a map.
+    let mut inside = Command::new("unshare");
+    inside.args(["--pid", "--fork", "--mount-proc"]).arg(std::env::current_exe().unwrap());
+    inside.args(["--ignored", "--exact", "--nocapture", "collects_inside_of_a_pid_namespace"]);
+    let mut inside = inside.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(inside.stdout.take().unwrap()).lines();
+    let mut line_with =
+        |word: &str| lines.find(|line| line.as_ref().unwrap().contains(word)).unwrap().unwrap();
+    line_with("collecting");
+    let spinning = "for i in 1 2 3 4 5 6; do timeout 1 sh -c 'while :; do :; done' & done; wait";
+    Command::new("sh").args(["-c", spinning]).status().unwrap();
+    writeln!(inside.stdin.take().unwrap(), "stop").unwrap();
+    for metric in ["runqlat", "runqslower"] {
+        let line = line_with(metric);
+        let lost: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(lost > 0, "{line}");
+    }
+    assert!(inside.wait().unwrap().success());
+}
+
+#[test]
+#[ignore = "a process that another test starts"]
+fn collects_inside_of_a_pid_namespace() {
+    // The first process of its namespace; anywhere else it isn't the other test's.
+    if std::os::unix::process::parent_id() != 0 {
+        return;
+    }
+    let settings = Settings { max_waiting_threads: 1, ..Settings::default() };
+    let collecting = Collecting::start("sched", settings);
+    println!("collecting");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    let collected = collecting.stop();
+    for metric in ["runqlat", "runqslower"] {
+        println!("{metric} {}", full(&collected, metric));
+    }
+}
