@@ -6,6 +6,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use common::{Cgroup, Collected, Collecting, Disk, Original, Row, log2_histogram, percentile_bucket};
@@ -29,6 +30,21 @@ fn sum(rows: &[Row], column: &str) -> i64 {
     rows.iter().map(|row| row.number(column)).sum()
 }
 
+/// Every request is told, but for those of a missed run (where an interrupt of another disk comes in between, the kernel
+/// leaves out the program, and that is counted) and those for which the kernel had no memory at once: they are in `other`.
+#[track_caller]
+fn assert_counted(collected: &Collected, metric: &str, rows: &[Row], expected: i64) {
+    let missed = collected.losses.iter().filter(|loss| loss.metric == metric && loss.reason == "missed run");
+    let missed: i64 = missed.map(|loss| loss.count as i64).sum();
+    let name = if metric == "biolatency" { "disk" } else { "name" };
+    let others = sum(&of(collected.rows(metric), name, "other"), "count");
+    let told = sum(rows, "count");
+    assert!(
+        (expected - missed - others..=expected).contains(&told) && missed + others < 10,
+        "{told} of {expected}, {missed} missed, {others} in the row other: {rows:?}"
+    );
+}
+
 /// Rows of a metric for a process, those of its own sizes only: an interrupt may issue foreign requests in its name.
 fn sizes(collected: &Collected, name: &str, low: i64) -> Vec<Row> {
     of(of(collected.rows("bitesize_hist"), "name", name), "low", &low.to_string())
@@ -48,7 +64,7 @@ fn every_request_of_a_marked_process_is_counted_once_across_many_intervals() {
     let collected = collecting.stop();
     let buckets = sizes(&collected, "kumon-writer", BLOCK);
     assert!(buckets.len() > 3, "several intervals: {buckets:?}");
-    assert_eq!(sum(&buckets, "count"), WRITES);
+    assert_counted(&collected, "bitesize", &buckets, WRITES);
     let mut undisturbed = of(collected.rows("bitesize"), "name", "kumon-writer");
     undisturbed.retain(|row| row.number("min") == row.number("max"));
     for row in undisturbed {
@@ -57,12 +73,15 @@ fn every_request_of_a_marked_process_is_counted_once_across_many_intervals() {
 
     let writes = |metric| of(of(collected.rows(metric), "disk", &disk.name), "operation", "write");
     let latencies = writes("biolatency");
-    assert_eq!((sum(&latencies, "count"), sum(&writes("biolatency_hist"), "count")), (WRITES, WRITES));
+    assert_counted(&collected, "biolatency", &latencies, WRITES);
+    assert_eq!(sum(&writes("biolatency_hist"), "count"), sum(&latencies, "count"));
     for row in latencies {
         let values = ["min", "p50", "p90", "p99", "max"].map(|column| row.number(column));
         assert!(values.is_sorted() && values[0] > 0, "{row:?}");
     }
-    assert_eq!(collected.losses.iter().map(|loss| loss.count).sum::<u64>(), 0);
+    let missed = |loss: &&kumon_bpf::Loss| loss.reason == "missed run";
+    let others = collected.losses.iter().filter(|loss| !missed(loss));
+    assert_eq!(others.map(|loss| loss.count).sum::<u64>(), 0);
 }
 
 #[test]
@@ -76,7 +95,7 @@ fn reads_are_told_from_writes_and_processes_from_each_other() {
     disk.write("kumon-writer", "16k", 900);
     let collected = collecting.stop();
     for (name, size, count) in [("kumon-reader", BLOCK, 600), ("kumon-writer", 16 << 10, 900)] {
-        assert_eq!(sum(&sizes(&collected, name, size), "count"), count);
+        assert_counted(&collected, "bitesize", &sizes(&collected, name, size), count);
         let rows = of(collected.rows("bitesize"), "name", name);
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
         assert_eq!((row.number("p50"), row.number("max")), (size, size));
@@ -84,8 +103,8 @@ fn reads_are_told_from_writes_and_processes_from_each_other() {
         assert!((count * size..count * size * 21 / 20).contains(&row.number("sum")), "{row:?}");
     }
     let disks = of(collected.rows("biolatency"), "disk", &disk.name);
-    assert_eq!(sum(&of(disks.clone(), "operation", "read"), "count"), 600);
-    assert_eq!(sum(&of(disks, "operation", "write"), "count"), 900);
+    assert_counted(&collected, "biolatency", &of(disks.clone(), "operation", "read"), 600);
+    assert_counted(&collected, "biolatency", &of(disks, "operation", "write"), 900);
 }
 
 #[test]
@@ -93,13 +112,42 @@ fn a_disk_that_vanished_keeps_its_row() {
     if !require_bpf() {
         return;
     }
-    let Some(disk) = Disk::make() else { return };
+    // include/uapi/linux/loop.h
+    const LOOP_CTL_ADD: u64 = 0x4C80;
+    const LOOP_CTL_REMOVE: u64 = 0x4C81;
+    let control = std::fs::File::open("/dev/loop-control").unwrap();
+    let number = std::process::id() % 1_000_000 + 1_000;
+    // SAFETY: both take a number and no pointer.
+    let control = |request| unsafe { libc::ioctl(control.as_raw_fd(), request, number) };
+    assert!(control(LOOP_CTL_ADD) >= 0, "{}", std::io::Error::last_os_error());
+    let device = format!("/dev/loop{number}");
+    let Some(disk) = Disk::make_as(Some(&device)) else { return };
     let name = disk.name.clone();
     let collecting = Collecting::start("block", settings(Duration::from_secs(60)));
     disk.write("kumon-writer", "64k", 100);
     drop(disk);
-    let writes = of(collecting.stop().rows("biolatency"), "disk", &name);
-    assert_eq!(sum(&of(writes, "operation", "write"), "count"), 100);
+    wait_for("the disk to vanish", Duration::from_secs(30), || control(LOOP_CTL_REMOVE) == 0);
+    assert!(!std::path::Path::new("/sys/block").join(&name).exists());
+    let collected = collecting.stop();
+    let writes = of(collected.rows("biolatency"), "disk", &name);
+    assert_counted(&collected, "biolatency", &of(writes, "operation", "write"), 100);
+    assert_counted(&collected, "bitesize", &sizes(&collected, "kumon-writer", BLOCK), 100);
+}
+
+#[test]
+fn hostile_names_come_back_byte_by_byte() {
+    if !require_bpf() {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    let collecting = Collecting::start("block", settings(Duration::from_secs(60)));
+    disk.read("a,b\"\n=1+1", "64k", 100);
+    let collected = collecting.stop();
+    for metric in ["bitesize", "bitesize_hist"] {
+        let mut rows = collected.rows(metric);
+        rows.retain(|row| row.bytes("name") == b"a,b\"\n=1+1");
+        assert!(sum(&rows, "count") >= 100, "{metric}: {rows:?}");
+    }
 }
 
 #[test]
@@ -126,9 +174,9 @@ fn processes_bear_their_cgroup_and_latencies_are_told_by_it_where_asked_for() {
     let disks = of(collected.rows("biolatency"), "disk", &disk.name);
     for (cgroup, count) in cgroups.iter().zip(counts) {
         let id = cgroup.as_ref().unwrap().id().to_string();
-        assert_eq!(sum(&of(disks.clone(), "cgroup_id", &id), "count"), count);
+        assert_counted(&collected, "biolatency", &of(disks.clone(), "cgroup_id", &id), count);
         let sizes = of(of(collected.rows("bitesize_hist"), "cgroup_id", &id), "low", &BLOCK.to_string());
-        assert_eq!(sum(&sizes, "count"), count);
+        assert_counted(&collected, "bitesize", &sizes, count);
     }
 }
 
@@ -147,7 +195,7 @@ fn a_filter_leaves_out_other_processes_requests() {
     disk.write("kumon-writer", "64k", 600);
     let collected = collecting.stop();
     let disks = of(collected.rows("biolatency"), "disk", &disk.name);
-    assert_eq!(sum(&of(disks.clone(), "operation", "read"), "count"), 200);
+    assert_counted(&collected, "biolatency", &of(disks.clone(), "operation", "read"), 200);
     assert_eq!(sum(&of(disks, "operation", "write"), "count"), 0);
     let rows = collected.rows("bitesize");
     assert!(rows.iter().all(|row| row.text("name") == "kumon-writer"), "{rows:?}");

@@ -174,3 +174,60 @@ fn what_is_below_the_top_is_summed_in_the_row_other() {
     assert!(top.iter().all(|row| row.number("on_cpu") > 100_000_000), "{top:?}");
     assert!(sum(&top, "on_cpu") + other.number("on_cpu") >= used);
 }
+
+#[test]
+fn a_process_that_renames_itself_comes_back_byte_by_byte() {
+    if !require_bpf() {
+        return;
+    }
+    const HOSTILE: &[u8] = b"a,b\"\n=1+1";
+    let mut settings = settings(Duration::from_secs(60));
+    settings.runqslower.threshold = Duration::from_nanos(1);
+    let collecting = Collecting::start("sched", settings);
+    // prctl(PR_SET_NAME) of the main thread names the process.
+    let script = "import ctypes, time\n\
+        ctypes.CDLL(None).prctl(15, b'a,b\"\\n=1+1', 0, 0, 0)\n\
+        for i in range(50): time.sleep(0.001)";
+    let pid = Command::new("/usr/bin/python3").args(["-c", script]).spawn().unwrap().id();
+    cpu_time_of(pid);
+    let collected = collecting.stop();
+    let rows = rows_of(&collected, pid);
+    let [row] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!(row.bytes("name"), HOSTILE);
+    let mut waits = collected.rows("runqslower");
+    waits.retain(|row| row.text("pid") == pid.to_string() && row.bytes("name") == HOSTILE);
+    assert!(waits.len() >= 50 && waits.iter().all(|row| row.bytes("thread_name") == HOSTILE), "{waits:?}");
+    let previous =
+        collected.rows("runqslower").into_iter().filter(|row| row.bytes("previous_name") == HOSTILE);
+    assert!(previous.count() > 0, "nobody ran right after it");
+}
+
+#[test]
+fn tasks_that_end_while_they_are_read_are_accounted_once() {
+    if !require_bpf() {
+        return;
+    }
+    // Reads as often as it can, while threads come and go.
+    let mut settings = settings(Duration::from_nanos(1));
+    (settings.runqlat.enabled, settings.runqslower.enabled) = (false, false);
+    let collecting = Collecting::start_polling("sched", settings, Duration::from_micros(100));
+    const THREADS: i64 = 20_000;
+    let script = format!(
+        "import threading\n\
+         for i in range({THREADS}):\n thread = threading.Thread(target=lambda: None)\n thread.start()\n thread.join()"
+    );
+    let pid = Command::new("/usr/bin/python3").args(["-c", &script]).spawn().unwrap().id();
+    // SAFETY: rusage is plain data, and the pid is that of a child nobody else waits for.
+    let usage = unsafe {
+        let mut usage: libc::rusage = zeroed();
+        assert_eq!(libc::wait4(pid as i32, std::ptr::null_mut(), 0, &raw mut usage), pid as i32);
+        usage
+    };
+    let rows = rows_of(&collecting.stop(), pid);
+    assert!(rows.len() > 20, "many readings: {}", rows.len());
+    // wait4 leaves out the last switch of each thread.
+    let (ours, theirs) = (sum(&rows, "voluntary_switches"), usage.ru_nvcsw + THREADS + 1);
+    assert!((ours - theirs).abs() <= 2, "{ours} switches, wait4 tells {theirs} with the last ones");
+    let (ours, theirs) = (sum(&rows, "involuntary_switches"), usage.ru_nivcsw);
+    assert!((ours - theirs).abs() <= theirs / 50 + 2, "{ours} preemptions, wait4 tells {theirs}");
+}

@@ -147,12 +147,19 @@ pub struct Disk {
 
 impl Disk {
     pub fn make() -> Option<Disk> {
+        Disk::make_as(None)
+    }
+
+    /// As a loop device that is free, or as this one.
+    pub fn make_as(device: Option<&str>) -> Option<Disk> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("disk");
         std::fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
-        let losetup = Command::new("losetup").args(["--find", "--show"]).arg(file).output();
-        let device = losetup.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-        let device = device.and_then(|device| String::from_utf8(device).ok());
+        let losetup =
+            Command::new("losetup").arg(device.unwrap_or("--find")).arg("--show").arg(file).output();
+        let shown = losetup.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+        let shown = shown.and_then(|shown| String::from_utf8(shown).ok());
+        let device = device.map(str::to_owned).or(shown);
         let name = device.as_deref().and_then(|device| device.trim().strip_prefix("/dev/"));
         require(name.is_some(), "loop devices").then(|| {
             let disk = Disk { name: name.unwrap().to_owned(), folder };
