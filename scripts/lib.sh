@@ -68,3 +68,18 @@ rust_is_new() {
 }
 
 systemd_runs() { [ -d /run/systemd/system ]; }
+
+# The second kernel of the tests, unpacked by scripts/setup into PROJECT/.cache: the newest that is there.
+second_kernel_image() {
+  find "$1"/.cache/kernel/*/boot -name 'vmlinuz-*' 2>/dev/null | sort -V | tail -n 1
+}
+
+# second_kernel_missing PROJECT   Names what scripts/second-kernel lacks; nothing when it can run.
+second_kernel_missing() {
+  local tool
+  for tool in qemu-system-x86_64 busybox script unshare mkfs.ext4 depmod; do
+    command -v "$tool" >/dev/null || { echo "$tool"; return; }
+  done
+  [ -x "$1/.cache/venv/bin/vng" ] || { echo "virtme-ng in .cache/venv"; return; }
+  [ -n "$(second_kernel_image "$1")" ] || echo "kernel in .cache/kernel"
+}

@@ -48,11 +48,18 @@ fn found_in_path(program: &str) -> bool {
     std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join(program).exists())
 }
 
+/// How much longer things may take here: 1, or what `KUMON_TEST_TIME_SCALE` says, as scripts/second-kernel sets it
+/// for its emulated processor.
+pub fn time_scale() -> u32 {
+    std::env::var("KUMON_TEST_TIME_SCALE").ok().and_then(|scale| scale.parse().ok()).unwrap_or(1)
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics
-/// After `limit`, naming `what`.
+/// After `limit` (times [`time_scale`]), naming `what`.
 pub fn wait_for(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let limit = limit * time_scale();
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < limit, "waited {limit:?} in vain for {what}");

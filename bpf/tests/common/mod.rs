@@ -58,7 +58,10 @@ impl Original {
     /// Starts it with a tracefs of its own, which it needs for its tracepoints, and without buffering its lines.
     pub fn start(command: &str) -> Original {
         let output = NamedTempFile::new().unwrap();
-        let script = format!("mount -t tracefs tracefs /sys/kernel/tracing; exec stdbuf -oL {command}");
+        let script = format!(
+            "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; \
+             exec stdbuf -oL {command}"
+        );
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
         unshare.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
