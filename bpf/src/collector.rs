@@ -18,6 +18,11 @@ pub trait Collector {
     /// Leaves nothing behind.
     fn probe(&self) -> Vec<Hook>;
 
+    /// Metrics that it doesn't collect here unless they are asked for by name.
+    fn left_out(&self) -> Vec<LeftOut> {
+        Vec::new()
+    }
+
     /// Loads and attaches. Dropping what it returns detaches and unloads everything.
     ///
     /// # Errors
@@ -54,6 +59,36 @@ pub struct Hook {
     pub event: &'static str,
     /// The strategy that works here (`tp_btf`, `tracepoint`, `fentry`, `kprobe`), or why none does.
     pub strategy: Result<&'static str, String>,
+    /// The better strategies that this kernel refuses, the best first.
+    pub refused: Vec<Refusal>,
+}
+
+impl Hook {
+    /// A hook to which there is one strategy only.
+    pub(crate) fn new(
+        metrics: Vec<&'static str>,
+        event: &'static str,
+        strategy: Result<&'static str, String>,
+    ) -> Hook {
+        Hook { metrics, event, strategy, refused: Vec::new() }
+    }
+}
+
+/// A strategy that doesn't work here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub strategy: &'static str,
+    pub reason: String,
+}
+
+/// A metric that is not collected unless it is asked for by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    pub metric: &'static str,
+    /// What speaks against it here, and what to set to have it nevertheless.
+    pub reason: String,
+    /// The strategies with which it would be collected.
+    pub refused: Vec<Refusal>,
 }
 
 /// A counter of one reason for loss, total since the collector started.

@@ -24,11 +24,11 @@ mod tracepoint;
 
 pub use block::{BiolatencySettings, BitesizeSettings};
 pub use clock::Clock;
-pub use collector::{Collector, CollectorError, Hook, Loss, ProgramCost, Running};
+pub use collector::{Collector, CollectorError, Hook, LeftOut, Loss, ProgramCost, Refusal, Running};
 pub use containers::Containers;
 pub use db::DbslowerSettings;
 pub use entity::Entities;
-pub use file::{FilegoneSettings, FilelifeSettings};
+pub use file::{Enabled, FileHooks, FilegoneSettings, FilelifeSettings};
 pub use filter::{Cgroup, Comm, Filter, Sample};
 pub use process::{ExecSettings, ExitSettings};
 pub use sched::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
@@ -37,13 +37,21 @@ pub use tcp::TcplifeSettings;
 
 /// Every collector with at least one enabled metric, in the order in which they start.
 pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
-    let all: [Box<dyn Collector>; 6] = [
+    all(settings).into_iter().filter(|collector| !collector.metrics().is_empty()).collect()
+}
+
+/// The metrics that are not asked for by name and that this kernel could have only at a price.
+pub fn left_out(settings: &Settings) -> Vec<LeftOut> {
+    all(settings).iter().flat_map(|collector| collector.left_out()).collect()
+}
+
+fn all(settings: &Settings) -> [Box<dyn Collector>; 6] {
+    [
         Box::new(process::Process::new(settings)),
         Box::new(sched::Sched::new(settings)),
         Box::new(block::Block::new(settings)),
         Box::new(tcp::Tcp::new(settings)),
         Box::new(db::Db::new(settings)),
         Box::new(file::File::new(settings)),
-    ];
-    all.into_iter().filter(|collector| !collector.metrics().is_empty()).collect()
+    ]
 }

@@ -6,7 +6,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
 use libbpf_rs::libbpf_sys::{
-    self, BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER, BPF_TRACE_RAW_TP, bpf_attach_type, bpf_insn,
+    self, BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, BPF_TRACE_ITER, BPF_TRACE_RAW_TP,
+    bpf_attach_type, bpf_insn, perf_event_attr,
 };
 use libbpf_rs::{Btf, ReferencesType};
 
@@ -16,6 +17,10 @@ use crate::tracepoint;
 pub(crate) const TP_BTF: &str = "tp_btf";
 /// Strategy name of a program that is run for each object of a kind.
 pub(crate) const ITERATOR: &str = "iter";
+/// Strategy name of a BPF trampoline at a function of the kernel.
+pub(crate) const FENTRY: &str = "fentry";
+/// Strategy name of a breakpoint at a function of the kernel.
+pub(crate) const KPROBE: &str = "kprobe";
 /// Strategy name of a classic tracepoint.
 pub(crate) const TRACEPOINT: &str = "tracepoint";
 /// Strategy name of a program at a function of a user program.
@@ -26,6 +31,39 @@ pub(crate) fn tp_btf(event: &str) -> Result<&'static str, String> {
     let program = load("btf_trace_", event, BPF_TRACE_RAW_TP)?;
     attach(&program).map_err(|e| format!("attaching a program for btf_trace_{event}: {}", explain(&e)))?;
     Ok(TP_BTF)
+}
+
+/// Whether a program can be attached to the beginning of a function of the kernel, or why not.
+pub(crate) fn fentry(function: &str) -> Result<&'static str, String> {
+    trampoline("fentry", function, BPF_TRACE_FENTRY)
+}
+
+/// Whether a program can be attached to the end of a function of the kernel, or why not.
+pub(crate) fn fexit(function: &str) -> Result<&'static str, String> {
+    trampoline("fexit", function, BPF_TRACE_FEXIT)
+}
+
+fn trampoline(kind: &str, function: &str, attach_type: bpf_attach_type) -> Result<&'static str, String> {
+    let program = load(&format!("{kind}/"), function, attach_type)?;
+    attach(&program).map_err(|e| format!("attaching a program to {kind}/{function}: {}", explain(&e)))?;
+    Ok(FENTRY)
+}
+
+/// Whether a program can be attached to a breakpoint at a function of the kernel, or why not.
+pub(crate) fn kprobe(function: &str) -> Result<&'static str, String> {
+    const TYPE: &str = "/sys/bus/event_source/devices/kprobe/type";
+    let why = |e: io::Error| format!("kprobe/{function}: {}", explain(&e));
+    let number = std::fs::read_to_string(TYPE)
+        .map_err(|e| format!("the kernel has no kprobes (CONFIG_KPROBES), {TYPE} is missing: {e}"))?;
+    let name = CString::new(function).map_err(|e| why(e.into()))?;
+    let mut attributes = perf_event_attr {
+        type_: number.trim().parse().map_err(|e| why(io::Error::other(e)))?,
+        ..perf_event_attr::default()
+    };
+    // perf_event_open(2): kprobe_func, the name of the function.
+    attributes.__bindgen_anon_3.config1 = name.as_ptr() as u64;
+    tracepoint::open_event(attributes).map_err(why)?;
+    Ok(KPROBE)
 }
 
 /// Whether a program can be run for each object of a kind by `iter/<kind>`, or why not.
@@ -79,11 +117,10 @@ pub(crate) fn uprobe() -> Result<&'static str, String> {
 /// A refusal with what to do about it.
 pub(crate) fn explain(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            format!(
-                "{error}; run as root or with CAP_BPF and CAP_PERFMON, and see whether lockdown forbids it"
-            )
+        io::ErrorKind::PermissionDenied if rustix::process::geteuid().is_root() => {
+            format!("{error}, not even to root: the kernel forbids it, see its lockdown and security modules")
         }
+        io::ErrorKind::PermissionDenied => format!("{error}; run as root or with CAP_BPF and CAP_PERFMON"),
         _ => error.to_string(),
     }
 }

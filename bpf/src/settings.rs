@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::block::{BiolatencySettings, BitesizeSettings};
 use crate::db::DbslowerSettings;
-use crate::file::{FilegoneSettings, FilelifeSettings};
+use crate::file::{FileHooks, FilegoneSettings, FilelifeSettings};
 use crate::process::{ExecSettings, ExitSettings};
 use crate::sched::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
 use crate::tcp::TcplifeSettings;
@@ -34,6 +34,8 @@ pub struct Settings {
     /// configuration.
     #[serde(skip)]
     pub as_on_old_kernels: bool,
+    /// By which hooks filelife and filegone are attached.
+    pub file_hooks: FileHooks,
     pub exec: ExecSettings,
     pub exit: ExitSettings,
     pub runqlat: RunqlatSettings,
@@ -54,6 +56,7 @@ impl Default for Settings {
             ring_buffer_bytes: 2 << 20,
             max_waiting_threads: 8_192,
             as_on_old_kernels: false,
+            file_hooks: FileHooks::default(),
             exec: ExecSettings::default(),
             exit: ExitSettings::default(),
             runqlat: RunqlatSettings::default(),

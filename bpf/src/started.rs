@@ -138,7 +138,13 @@ impl<S: Skel<'static>> Running for Started<S> {
 
     fn losses(&self) -> Vec<Loss> {
         let mut losses = object::losses(self.skeleton.object(), &self.metrics);
-        losses.extend(self.sources.iter().flat_map(|source| source.losses()));
+        for loss in self.sources.iter().flat_map(|source| source.losses()) {
+            // Kernel and user space may lose for the same reason.
+            match losses.iter_mut().find(|known| (known.metric, known.reason) == (loss.metric, loss.reason)) {
+                Some(known) => known.count += loss.count,
+                None => losses.push(loss),
+            }
+        }
         losses
     }
 

@@ -26,12 +26,16 @@ const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
 
 /// Opens the perf event of a tracepoint, which is all that attaching takes.
 pub(crate) fn open(category: &str, name: &str) -> io::Result<OwnedFd> {
-    let mut attributes = perf_event_attr {
+    open_event(perf_event_attr {
         type_: libbpf_sys::PERF_TYPE_TRACEPOINT,
-        size: size_of::<perf_event_attr>() as u32,
         config: id(category, name)?,
         ..perf_event_attr::default()
-    };
+    })
+}
+
+/// Opens a perf event for a BPF program.
+pub(crate) fn open_event(mut attributes: perf_event_attr) -> io::Result<OwnedFd> {
+    attributes.size = size_of::<perf_event_attr>() as u32;
     attributes.__bindgen_anon_1.sample_period = 1;
     attributes.__bindgen_anon_2.wakeup_events = 1;
     // Every process on CPU 0: BPF programs of a tracepoint run on all CPUs wherever the event was opened.

@@ -8,17 +8,15 @@ mod common;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Collected, Collecting};
+use common::{Collected, Collecting, file_settings};
 use kumon_bpf::Settings;
-use kumon_testing::{require_bpf, require_program};
 
 const FILES: u64 = 50_000;
 
-fn settings(ring_buffer_bytes: u32) -> Settings {
-    let mut settings = Settings { ring_buffer_bytes, ..Settings::default() };
-    settings.filelife.enabled = true;
-    settings.filegone.enabled = true;
-    settings
+/// By each kind of hooks that the kernel has.
+fn settings(ring_buffer_bytes: u32) -> Vec<Settings> {
+    let with_ring = |settings| Settings { ring_buffer_bytes, ..settings };
+    file_settings().into_iter().map(with_ring).collect()
 }
 
 /// Creates and deletes the files in a folder; one after the other, or all created before the first is deleted.
@@ -48,60 +46,61 @@ fn rows(collected: &Collected, metric: &str, folder: &str) -> (u64, u64) {
 
 #[test]
 fn fifty_thousand_files_have_a_row_each() {
-    if !require_bpf() || !require_program("python3") {
-        return;
-    }
-    let collecting = Collecting::start("file", settings(32 << 20));
-    let folders = [storm(false), storm(true)];
-    let collected = collecting.stop();
-    for metric in ["filelife", "filegone"] {
-        assert_eq!(collected.lost(metric), 0, "{metric}");
-        for folder in &folders {
-            assert_eq!(rows(&collected, metric, folder).0, FILES, "{metric}");
+    for settings in settings(32 << 20) {
+        let collecting = Collecting::start("file", settings);
+        let folders = [storm(false), storm(true)];
+        let collected = collecting.stop();
+        for metric in ["filelife", "filegone"] {
+            assert_eq!(collected.lost(metric), 0, "{metric}");
+            for folder in &folders {
+                assert_eq!(rows(&collected, metric, folder).0, FILES, "{metric}");
+            }
         }
     }
 }
 
 #[test]
 fn files_beyond_the_limit_are_counted() {
-    if !require_bpf() || !require_program("python3") {
-        return;
-    }
     const ROOM: u64 = 10_000;
-    let mut limited = settings(32 << 20);
-    limited.filelife.max_files = ROOM as usize;
-    let witness = Collecting::start("file", settings(32 << 20));
-    let collecting = Collecting::start("file", limited);
-    let folder = storm(true);
-    let (collected, witness) = (collecting.stop(), witness.stop());
-    assert_eq!(witness.lost("filelife"), 0);
-    let (own, _) = rows(&collected, "filelife", &folder);
-    // The room is shared with what else happens on the machine.
-    assert!((ROOM / 2..=ROOM).contains(&own), "{own} rows");
-    let sum = own + collected.lost("filelife");
-    assert!((FILES..FILES + ROOM).contains(&sum), "rows and losses are {sum}, the storm was {FILES}");
-    assert_eq!(rows(&collected, "filegone", &folder).0, FILES);
+    for settings in settings(32 << 20) {
+        let mut limited = settings.clone();
+        limited.filelife.max_files = ROOM as usize;
+        let witness = Collecting::start("file", settings.clone());
+        let collecting = Collecting::start("file", limited);
+        let folder = storm(true);
+        let (collected, witness) = (collecting.stop(), witness.stop());
+        assert_eq!(witness.lost("filelife"), 0);
+        let (own, _) = rows(&collected, "filelife", &folder);
+        // The room is shared with what else happens on the machine.
+        assert!((ROOM / 2..=ROOM).contains(&own), "{own} rows");
+        let sum = own + collected.lost("filelife");
+        assert!((FILES..FILES + ROOM).contains(&sum), "rows and losses are {sum}, the storm was {FILES}");
+        assert_eq!(rows(&collected, "filegone", &folder).0, FILES);
+    }
 }
 
 #[test]
 fn what_overruns_the_ring_buffer_is_counted() {
-    if !require_bpf() || !require_program("python3") {
-        return;
-    }
-    // A second collector with room for all sees what else happens on the machine meanwhile.
-    let witness = Collecting::start("file", settings(32 << 20));
-    let overrun = Collecting::start_polling("file", settings(4096), Duration::from_millis(200));
-    let folder = storm(false);
-    let (overrun, witness) = (overrun.stop(), witness.stop());
-    assert_eq!(witness.lost("filegone"), 0);
-    let (own, others) = rows(&witness, "filegone", &folder);
-    assert_eq!(own, FILES);
+    for settings in settings(32 << 20) {
+        // A second collector with room for all sees what else happens on the machine meanwhile.
+        let witness = Collecting::start("file", settings.clone());
+        let tiny = Settings { ring_buffer_bytes: 4096, ..settings };
+        let overrun = Collecting::start_polling("file", tiny, Duration::from_millis(200));
+        let folder = storm(false);
+        let (overrun, witness) = (overrun.stop(), witness.stop());
+        assert_eq!(witness.lost("filegone"), 0);
+        let (own, others) = rows(&witness, "filegone", &folder);
+        assert_eq!(own, FILES);
 
-    let (through, _) = rows(&overrun, "filegone", &folder);
-    assert!((1..FILES).contains(&through), "the storm must overrun the ring buffer, or this tests nothing");
-    let sum = overrun.rows("filegone").len() as u64 + overrun.lost("filegone");
-    assert!((FILES..=FILES + others).contains(&sum), "rows and losses are {sum}, the storm was {FILES}");
-    // A file whose creation and deletion were both lost is counted twice: never too low.
-    let (lives, _) = rows(&overrun, "filelife", &folder);
-    assert!(lives + overrun.lost("filelife") >= FILES);
+        let (through, _) = rows(&overrun, "filegone", &folder);
+        assert!(
+            (1..FILES).contains(&through),
+            "the storm must overrun the ring buffer, or this tests nothing"
+        );
+        let sum = overrun.rows("filegone").len() as u64 + overrun.lost("filegone");
+        assert!((FILES..=FILES + others).contains(&sum), "rows and losses are {sum}, the storm was {FILES}");
+        // A file whose creation and deletion were both lost is counted twice: never too low.
+        let (lives, _) = rows(&overrun, "filelife", &folder);
+        assert!(lives + overrun.lost("filelife") >= FILES);
+    }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::Collecting;
-use kumon_bpf::{Settings, collectors};
+use kumon_bpf::{Enabled, FileHooks, Settings, collectors};
 use kumon_testing::{require_bpf, wait_for};
 use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter, ProgInfoQueryOptions, ProgramInfo};
 
@@ -58,8 +58,10 @@ fn twenty_starts_and_stops_leave_no_program_map_or_link() {
     }
     let mut settings = Settings::default();
     settings.exec.failed = true;
-    settings.filelife.enabled = true;
-    settings.filegone.enabled = true;
+    // The rung that every kernel has.
+    settings.file_hooks = FileHooks::Tracepoint;
+    settings.filelife.enabled = Enabled::Yes;
+    settings.filegone.enabled = Enabled::Yes;
     let collectors: [(&str, &[&str]); 5] = [
         (
             "process",
@@ -116,8 +118,10 @@ fn probing_finds_a_strategy_for_each_hook_and_leaves_nothing() {
     }
     let mut settings = Settings::default();
     settings.exec.failed = true;
-    settings.filelife.enabled = true;
-    settings.filegone.enabled = true;
+    // The rung that every kernel has.
+    settings.file_hooks = FileHooks::Tracepoint;
+    settings.filelife.enabled = Enabled::Yes;
+    settings.filegone.enabled = Enabled::Yes;
     let before = programs();
     for collector in collectors(&settings) {
         for hook in collector.probe() {

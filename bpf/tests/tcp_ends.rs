@@ -193,11 +193,21 @@ fn ends(rows: &[Row], source: i64, destination: i64) -> (String, String) {
 
 #[test]
 fn each_side_of_each_session_and_attempt_says_how_it_ended() {
-    if !can_run() {
-        return;
+    if can_run() {
+        each_end(Settings::default());
     }
+}
+
+#[test]
+fn each_end_is_told_without_socket_cookies_too() {
+    if can_run() {
+        each_end(Settings { as_on_old_kernels: true, ..Settings::default() });
+    }
+}
+
+fn each_end(settings: Settings) {
     const EACH: usize = 5;
-    let collecting = Collecting::start("tcp", Settings::default());
+    let collecting = Collecting::start("tcp", settings);
     let load = Load::python(ALL, &[&EACH.to_string()]);
     let pid = load.pid();
     let told = load.end();

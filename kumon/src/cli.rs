@@ -48,7 +48,11 @@ Examples:
 Exit code: 0 everything is there that can be, 1 something was refused.")]
     Setup(SetupArgs),
     /// Show what this kernel allows, and why not
-    Check,
+    Check {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Show how the running agents are
     Status {
         /// One JSON object

@@ -66,7 +66,7 @@ fn execute(cli: Cli, config: config::Config) -> Result<ExitCode> {
         Command::Collect(args) => run(Parts { collect: true, ship: false }, args),
         Command::Ship(args) => run(Parts { collect: false, ship: true }, args),
         Command::Setup(args) => setup::setup(&config, &args),
-        Command::Check => Ok(commands::check(&config)?),
+        Command::Check { json } => Ok(commands::check(&config, json)?),
         Command::Status { json } => commands::status(&config, json),
         Command::Query(args) => commands::query(&config, &args),
         Command::Web => commands::web(&config),

@@ -340,4 +340,38 @@ fn check_shows_each_metrics_strategy() {
     for schema in kumon_schema::all().iter().filter(|schema| schema.name != "agent") {
         assert!(ended.stdout.contains(&schema.name), "{} is missing in: {}", schema.name, ended.stdout);
     }
+
+    let json = node.run(&["check", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let hooks = found["hooks"].as_array().unwrap();
+    assert_eq!(hooks.iter().all(|hook| hook["strategy"].is_string()), complete);
+    // The file metrics have the best strategy that nothing speaks against; what was refused says why, here as there.
+    for hook in hooks.iter().filter(|hook| hook["metrics"].as_array().unwrap().contains(&"filegone".into())) {
+        let refused = hook["refused"].as_array().unwrap();
+        let better: Vec<&str> = refused.iter().map(|of| of["strategy"].as_str().unwrap()).collect();
+        let ladder = ["fentry", "kprobe", "tracepoint"];
+        let chosen = ladder.iter().position(|rung| hook["strategy"] == *rung).unwrap();
+        assert_eq!(better, ladder[..chosen]);
+        for refusal in refused {
+            assert!(
+                ended.stdout.contains(refusal["reason"].as_str().unwrap()),
+                "{refusal} in: {}",
+                ended.stdout
+            );
+        }
+    }
+}
+
+#[test]
+fn a_metric_that_would_slow_every_system_call_is_left_out_with_the_reason() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("collectors: { file_hooks: tracepoint }\n");
+    let ended = node.run(&["check"]);
+    for metric in ["filelife", "filegone"] {
+        let line = ended.stdout.lines().find(|line| line.starts_with(metric)).unwrap();
+        assert!(line.contains("off: 'enabled: auto'"), "{line}");
+        assert!(line.contains(&format!("collectors.{metric}.enabled: true")), "{line}");
+    }
 }

@@ -52,7 +52,7 @@ impl Collector for Block {
     fn probe(&self) -> Vec<Hook> {
         let mut latencies = self.metrics();
         latencies.retain(|metric| [BIOLATENCY, BIOLATENCY_HIST].contains(metric));
-        let tp_btf = |metrics, event| Hook { metrics, event, strategy: probe::tp_btf(event) };
+        let tp_btf = |metrics, event| Hook::new(metrics, event, probe::tp_btf(event));
         let mut hooks = vec![tp_btf(self.metrics(), "block_rq_issue")];
         if !latencies.is_empty() {
             hooks.push(tp_btf(latencies, "block_rq_complete"));

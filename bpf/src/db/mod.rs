@@ -50,7 +50,7 @@ impl Collector for Db {
     }
 
     fn probe(&self) -> Vec<Hook> {
-        let hook = |event, strategy| Hook { metrics: vec![DBSLOWER], event, strategy };
+        let hook = |event, strategy| Hook::new(vec![DBSLOWER], event, strategy);
         vec![
             hook("sched_process_exec", probe::tp_btf("sched_process_exec")),
             hook("database servers", probe::uprobe()),

@@ -1,87 +1,103 @@
 //! Collects creations, deletions and renames of files and produces filelife and filegone.
 //!
-//! They come from the tracepoints of the system calls. Which path means which file is known in user space only: a
-//! creation is told with the path of what was created, a deletion with the path that was asked for.
+//! They come from functions of the kernel by fentry or kprobes, or else from the tracepoints of the system calls: see
+//! `rung`. Those tell of a deletion with the path that was asked for; which file it means is then known in user space
+//! only.
 
 mod files;
 mod path;
 mod rows;
+mod rung;
 mod settings;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 use libbpf_rs::skel::OpenSkel;
 
-pub use settings::{FilegoneSettings, FilelifeSettings};
+pub use rung::FileHooks;
+pub use settings::{Enabled, FilegoneSettings, FilelifeSettings};
 
 use crate::containers::Containers;
 use crate::object::{self, skeleton};
 use crate::selection::Selection;
 use crate::started::{EventSource, Metrics, Started};
-use crate::{Collector, CollectorError, Entities, Hook, Running, Settings, probe};
+use crate::{Collector, CollectorError, Entities, Hook, LeftOut, Running, Settings};
 use files::Files;
 use rows::Rows;
+use rung::{Choice, Rung};
 
 skeleton!("file");
 
 const NAME: &str = "file";
 const FILELIFE: &str = "filelife";
 const FILEGONE: &str = "filegone";
-/// Of files that are created; only filelife needs them.
-const CREATIONS: [&str; 4] = ["sys_exit_open", "sys_exit_openat", "sys_exit_openat2", "sys_exit_creat"];
-/// Of files that are deleted or renamed.
-const DELETIONS: [&str; 10] = [
-    "sys_enter_unlink",
-    "sys_exit_unlink",
-    "sys_enter_unlinkat",
-    "sys_exit_unlinkat",
-    "sys_enter_rename",
-    "sys_exit_rename",
-    "sys_enter_renameat",
-    "sys_exit_renameat",
-    "sys_enter_renameat2",
-    "sys_exit_renameat2",
-];
-/// Of folders that are deleted; only filegone needs them.
-const FOLDERS: [&str; 2] = ["sys_enter_rmdir", "sys_exit_rmdir"];
-
-/// System calls that newer architectures don't have: their C library uses those with `at`.
-const OLD: [&str; 8] = [
-    "sys_exit_open",
-    "sys_exit_creat",
-    "sys_enter_unlink",
-    "sys_exit_unlink",
-    "sys_enter_rename",
-    "sys_exit_rename",
-    "sys_enter_rmdir",
-    "sys_exit_rmdir",
-];
 
 /// The collector of filelife and filegone.
 pub(crate) struct File {
     settings: Settings,
+    /// Found out when it is asked for first.
+    choice: OnceLock<Choice>,
 }
 
 impl File {
     pub(crate) fn new(settings: &Settings) -> File {
-        File { settings: settings.clone() }
+        File { settings: settings.clone(), choice: OnceLock::new() }
     }
 
-    /// The tracepoints that the enabled metrics need, and which of these each serves.
-    fn events(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+    fn enabled(&self) -> [(&'static str, Enabled); 2] {
+        [(FILELIFE, self.settings.filelife.enabled), (FILEGONE, self.settings.filegone.enabled)]
+    }
+
+    /// The metrics of which `enabled` is one of these.
+    fn those(&self, wanted: &[Enabled]) -> Vec<&'static str> {
+        let those = |(metric, enabled)| wanted.contains(&enabled).then_some(metric);
+        self.enabled().into_iter().filter_map(those).collect()
+    }
+
+    fn choice(&self) -> &Choice {
+        self.choice.get_or_init(|| {
+            let metrics = self.those(&[Enabled::Yes, Enabled::Auto]);
+            Choice::of(self.settings.file_hooks.rungs(), &metrics)
+        })
+    }
+
+    fn start_on(&self, rung: Rung) -> Result<Box<dyn Running>, CollectorError> {
         let metrics = self.metrics();
-        let groups: [(&[&'static str], &[&'static str]); 3] =
-            [(&CREATIONS, &[FILELIFE]), (&DELETIONS, &[FILELIFE, FILEGONE]), (&FOLDERS, &[FILEGONE])];
-        let mut events = Vec::new();
-        for (group, of) in groups {
-            let of: Vec<_> = of.iter().copied().filter(|metric| metrics.contains(metric)).collect();
-            if !of.is_empty() {
-                events.extend(group.iter().map(|&event| (event, of.clone())));
-            }
+        let Settings { filelife, filegone, .. } = &self.settings;
+        // Which file was short-lived is known in user space only, and so is what a sample leaves out.
+        let selection = Selection::new(
+            &self.settings,
+            [(&filelife.filter, filelife.sample), (&filegone.filter, filegone.sample)],
+        );
+        let mut open = object::open::<skeleton::FileSkelBuilder>(NAME, &self.settings, selection)?;
+        if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
+            constants.filelife = metrics.contains(&FILELIFE);
+            constants.filegone = metrics.contains(&FILEGONE);
         }
-        events.retain(|(event, _)| cfg!(target_arch = "x86_64") || !OLD.contains(event));
-        events
+        let sections: Vec<String> = rung.needed(&metrics).iter().map(rung::Needed::section).collect();
+        for mut program in open.skeleton.open_object_mut().progs_mut() {
+            let needed = sections.iter().any(|section| *program.section() == **section);
+            program.set_autoload(needed);
+        }
+        // Task storage is younger than the tracepoints.
+        let unused = if rung == Rung::Tracepoint {
+            &mut open.skeleton.maps.removals
+        } else {
+            &mut open.skeleton.maps.file_calls
+        };
+        unused.set_autocreate(false).map_err(CollectorError::because(NAME, "leaving out an unused map"))?;
+        let loaded = open.load()?;
+        let entities =
+            Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
+        let files = metrics.contains(&FILELIFE).then(|| Files::new(&self.settings));
+        let rows = Rows::new(entities, Containers::of_this_node(), files, own_mount_namespace());
+        let events = EventSource::new(&loaded.skeleton.maps.events, rows)
+            .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
+        let links = loaded.attach()?;
+        let metrics = Metrics { all: &[FILELIFE, FILEGONE], enabled: metrics, served_by };
+        Ok(Box::new(Started::new(loaded, links, vec![Box::new(events)], metrics)))
     }
 }
 
@@ -91,52 +107,66 @@ impl Collector for File {
     }
 
     fn metrics(&self) -> Vec<&'static str> {
-        let enabled =
-            [(FILELIFE, self.settings.filelife.enabled), (FILEGONE, self.settings.filegone.enabled)];
-        enabled.into_iter().filter_map(|(metric, enabled)| enabled.then_some(metric)).collect()
+        let auto = self.those(&[Enabled::Auto]);
+        if !auto.is_empty() && self.choice().rung.is_cheap() {
+            return self.those(&[Enabled::Yes, Enabled::Auto]);
+        }
+        self.those(&[Enabled::Yes])
+    }
+
+    fn left_out(&self) -> Vec<LeftOut> {
+        let metrics = self.metrics();
+        let mut left_out = self.those(&[Enabled::Auto]);
+        left_out.retain(|metric| !metrics.contains(metric));
+        let because = |metric| LeftOut {
+            metric,
+            reason: format!(
+                "'enabled: auto' doesn't take the tracepoints of system calls, which slow all a little; \
+                 set collectors.{metric}.enabled: true to take them"
+            ),
+            refused: self.choice().refused.clone(),
+        };
+        left_out.into_iter().map(because).collect()
     }
 
     fn probe(&self) -> Vec<Hook> {
-        let hook = |(event, metrics)| Hook { metrics, event, strategy: probe::tracepoint("syscalls", event) };
-        self.events().into_iter().map(hook).collect()
+        let metrics = self.metrics();
+        if metrics.is_empty() {
+            return Vec::new();
+        }
+        let Choice { rung, refused } = self.choice();
+        let hook = |needed: rung::Needed| Hook {
+            strategy: needed.probe(),
+            metrics: needed.metrics,
+            event: needed.event,
+            refused: refused.clone(),
+        };
+        rung.needed(&metrics).into_iter().map(hook).collect()
     }
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
-        let selection = Selection::new(&self.settings, []);
-        let mut open = object::open::<skeleton::FileSkelBuilder>(NAME, &self.settings, selection)?;
-        if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
-            constants.filelife = self.settings.filelife.enabled;
-            constants.filegone = self.settings.filegone.enabled;
+        let best = self.choice().rung;
+        let mut started = self.start_on(best);
+        // A probe is less than the whole: what the verifier says to the real programs shows only here.
+        for &rung in self.settings.file_hooks.rungs().iter().filter(|&&rung| rung > best) {
+            let Err(refused) = started else { break };
+            if self.those(&[Enabled::Yes]).is_empty() && !rung.is_cheap() {
+                return Err(refused);
+            }
+            log::warn!("{refused}; going on with {}", rung.name());
+            started = self.start_on(rung);
         }
-        let events = self.events();
-        for mut program in open.skeleton.open_object_mut().progs_mut() {
-            let section = program.section().to_string_lossy().into_owned();
-            let event = section.strip_prefix("tracepoint/syscalls/");
-            program.set_autoload(events.iter().any(|(needed, _)| Some(*needed) == event));
-        }
-        let loaded = open.load()?;
-        let entities =
-            Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
-        let rows = Rows {
-            entities,
-            containers: Containers::of_this_node(),
-            files: self.settings.filelife.enabled.then(|| Files::new(&self.settings)),
-            filegone: self.settings.filegone.enabled,
-            mount_namespace: own_mount_namespace(),
-        };
-        let events = EventSource::new(&loaded.skeleton.maps.events, rows)
-            .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
-        let links = loaded.attach()?;
-        let metrics = Metrics { all: &[FILELIFE, FILEGONE], enabled: self.metrics(), served_by };
-        Ok(Box::new(Started::new(loaded, links, vec![Box::new(events)], metrics)))
+        started
     }
 }
 
 /// The metrics that a program serves: creations are filelife's alone, the rmdir of folders filegone's.
 fn served_by(program: &str) -> &'static [&'static str] {
     match program {
-        "exit_open" | "exit_openat" | "exit_openat2" | "exit_creat" => &[FILELIFE],
-        "enter_rmdir" | "exit_rmdir" => &[FILEGONE],
+        "exit_open" | "exit_openat" | "exit_openat2" | "exit_creat" | "fexit_open" | "kprobe_open" => {
+            &[FILELIFE]
+        }
+        "enter_rmdir" | "exit_rmdir" | "fentry_rmdir" | "kprobe_rmdir" => &[FILEGONE],
         _ => &[FILELIFE, FILEGONE],
     }
 }

@@ -4,7 +4,7 @@ use kumon_schema::rows;
 use kumon_spool::Spool;
 
 use super::files::{Creation, Files};
-use super::skeleton::types::{self, action as kind};
+use super::skeleton::types::{self, action as kind, told};
 use super::{FILELIFE, path};
 use crate::containers::Containers;
 use crate::started::EventRows;
@@ -12,13 +12,14 @@ use crate::{Clock, Entities, Loss, events};
 
 /// Makes the rows of filelife and filegone.
 pub(super) struct Rows {
-    pub(super) entities: Entities,
-    pub(super) containers: Containers,
+    entities: Entities,
+    containers: Containers,
     /// What was created lately; none without filelife.
-    pub(super) files: Option<Files>,
-    pub(super) filegone: bool,
+    files: Option<Files>,
     /// KuMon's own mount namespace, in which it can follow symbolic links; 0 where that is unknown.
-    pub(super) mount_namespace: u32,
+    mount_namespace: u32,
+    /// Rows of filelife that its sample left out.
+    sampled_out: u64,
 }
 
 impl EventRows for Rows {
@@ -26,7 +27,7 @@ impl EventRows for Rows {
         // SAFETY: the type is integers and arrays of them.
         let Some(head) = (unsafe { events::read::<types::file_event>(event) }) else { return };
         let [old, new] = paths(&head, &event[size_of::<types::file_event>()..]);
-        if self.filegone && head.action != kind::ACTION_CREATE {
+        if is_told(&head, told::TOLD_FILEGONE) {
             self.filegone(&head, &old, &new, clock, spool);
         }
         // A path that isn't known to its root could be taken for another one.
@@ -39,13 +40,22 @@ impl EventRows for Rows {
     }
 
     fn losses(&self) -> Vec<Loss> {
-        let too_many =
-            |files: &Files| Loss { metric: FILELIFE, reason: "too many files", count: files.lost() };
-        self.files.iter().map(too_many).collect()
+        let loss = |reason, count| Loss { metric: FILELIFE, reason, count };
+        let Some(files) = &self.files else { return Vec::new() };
+        vec![loss("too many files", files.lost()), loss("sampled out", self.sampled_out)]
     }
 }
 
 impl Rows {
+    pub(super) fn new(
+        entities: Entities,
+        containers: Containers,
+        files: Option<Files>,
+        mount_namespace: u32,
+    ) -> Rows {
+        Rows { entities, containers, files, mount_namespace, sampled_out: 0 }
+    }
+
     /// Keeps track of what was created, and tells of what was deleted.
     fn follow(
         &mut self,
@@ -65,7 +75,8 @@ impl Rows {
         if files.is_empty() {
             return;
         }
-        let old = self.place(files, namespace, old);
+        let exact = event.exact != 0;
+        let old = if exact { old } else { self.place(files, namespace, old) };
         match event.action {
             kind::ACTION_UNLINK => {
                 if let Some(creation) = files.deleted(namespace, &old, event.time) {
@@ -73,7 +84,7 @@ impl Rows {
                 }
             }
             kind::ACTION_RENAME => {
-                let new = self.followed(namespace, &new).unwrap_or(new);
+                let new = if exact { new } else { self.followed(namespace, &new).unwrap_or(new) };
                 // Where both are the same file, the kernel does nothing.
                 if old == new {
                     return;
@@ -84,7 +95,7 @@ impl Rows {
                 files.renamed(namespace, &old, &new);
             }
             kind::ACTION_EXCHANGE => {
-                let new = self.place(files, namespace, new);
+                let new = if exact { new } else { self.place(files, namespace, new) };
                 files.exchanged(namespace, &old, &new);
             }
             _ => {}
@@ -126,6 +137,7 @@ impl Rows {
             path: old,
             new_path,
             incomplete: Some(event.incomplete != 0),
+            size: size(event),
             uid: event.uid.into(),
             gid: event.gid.into(),
             cgroup_id: Some(event.cgroup),
@@ -142,6 +154,13 @@ impl Rows {
         clock: &Clock,
         spool: &mut Spool,
     ) {
+        if !is_told(event, told::TOLD_FILELIFE) {
+            return;
+        }
+        if is_told(event, told::TOLD_SAMPLED_OUT) {
+            self.sampled_out += 1;
+            return;
+        }
         spool.append(&rows::Filelife {
             timestamp: clock.wall(event.time),
             action,
@@ -150,6 +169,7 @@ impl Rows {
             name: events::name(&event.name),
             path,
             age: event.time.saturating_sub(creation.time),
+            size: size(event),
             creator_entity_id: self.entities.id(creation.pid, creation.start).as_bytes(),
             creator_pid: creation.pid.into(),
             creator_name: &creation.name,
@@ -159,6 +179,15 @@ impl Rows {
             container_id: self.containers.id(event.cgroup).unwrap_or_default().as_bytes(),
         });
     }
+}
+
+fn is_told(event: &types::file_event, row: told) -> bool {
+    event.told.0 & row.0 != 0
+}
+
+/// The size of what is gone, where the kernel told it.
+fn size(event: &types::file_event) -> Option<u64> {
+    event.size.try_into().ok()
 }
 
 /// The event's two paths; the second one is `/` where there is none.

@@ -1,28 +1,40 @@
 //! Settings of filelife and filegone.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::settings::duration;
+use crate::{Filter, Sample};
 
 /// Settings of the metric filelife.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilelifeSettings {
-    /// Off unless asked for: it takes tracepoints of syscalls, which slow every syscall a little.
-    pub enabled: bool,
+    pub enabled: Enabled,
     /// A file that lives longer is not short-lived: it is forgotten and has no row.
     #[serde(deserialize_with = "duration")]
     pub max_age: Duration,
     /// Files that are remembered at a time, about 200 bytes of memory and the path each; the creations beyond are
     /// counted as lost.
     pub max_files: usize,
+    /// Which processes that delete it is about.
+    pub filter: Filter,
+    /// One short-lived file in so many is told.
+    pub sample: Sample,
 }
 
 impl Default for FilelifeSettings {
     fn default() -> FilelifeSettings {
-        FilelifeSettings { enabled: false, max_age: Duration::from_secs(600), max_files: 65_536 }
+        FilelifeSettings {
+            enabled: Enabled::Auto,
+            max_age: Duration::from_secs(600),
+            max_files: 65_536,
+            filter: Filter::default(),
+            sample: Sample::default(),
+        }
     }
 }
 
@@ -30,6 +42,64 @@ impl Default for FilelifeSettings {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilegoneSettings {
-    /// Off unless asked for, as filelife is.
-    pub enabled: bool,
+    pub enabled: Enabled,
+    /// Which processes it is about.
+    pub filter: Filter,
+    /// One deletion or rename in so many is told.
+    pub sample: Sample,
+}
+
+/// Whether a metric is collected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Enabled {
+    /// Where it costs those nothing who do other things: not by the tracepoints of system calls, which slow them all.
+    #[default]
+    Auto,
+    Yes,
+    No,
+}
+
+impl From<bool> for Enabled {
+    fn from(enabled: bool) -> Enabled {
+        if enabled { Enabled::Yes } else { Enabled::No }
+    }
+}
+
+impl<'de> Deserialize<'de> for Enabled {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Enabled, D::Error> {
+        struct BoolOrAuto;
+        impl Visitor<'_> for BoolOrAuto {
+            type Value = Enabled;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or auto")
+            }
+
+            fn visit_bool<E: de::Error>(self, enabled: bool) -> Result<Enabled, E> {
+                Ok(enabled.into())
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Enabled, E> {
+                match text {
+                    "auto" => Ok(Enabled::Auto),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(BoolOrAuto)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Enabled;
+
+    #[test]
+    fn enabled_is_a_bool_or_auto() {
+        let parse = |text: &str| serde_json::from_str::<Enabled>(text).map_err(|e| e.to_string());
+        assert_eq!(parse("true"), Ok(Enabled::Yes));
+        assert_eq!(parse("false"), Ok(Enabled::No));
+        assert_eq!(parse("\"auto\""), Ok(Enabled::Auto));
+        assert!(parse("\"of\"").unwrap_err().contains("true, false or auto"));
+    }
 }

@@ -87,11 +87,7 @@ impl Collector for Process {
             }
         }
         if self.failed_execs() {
-            hooks.extend(SYSCALLS.map(|event| Hook {
-                metrics: vec![EXEC],
-                event,
-                strategy: failed_exec_hook(event),
-            }));
+            hooks.extend(SYSCALLS.map(|event| Hook::new(vec![EXEC], event, failed_exec_hook(event))));
         }
         hooks
     }
@@ -135,7 +131,7 @@ impl Collector for Process {
 }
 
 fn tp_btf(metric: &'static str, event: &'static str) -> Hook {
-    Hook { metrics: vec![metric], event, strategy: probe::tp_btf(event) }
+    Hook::new(vec![metric], event, probe::tp_btf(event))
 }
 
 /// What a call was given is kept in the storage of its task until it has failed.

@@ -122,10 +122,10 @@ impl Collector for Sched {
     fn probe(&self) -> Vec<Hook> {
         let mut waits = self.metrics();
         waits.retain(|&metric| metric != CPUTIME);
-        let tp_btf = |metrics, event| Hook { metrics, event, strategy: probe::tp_btf(event) };
+        let tp_btf = |metrics, event| Hook::new(metrics, event, probe::tp_btf(event));
         let mut hooks = vec![
             tp_btf(self.metrics(), "sched_switch"),
-            Hook { metrics: self.metrics(), event: "task", strategy: probe::iterator("task") },
+            Hook::new(self.metrics(), "task", probe::iterator("task")),
         ];
         for event in ["sched_wakeup", "sched_wakeup_new", "task_newtask"] {
             hooks.push(tp_btf(waits.clone(), event));

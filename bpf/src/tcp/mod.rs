@@ -48,7 +48,7 @@ impl Collector for Tcp {
     }
 
     fn probe(&self) -> Vec<Hook> {
-        let hook = |event, strategy| Hook { metrics: vec![TCPLIFE], event, strategy };
+        let hook = |event, strategy| Hook::new(vec![TCPLIFE], event, strategy);
         let mut hooks: Vec<Hook> =
             TRACEPOINTS.into_iter().map(|event| hook(event, probe::tp_btf(event))).collect();
         hooks.push(hook("task_file", probe::iterator("task_file")));
@@ -59,7 +59,7 @@ impl Collector for Tcp {
         let tcplife = &self.settings.tcplife;
         let selection = Selection::new(&self.settings, [(&tcplife.filter, tcplife.sample)]);
         let mut open = object::open::<skeleton::TcpSkelBuilder>(NAME, &self.settings, selection)?;
-        let cookies = probe::socket_cookies();
+        let cookies = probe::socket_cookies() && !self.settings.as_on_old_kernels;
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.socket_cookies = cookies;
         }

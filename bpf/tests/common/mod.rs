@@ -13,10 +13,10 @@ use std::sync::mpsc::channel;
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
-use kumon_bpf::{Clock, Loss, Settings, collectors};
+use kumon_bpf::{Clock, Enabled, FileHooks, Loss, Settings, collectors};
 use kumon_schema::{Common, unescape};
 use kumon_spool::{Limits, Spool};
-use kumon_testing::{Child, require};
+use kumon_testing::{Child, require, require_bpf, require_program};
 use rustix::process::Signal;
 use tempfile::{NamedTempFile, TempDir};
 
@@ -34,6 +34,26 @@ def settle(port):
             if state not in ('06', '0A') and '%04X' % port in (local[-4:], remote[-4:]): yield line
     while any(open_ones()): time.sleep(0.01)
 ";
+
+/// The settings of both file metrics by each kind of hooks that this kernel has; none where nothing can be tested.
+pub fn file_settings() -> Vec<Settings> {
+    let mut all = Vec::new();
+    if !require_bpf() || !require_program("python3") {
+        return all;
+    }
+    for file_hooks in [FileHooks::Fentry, FileHooks::Kprobe, FileHooks::Tracepoint] {
+        let mut settings = Settings { file_hooks, ..Settings::default() };
+        settings.filelife.enabled = Enabled::Yes;
+        settings.filegone.enabled = Enabled::Yes;
+        let collectors = collectors(&settings);
+        let collector = collectors.iter().find(|collector| collector.name() == "file").unwrap();
+        if collector.probe().iter().all(|hook| hook.strategy.is_ok()) {
+            all.push(settings);
+        }
+    }
+    assert!(!all.is_empty(), "no hooks for files work on this kernel");
+    all
+}
 
 /// Collectors at work in a thread, with a spool of their own.
 pub struct Collecting {

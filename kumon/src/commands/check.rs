@@ -1,68 +1,156 @@
 //! `kumon check`: what this machine allows.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use kumon_bpf::collectors;
+use kumon_bpf::{Hook, LeftOut, Refusal, collectors, left_out};
+use serde_json::{Value, json};
 
 use super::table::Table;
 use crate::config::Config;
 use crate::dashboards;
 
-/// Prints the machine's facts and each hook's strategy; fails when a metric can't be collected.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// What loading BPF programs takes, with the bits of capabilities(7).
+const CAPABILITIES: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
+
+/// What was found out.
+struct Findings {
+    kernel: String,
+    has_btf: bool,
+    /// By name.
+    capabilities: Vec<(&'static str, bool)>,
+    /// How many there are, or what is wrong with one.
+    dashboards: Result<String, String>,
+    hooks: Vec<Hook>,
+    left_out: Vec<LeftOut>,
+}
+
+/// Prints the machine's facts and each hook's strategy; fails when a metric can't be collected or a dashboard is wrong.
 ///
 /// # Errors
 /// When nobody reads the output.
-pub(crate) fn check(config: &Config) -> io::Result<ExitCode> {
+pub(crate) fn check(config: &Config, as_json: bool) -> io::Result<ExitCode> {
+    let findings = Findings::of(config);
     let mut out = io::stdout().lock();
-    let uname = rustix::system::uname();
-    writeln!(
-        out,
-        "kernel         {} {}",
-        uname.release().to_string_lossy(),
-        uname.machine().to_string_lossy()
-    )?;
-    writeln!(
-        out,
-        "BTF            {}",
-        if Path::new("/sys/kernel/btf/vmlinux").exists() {
-            "yes, /sys/kernel/btf/vmlinux"
-        } else {
-            "no: a kernel with CONFIG_DEBUG_INFO_BTF is needed (Debian 11, Ubuntu 20.10, RHEL 9 and later have it)"
-        }
-    )?;
-    writeln!(out, "capabilities   {}", capabilities())?;
-    let dashboards = dashboards::load(config);
-    let mut complete = dashboards.is_ok();
-    match dashboards {
-        Ok(all) => {
-            let folder = config.path.dashboards.display();
-            writeln!(out, "dashboards     {}, {} of them from {folder}", all.dashboards.len(), all.own)?;
-        }
-        Err(e) => writeln!(out, "dashboards     {e}")?,
+    if as_json {
+        writeln!(out, "{}", findings.json())?;
+    } else {
+        findings.print(&mut out)?;
     }
-    writeln!(out)?;
-
-    let mut table = Table::new(&["metric", "event", "strategy"]);
-    for collector in collectors(&config.collectors) {
-        for hook in collector.probe() {
-            complete &= hook.strategy.is_ok();
-            let strategy = hook.strategy.map_or_else(|reason| format!("none: {reason}"), str::to_owned);
-            table.row([hook.metrics.join(", "), hook.event.to_owned(), strategy]);
-        }
-    }
-    write!(out, "{table}")?;
+    let complete = findings.dashboards.is_ok() && findings.hooks.iter().all(|hook| hook.strategy.is_ok());
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The needed ones of CapEff in /proc/self/status (capabilities(7)).
-fn capabilities() -> String {
+impl Findings {
+    fn of(config: &Config) -> Findings {
+        let uname = rustix::system::uname();
+        Findings {
+            kernel: format!("{} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy()),
+            has_btf: Path::new(BTF).exists(),
+            capabilities: capabilities(),
+            dashboards: count_dashboards(config),
+            hooks: collectors(&config.collectors).iter().flat_map(|collector| collector.probe()).collect(),
+            left_out: left_out(&config.collectors),
+        }
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "kernel         {}", self.kernel)?;
+        let btf = if self.has_btf {
+            "yes, /sys/kernel/btf/vmlinux"
+        } else {
+            "no: a kernel with CONFIG_DEBUG_INFO_BTF is needed (Debian 11, Ubuntu 20.10, RHEL 9 and later have it)"
+        };
+        writeln!(out, "BTF            {btf}")?;
+        let capabilities = self.capabilities.iter();
+        let capabilities: Vec<String> = capabilities
+            .map(|(name, has)| format!("{name} {}", if *has { "yes" } else { "missing" }))
+            .collect();
+        writeln!(out, "capabilities   {}", capabilities.join(", "))?;
+        let dashboards = match &self.dashboards {
+            Ok(text) | Err(text) => text,
+        };
+        writeln!(out, "dashboards     {dashboards}\n")?;
+
+        let mut table = Table::new(&["metric", "event", "strategy"]);
+        for hook in &self.hooks {
+            let strategy = hook.strategy.clone();
+            let strategy = strategy.map_or_else(|reason| format!("none: {reason}"), str::to_owned);
+            table.row([hook.metrics.join(", "), hook.event.to_owned(), strategy]);
+        }
+        for metric in &self.left_out {
+            table.row([metric.metric.to_owned(), "-".to_owned(), format!("off: {}", metric.reason)]);
+        }
+        write!(out, "{table}")?;
+        self.print_refusals(out)
+    }
+
+    /// The hooks of a metric climb their ladder together, so each reason is told once.
+    fn print_refusals(&self, out: &mut impl Write) -> io::Result<()> {
+        let of_hooks = self.hooks.iter().map(|hook| (hook.metrics.clone(), &hook.refused));
+        let of_left_out = self.left_out.iter().map(|left_out| (vec![left_out.metric], &left_out.refused));
+        let mut refused: Vec<(BTreeSet<&str>, &Refusal)> = Vec::new();
+        for (metrics, refusals) in of_hooks.chain(of_left_out) {
+            for refusal in refusals {
+                match refused.iter_mut().find(|(_, known)| *known == refusal) {
+                    Some((of, _)) => of.extend(&metrics),
+                    None => refused.push((metrics.iter().copied().collect(), refusal)),
+                }
+            }
+        }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let mut table = Table::new(&["metric", "better strategy", "why this kernel refuses it"]);
+        for (metrics, refusal) in refused {
+            let metrics: Vec<&str> = metrics.into_iter().collect();
+            table.row([metrics.join(", "), refusal.strategy.to_owned(), refusal.reason.clone()]);
+        }
+        write!(out, "\n{table}")
+    }
+
+    fn json(&self) -> Value {
+        let refused = |refusals: &[Refusal]| -> Vec<Value> {
+            refusals.iter().map(|of| json!({"strategy": of.strategy, "reason": of.reason})).collect()
+        };
+        let hook = |hook: &Hook| {
+            json!({
+                "metrics": hook.metrics,
+                "event": hook.event,
+                "strategy": hook.strategy.as_ref().ok(),
+                "reason": hook.strategy.as_ref().err(),
+                "refused": refused(&hook.refused),
+            })
+        };
+        let left_out =
+            |of: &LeftOut| json!({"metric": of.metric, "reason": of.reason, "refused": refused(&of.refused)});
+        let capabilities =
+            self.capabilities.iter().map(|(name, has)| ((*name).to_owned(), Value::Bool(*has)));
+        json!({
+            "kernel": self.kernel,
+            "btf": self.has_btf,
+            "capabilities": Value::Object(capabilities.collect()),
+            "dashboards_error": self.dashboards.as_ref().err(),
+            "hooks": self.hooks.iter().map(hook).collect::<Vec<_>>(),
+            "left_out": self.left_out.iter().map(left_out).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn count_dashboards(config: &Config) -> Result<String, String> {
+    let all = dashboards::load(config).map_err(|e| e.to_string())?;
+    let folder = config.path.dashboards.display();
+    Ok(format!("{}, {} of them from {folder}", all.dashboards.len(), all.own))
+}
+
+/// The needed ones of CapEff in /proc/self/status.
+fn capabilities() -> Vec<(&'static str, bool)> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    let needed = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
-    let has = |bit: u32| if effective & 1 << bit == 0 { "missing" } else { "yes" };
-    needed.map(|(name, bit)| format!("{name} {}", has(bit))).join(", ")
+    CAPABILITIES.map(|(name, bit)| (name, effective & 1 << bit != 0)).into()
 }

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * The upper rungs: functions of the kernel, by fentry or else by kprobes. The paths are those of the files
+ * themselves, and calls by io_uring and by 32-bit programs come this way too.
+ *
+ * Of a deletion or rename security_path_*() know the mount, before it is tried; that it succeeded shows when
+ * the dentry is deleted or moved. These functions have had the same parameters since Linux 5.8; vfs_unlink()
+ * and vfs_rename() haven't.
+ */
+#include "event.h"
+#include "registers.h"
+
+/* What the current thread is about to delete or rename. */
+struct removal {
+    struct dentry *dentry;
+    struct dentry *new_dentry;
+    struct vfsmount *mount;
+    struct vfsmount *new_mount;
+    enum action action;
+};
+
+/* By thread; what fails is overwritten by the thread's next one and goes with the thread. */
+struct {
+    __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, struct removal);
+} removals SEC(".maps");
+
+static __always_inline int begin_removal(enum action action, const struct path *folder, struct dentry *dentry,
+                                         const struct path *new_folder, struct dentry *new_dentry) {
+    struct task_struct *task = bpf_get_current_task_btf();
+    struct removal *removal;
+
+    if (is_self(task->tgid) || (action == ACTION_RMDIR && !filegone))
+        return 0;
+    removal = bpf_task_storage_get(&removals, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+    if (!removal) {
+        lost_event(action);
+        return 0;
+    }
+    removal->action = action;
+    removal->dentry = dentry;
+    removal->mount = BPF_CORE_READ(folder, mnt);
+    removal->new_dentry = new_dentry;
+    removal->new_mount = new_folder ? BPF_CORE_READ(new_folder, mnt) : NULL;
+    return 0;
+}
+
+/* The kernel deletes or moves a dentry, whose names are still the old ones. */
+static __always_inline int end_removal(struct dentry *dentry) {
+    struct removal *removal = bpf_task_storage_get(&removals, bpf_get_current_task_btf(), NULL, 0);
+    struct dentry *gone = dentry;
+    struct file_buffer *buffer;
+    struct inode *inode;
+    u32 slot;
+
+    /* Below an overlay there is another dentry. */
+    if (!removal || removal->dentry != dentry)
+        return 0;
+    removal->dentry = NULL;
+    buffer = begin_event(removal->action, PREEMPTIBLE, &slot);
+    if (!buffer)
+        return 0;
+    buffer->event.exact = 1;
+    buffer->mount = removal->mount;
+    buffer->dentry = dentry;
+    append_folder(slot, 0);
+    if (removal->action == ACTION_RENAME || removal->action == ACTION_EXCHANGE) {
+        buffer->mount = removal->new_mount;
+        buffer->dentry = gone = removal->new_dentry;
+        append_folder(slot, 1);
+    }
+    /* What a rename pushes out is gone, too. */
+    inode = BPF_CORE_READ(gone, d_inode);
+    if (inode && (removal->action == ACTION_UNLINK || removal->action == ACTION_RENAME))
+        buffer->event.size = BPF_CORE_READ(inode, i_size);
+    send(buffer, PREEMPTIBLE);
+    return 0;
+}
+
+static __always_inline enum action rename_action(unsigned int flags) {
+    return flags & RENAME_EXCHANGE ? ACTION_EXCHANGE : ACTION_RENAME;
+}
+
+static __always_inline bool by_self(void) {
+    return is_self(bpf_get_current_pid_tgid() >> 32);
+}
+
+/* Everything that opens by a path ends here, whatever the file system. */
+SEC("fexit/do_filp_open")
+int BPF_PROG(fexit_open, int folder, void *name, void *flags, struct file *file) {
+    /* An error is no address: nothing can be read there. */
+    if (!by_self())
+        tell_created(file, BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry), PREEMPTIBLE);
+    return 0;
+}
+
+/* A kprobe can't be at the end of a function without missing some; this one is called where it was created.
+ */
+SEC("kprobe/vfs_open")
+int BPF_KPROBE(kprobe_open, const struct path *path, struct file *file) {
+    if (!by_self())
+        tell_created(file, BPF_CORE_READ(path, mnt), BPF_CORE_READ(path, dentry), PREEMPTIBLE);
+    return 0;
+}
+
+SEC("fentry/security_path_unlink")
+int BPF_PROG(fentry_unlink, const struct path *folder, struct dentry *dentry) {
+    return begin_removal(ACTION_UNLINK, folder, dentry, NULL, NULL);
+}
+
+SEC("fentry/security_path_rmdir")
+int BPF_PROG(fentry_rmdir, const struct path *folder, struct dentry *dentry) {
+    return begin_removal(ACTION_RMDIR, folder, dentry, NULL, NULL);
+}
+
+SEC("fentry/security_path_rename")
+int BPF_PROG(fentry_rename, const struct path *folder, struct dentry *dentry, const struct path *new_folder,
+             struct dentry *new_dentry, unsigned int flags) {
+    return begin_removal(rename_action(flags), folder, dentry, new_folder, new_dentry);
+}
+
+SEC("fentry/d_delete")
+int BPF_PROG(fentry_deleted, struct dentry *dentry) {
+    return end_removal(dentry);
+}
+
+SEC("fentry/d_move")
+int BPF_PROG(fentry_moved, struct dentry *dentry) {
+    return end_removal(dentry);
+}
+
+SEC("fentry/d_exchange")
+int BPF_PROG(fentry_exchanged, struct dentry *dentry) {
+    return end_removal(dentry);
+}
+
+SEC("kprobe/security_path_unlink")
+int BPF_KPROBE(kprobe_unlink, const struct path *folder, struct dentry *dentry) {
+    return begin_removal(ACTION_UNLINK, folder, dentry, NULL, NULL);
+}
+
+SEC("kprobe/security_path_rmdir")
+int BPF_KPROBE(kprobe_rmdir, const struct path *folder, struct dentry *dentry) {
+    return begin_removal(ACTION_RMDIR, folder, dentry, NULL, NULL);
+}
+
+SEC("kprobe/security_path_rename")
+int BPF_KPROBE(kprobe_rename, const struct path *folder, struct dentry *dentry, const struct path *new_folder,
+               struct dentry *new_dentry, unsigned int flags) {
+    return begin_removal(rename_action(flags), folder, dentry, new_folder, new_dentry);
+}
+
+SEC("kprobe/d_delete")
+int BPF_KPROBE(kprobe_deleted, struct dentry *dentry) {
+    return end_removal(dentry);
+}
+
+SEC("kprobe/d_move")
+int BPF_KPROBE(kprobe_moved, struct dentry *dentry) {
+    return end_removal(dentry);
+}
+
+SEC("kprobe/d_exchange")
+int BPF_KPROBE(kprobe_exchanged, struct dentry *dentry) {
+    return end_removal(dentry);
+}

@@ -1,0 +1,175 @@
+//! The ladder of the file metrics: the functions of the kernel by fentry, or by kprobes, or else the tracepoints of the
+//! system calls.
+
+use serde::Deserialize;
+
+use super::{FILEGONE, FILELIFE};
+use crate::{Refusal, probe};
+
+/// A way to see all that the metrics tell of; the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rung {
+    Fentry,
+    Kprobe,
+    Tracepoint,
+}
+
+/// The setting `collectors.file_hooks`: by which hooks filelife and filegone are attached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileHooks {
+    /// The best that the kernel has.
+    #[default]
+    Auto,
+    /// BPF trampolines at functions of the kernel: the cheapest.
+    Fentry,
+    /// Kprobes at the same functions.
+    Kprobe,
+    /// The tracepoints of system calls, which slow every system call a little.
+    Tracepoint,
+}
+
+/// One hook of a rung.
+pub(super) struct Needed {
+    /// What its program's section begins with.
+    kind: &'static str,
+    pub(super) event: &'static str,
+    /// Those of the metrics it serves.
+    pub(super) metrics: Vec<&'static str>,
+}
+
+/// The rung that works here.
+#[derive(Debug)]
+pub(super) struct Choice {
+    /// The lowest one that was tried, if none works.
+    pub(super) rung: Rung,
+    /// Better ones, and why they don't.
+    pub(super) refused: Vec<Refusal>,
+}
+
+type Group = (&'static [&'static str], &'static [&'static str]);
+
+const BOTH: &[&str] = &[FILELIFE, FILEGONE];
+/// Where deletions and renames begin and succeed.
+const REMOVALS: Group =
+    (&["security_path_unlink", "security_path_rename", "d_delete", "d_move", "d_exchange"], BOTH);
+const FOLDER_REMOVALS: Group = (&["security_path_rmdir"], &[FILEGONE]);
+
+const SYSTEM_CALLS: [Group; 3] = [
+    (&["sys_exit_open", "sys_exit_openat", "sys_exit_openat2", "sys_exit_creat"], &[FILELIFE]),
+    (
+        &[
+            "sys_enter_unlink",
+            "sys_exit_unlink",
+            "sys_enter_unlinkat",
+            "sys_exit_unlinkat",
+            "sys_enter_rename",
+            "sys_exit_rename",
+            "sys_enter_renameat",
+            "sys_exit_renameat",
+            "sys_enter_renameat2",
+            "sys_exit_renameat2",
+        ],
+        BOTH,
+    ),
+    (&["sys_enter_rmdir", "sys_exit_rmdir"], &[FILEGONE]),
+];
+
+/// System calls that newer architectures don't have: their C library uses those with `at`.
+const OLD: [&str; 8] = [
+    "sys_exit_open",
+    "sys_exit_creat",
+    "sys_enter_unlink",
+    "sys_exit_unlink",
+    "sys_enter_rename",
+    "sys_exit_rename",
+    "sys_enter_rmdir",
+    "sys_exit_rmdir",
+];
+
+impl FileHooks {
+    /// The rungs that may be used, the best first.
+    pub(super) fn rungs(self) -> &'static [Rung] {
+        match self {
+            FileHooks::Auto => &[Rung::Fentry, Rung::Kprobe, Rung::Tracepoint],
+            FileHooks::Fentry => &[Rung::Fentry],
+            FileHooks::Kprobe => &[Rung::Kprobe],
+            FileHooks::Tracepoint => &[Rung::Tracepoint],
+        }
+    }
+}
+
+impl Rung {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Rung::Fentry => probe::FENTRY,
+            Rung::Kprobe => probe::KPROBE,
+            Rung::Tracepoint => probe::TRACEPOINT,
+        }
+    }
+
+    /// Whether it costs those nothing who do other things.
+    pub(super) fn is_cheap(self) -> bool {
+        self != Rung::Tracepoint
+    }
+
+    /// The hooks that the metrics need.
+    pub(super) fn needed(self, metrics: &[&'static str]) -> Vec<Needed> {
+        let groups: Vec<(&'static str, Group)> = match self {
+            Rung::Fentry => vec![
+                ("fexit", (&["do_filp_open"], &[FILELIFE])),
+                ("fentry", REMOVALS),
+                ("fentry", FOLDER_REMOVALS),
+            ],
+            Rung::Kprobe => vec![
+                ("kprobe", (&["vfs_open"], &[FILELIFE])),
+                ("kprobe", REMOVALS),
+                ("kprobe", FOLDER_REMOVALS),
+            ],
+            Rung::Tracepoint => SYSTEM_CALLS.map(|group| ("tracepoint/syscalls", group)).into(),
+        };
+        let mut needed = Vec::new();
+        for (kind, (events, serves)) in groups {
+            let serves: Vec<_> = serves.iter().copied().filter(|metric| metrics.contains(metric)).collect();
+            if !serves.is_empty() {
+                needed.extend(events.iter().map(|&event| Needed { kind, event, metrics: serves.clone() }));
+            }
+        }
+        needed.retain(|hook| cfg!(target_arch = "x86_64") || !OLD.contains(&hook.event));
+        needed
+    }
+}
+
+impl Needed {
+    /// The section of its program.
+    pub(super) fn section(&self) -> String {
+        format!("{}/{}", self.kind, self.event)
+    }
+
+    /// Whether it can be attached here, or why not.
+    pub(super) fn probe(&self) -> Result<&'static str, String> {
+        match self.kind {
+            "fexit" => probe::fexit(self.event),
+            "fentry" => probe::fentry(self.event),
+            "kprobe" => probe::kprobe(self.event),
+            _ => probe::tracepoint("syscalls", self.event),
+        }
+    }
+}
+
+impl Choice {
+    /// The first of the rungs that works for the metrics.
+    pub(super) fn of(rungs: &[Rung], metrics: &[&'static str]) -> Choice {
+        let mut refused = Vec::new();
+        for &rung in rungs {
+            let refusal = rung.needed(metrics).iter().find_map(|hook| hook.probe().err());
+            match refusal {
+                Some(reason) if Some(&rung) != rungs.last() => {
+                    refused.push(Refusal { strategy: rung.name(), reason });
+                }
+                _ => return Choice { rung, refused },
+            }
+        }
+        Choice { rung: Rung::Tracepoint, refused }
+    }
+}
