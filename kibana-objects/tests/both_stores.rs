@@ -5,8 +5,11 @@
 #[path = "../../store/tests/support/mod.rs"]
 mod support;
 
+use std::sync::OnceLock;
+
+use kumon_dashboards::kibana::lucene;
 use kumon_dashboards::{Answer, Cell, Chart, Content, Filter, Panel, TimeRange, builtin};
-use kumon_query::{Fields, Search, SearchRequest, SearchResponse, to_elasticsearch};
+use kumon_query::{Fields, Search, SearchRequest, SearchResponse, to_elasticsearch, understand};
 use kumon_schema::{Field, FieldType, Schema};
 use kumon_shipper::Sink;
 use kumon_store::{Store, StoreOptions, StoreSink};
@@ -26,39 +29,48 @@ struct Both {
     _folder: tempfile::TempDir,
 }
 
-impl Both {
-    fn new() -> Both {
+/// The node with the rows of every metric, each metric in an index of its name.
+fn filled() -> &'static Elasticsearch {
+    static FILLED: OnceLock<&Elasticsearch> = OnceLock::new();
+    FILLED.get_or_init(|| {
         let elasticsearch = Elasticsearch::shared();
-        let folder = tempfile::tempdir().unwrap();
-        let (mut sink, store) = Store::open_for_writing(folder.path(), StoreOptions::default()).unwrap();
         for schema in kumon_schema::all() {
             let mappings = json!({"dynamic": "strict", "properties": schema.mapping()});
             let (status, made) = elasticsearch.request("PUT", &schema.name, json!({"mappings": mappings}));
             assert_eq!(status, 200, "{made}");
-            let rows: Vec<Value> = (0..ROWS).map(|number| row(schema, number)).collect();
-            let bulk: String = rows.iter().map(|row| format!("{{\"index\":{{}}}}\n{row}\n")).collect();
+            let bulk: String = rows(schema).map(|row| format!("{{\"index\":{{}}}}\n{row}\n")).collect();
             let (_, sent) =
                 elasticsearch.request("POST", &format!("{}/_bulk?refresh=true", schema.name), bulk);
             assert_eq!(sent["errors"], false, "{sent}");
+        }
+        elasticsearch
+    })
+}
+
+fn ask(elasticsearch: &Elasticsearch, request: &SearchRequest) -> SearchResponse {
+    let body = to_elasticsearch(request, &Fields::of_metric(&request.metric)).unwrap();
+    let (status, answer) = elasticsearch.request("POST", &format!("{}/_search", request.metric), body);
+    assert_eq!(status, 200, "{request:?}: {answer}");
+    let hits = answer["hits"]["hits"].as_array().unwrap().iter();
+    let hits = hits.map(|hit| serde_json::value::to_raw_value(&hit["_source"]).unwrap());
+    SearchResponse {
+        total: answer["hits"]["total"]["value"].as_u64().unwrap(),
+        hits: hits.collect(),
+        aggregations: answer.get("aggregations").cloned(),
+    }
+}
+
+impl Both {
+    fn new() -> Both {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut sink, store) = Store::open_for_writing(folder.path(), StoreOptions::default()).unwrap();
+        for schema in kumon_schema::all() {
+            let rows: Vec<Value> = rows(schema).collect();
             let outcome = sink.send(&File::new(&schema.name, &schema.dataset()).batch(&rows)).unwrap();
             assert_eq!(outcome.created as i64, ROWS, "{outcome:?}");
         }
         sink.settle(true).unwrap();
-        Both { elasticsearch, store, _sink: sink, _folder: folder }
-    }
-
-    fn ask_elasticsearch(&self, request: &SearchRequest) -> SearchResponse {
-        let body = to_elasticsearch(request, &Fields::of_metric(&request.metric)).unwrap();
-        let (status, answer) =
-            self.elasticsearch.request("POST", &format!("{}/_search", request.metric), body);
-        assert_eq!(status, 200, "{request:?}: {answer}");
-        let hits = answer["hits"]["hits"].as_array().unwrap().iter();
-        let hits = hits.map(|hit| serde_json::value::to_raw_value(&hit["_source"]).unwrap());
-        SearchResponse {
-            total: answer["hits"]["total"]["value"].as_u64().unwrap(),
-            hits: hits.collect(),
-            aggregations: answer.get("aggregations").cloned(),
-        }
+        Both { elasticsearch: filled(), store, _sink: sink, _folder: folder }
     }
 
     /// What the panel shows, of either.
@@ -66,9 +78,13 @@ impl Both {
         let request = panel.request(RANGE, filters)?;
         let ours = self.store.search(&request);
         let ours = ours.unwrap_or_else(|e| panic!("{}: {e}: {request:?}", panel.title));
-        let theirs = self.ask_elasticsearch(&request);
+        let theirs = ask(self.elasticsearch, &request);
         Some([panel.answer(RANGE, &theirs), panel.answer(RANGE, &ours)].map(comparable))
     }
+}
+
+fn rows(schema: &Schema) -> impl Iterator<Item = Value> {
+    (0..ROWS).map(|number| row(schema, number))
 }
 
 /// A row with a value in every column; few different ones where rows are told apart by it.
@@ -203,4 +219,49 @@ fn every_panel_shows_the_same_from_both() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     assert!(asked > 100, "only {asked} panels ask anything");
+}
+
+/// Queries of kinds that the dashboards have none of.
+const FURTHER: &[(&str, &str)] = &[
+    ("exec", "process.name:name-?"),
+    ("exec", "process.name:*1 OR process.name:name-2"),
+    ("exec", "NOT (process.name:name-1 OR process.pid:>2)"),
+    ("exec", "process.pid:[2 TO 3}"),
+    ("exec", "process.command_line.text:command_line"),
+    ("exec", "kumon.exec.truncated:true AND NOT event.action:exec"),
+    ("exec", "@timestamp:>=\"2026-11-21T10:05:00Z\""),
+    ("exec", "process.name:\"odd \\\"one\\\"\" OR process.name:name-3"),
+    ("tcplife", "source.ip:10.0.0.0/31"),
+    ("tcplife", "source.ip:[10.0.0.2 TO 10.0.0.3]"),
+    ("exec", "NOT *"),
+    ("exec", "*"),
+];
+
+#[test]
+fn query_texts_for_kibana_find_what_the_queries_mean() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let elasticsearch = filled();
+    let mut queries: Vec<(&str, &str)> = FURTHER.to_vec();
+    for panel in builtin().iter().flat_map(|dashboard| &dashboard.panels) {
+        match &panel.content {
+            Content::Chart(chart) => {
+                queries.push((&chart.metric.name, &chart.query));
+                queries.extend(chart.values.iter().map(|value| (chart.metric.name.as_str(), &*value.query)));
+            }
+            Content::Rows(rows) => queries.push((&rows.metric.name, &rows.query)),
+            Content::Text(_) | Content::Links(_) => {}
+        }
+    }
+    queries.sort_unstable();
+    queries.dedup();
+    assert!(queries.len() > 40, "{}", queries.len());
+    for (metric, query) in queries {
+        let meant = ask(elasticsearch, &support::request(metric, query)).total;
+        let text = lucene(&understand(query, &Fields::of_metric(metric)).unwrap());
+        let body = json!({"query": {"query_string": {"query": text, "analyze_wildcard": true}}});
+        let (status, found) = elasticsearch.request("POST", &format!("{metric}/_count"), body);
+        assert_eq!((status, found["count"].as_u64()), (200, Some(meant)), "{query}: {text}: {found}");
+    }
 }

@@ -116,7 +116,7 @@ impl Api {
     /// When one of the user's dashboards is wrong.
     pub(super) fn new(config: &Config) -> Result<Api> {
         Ok(Api {
-            dashboards: kumon_dashboards::builtin().to_vec(),
+            dashboards: crate::dashboards::load(config)?.dashboards,
             config: config.clone(),
             asking: Mutex::new(()),
         })

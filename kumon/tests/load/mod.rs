@@ -1,0 +1,104 @@
+//! A load that gives every collector something to see.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A disk and a container, both made up, and what runs on them.
+pub(crate) struct Load {
+    folder: TempDir,
+    device: String,
+    cgroup: PathBuf,
+}
+
+/// What happens in a round, within the container.
+const ROUND: &str = r#"
+import os, signal, socket, struct, subprocess, sys, time
+folder, device = sys.argv[1:]
+
+# CPU: more who want to run than there are CPUs.
+spinners = [subprocess.Popen(["sh", "-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"])
+            for _ in range(2 * os.cpu_count())]
+
+# Disk: direct reads and writes of several sizes.
+for size, count in (("4k", 50), ("64k", 20), ("1M", 5)):
+    run = ["status=none", "bs=" + size, "count=%d" % count]
+    subprocess.run(["dd", "if=/dev/zero", "of=" + device, "oflag=direct"] + run, check=True)
+    subprocess.run(["dd", "if=" + device, "of=/dev/null", "iflag=direct"] + run, check=True)
+
+# Network: sessions that end well, that are reset, and one that is refused.
+listener = socket.create_server(("127.0.0.1", 0))
+for reset in (False, False, True):
+    client = socket.create_connection(listener.getsockname())
+    server, _ = listener.accept()
+    client.sendall(b"question")
+    server.recv(100)
+    server.sendall(b"answer")
+    client.recv(100)
+    if reset:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    server.close()
+port = listener.getsockname()[1]
+listener.close()
+try:
+    socket.create_connection(("127.0.0.1", port))
+except ConnectionRefusedError:
+    pass
+
+# Processes: good ends and bad ones, a signal, a start that fails.
+for command in ("true", "false", "kill -9 $$"):
+    subprocess.run(["sh", "-c", command])
+try:
+    subprocess.run([folder + "/no-such-program"])
+except FileNotFoundError:
+    pass
+
+# Files: more short-lived ones at a time than are followed, a rename, an empty folder.
+names = [os.path.join(folder, "file-%d" % number) for number in range(100)]
+for name in names:
+    open(name, "w").close()
+for name in names[1:]:
+    os.unlink(name)
+os.rename(names[0], names[1])
+os.unlink(names[1])
+os.mkdir(names[0])
+os.rmdir(names[0])
+for spinner in spinners:
+    spinner.wait()
+"#;
+
+impl Load {
+    /// None where there are no loop devices or no cgroup v2.
+    pub(crate) fn new() -> Option<Load> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?.to_owned();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("disk");
+        std::fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
+        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output().ok()?;
+        let device = String::from_utf8(made.stdout).ok().filter(|_| made.status.success())?;
+        // As container runtimes name their cgroups.
+        let id = format!("{:064x}", std::process::id());
+        let cgroup = PathBuf::from(mount).join(format!("docker-{id}.scope"));
+        std::fs::create_dir(&cgroup).ok()?;
+        Some(Load { folder, device: device.trim().to_owned(), cgroup })
+    }
+
+    /// Some seconds of everything.
+    pub(crate) fn round(&self) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec python3 -c \"$@\""]).arg(&self.cgroup);
+        shell.arg(ROUND).arg(self.folder.path()).arg(&self.device).stdin(Stdio::null());
+        let ended = shell.status().unwrap();
+        assert!(ended.success(), "the load ended with {ended}");
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.device]).status();
+        let _ = std::fs::remove_dir(&self.cgroup);
+    }
+}
