@@ -97,7 +97,8 @@ pub(crate) struct SetupArgs {
     /// Only these steps, separated by commas
     #[arg(long, value_name = "STEPS", value_delimiter = ',')]
     pub(crate) only: Vec<Step>,
-    /// Print the requests that would be sent and what was changed there, change nothing
+    /// Print the requests that would be sent and what was changed there, change nothing; with --only kibana the file
+    /// that Kibana imports
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Overwrite (or remove) also what somebody changed, or made under one of KuMon's names

@@ -48,9 +48,8 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
     let work = steps.map(|step| Ok((step, step.objects(config)?))).collect::<Result<Work>>()?;
     let mut out = io::stdout().lock();
     if args.dry_run && args.only == [Step::Kibana] {
-        // Nothing but the file that Kibana imports.
-        for object in work.iter().flat_map(|(_, objects)| objects) {
-            report::request(object, &mut out)?;
+        for (_, objects) in &work {
+            report::file(objects, &mut out)?;
         }
         return Ok(ExitCode::SUCCESS);
     }

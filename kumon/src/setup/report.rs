@@ -151,13 +151,20 @@ pub(super) fn dry_run(planned: &[Planned], out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-/// What a PUT of the object sends; for Kibana, a line of the file that it imports.
+/// What a PUT of the object sends. Kibana's are sent as a file, see [`file`].
 pub(super) fn request(object: &Object, out: &mut impl Write) -> Result<()> {
     if object.kind.is_of_kibana() {
-        writeln!(out, "{}", object.body)?;
         return Ok(());
     }
     writeln!(out, "PUT {}\n{}\n", object.path, serde_json::to_string_pretty(&object.body)?)?;
+    Ok(())
+}
+
+/// The file that Kibana imports: one object a line.
+pub(super) fn file(objects: &[Object], out: &mut impl Write) -> Result<()> {
+    for object in objects {
+        writeln!(out, "{}", object.body)?;
+    }
     Ok(())
 }
 
