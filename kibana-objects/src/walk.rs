@@ -6,7 +6,8 @@ use serde_json::{Value as Json, json};
 use crate::model::{Chart, Operation, Per, Value};
 use crate::request::{Level, TimeRange};
 
-const NANOSECONDS: i64 = 1_000_000;
+/// In nanoseconds.
+const MILLISECOND: i64 = 1_000_000;
 
 /// The innermost buckets: what they are told apart by, and their numbers in the order of the chart's values.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +52,7 @@ impl Walk<'_> {
             let (key, step) = match level {
                 Level::Time { interval } => {
                     let start = bucket["key"].as_i64().unwrap_or_default();
-                    (Key::Time(start), Some(self.covered(start * NANOSECONDS, *interval)))
+                    (Key::Time(start), Some(self.covered(start * MILLISECOND, *interval)))
                 }
                 Level::Terms { .. } => (key(bucket), step),
             };

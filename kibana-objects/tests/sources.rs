@@ -1,7 +1,7 @@
 //! What a dashboard's author is told.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use kumon_dashboards::{Catalog, SourceFile, builtin_sources, read};
+use kumon_dashboards::{Catalog, Content, SourceFile, builtin_sources, read};
 
 fn read_one(text: &str) -> Result<(), String> {
     let file = SourceFile { path: "shop.yml".into(), text: text.to_owned() };
@@ -148,6 +148,16 @@ fn the_manual_names_every_dashboard_and_panels_that_exist() {
     }
     for board in kumon_dashboards::builtin() {
         assert!(page.contains(&format!("`{}.yml`", board.name)), "{}", board.name);
+    }
+}
+
+#[test]
+fn the_audit_logs_have_the_rows_of_every_metric() {
+    let audit = kumon_dashboards::builtin().iter().find(|dashboard| dashboard.name == "audit").unwrap();
+    let rows = |content: &Content, metric: &str| matches!(content, Content::Rows(rows) if rows.usual && rows.metric.name == metric);
+    for schema in kumon_schema::all() {
+        let shown = audit.panels.iter().any(|panel| rows(&panel.content, &schema.name));
+        assert!(shown, "audit.yml has no rows of {}", schema.name);
     }
 }
 

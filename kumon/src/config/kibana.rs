@@ -54,3 +54,28 @@ impl KibanaConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::KibanaConfig;
+
+    fn validated(text: &str) -> Result<(), String> {
+        let config: KibanaConfig = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
+        config.validate().map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_can_be_no_kibana_is_refused() {
+        assert_eq!(validated("url: https://kibana:5601/base\nspace: operations"), Ok(()));
+        for (text, expected) in [
+            ("url: kibana:5601", "'kibana:5601' must begin with http:// or https://"),
+            ("url: http://k\nspace: ../x", "'../x' is no identifier of a space"),
+            ("url: http://k\nspace: ''", "'' is no identifier of a space"),
+            ("url: http://k\nusername: elastic", "kibana: username needs password_file beside it"),
+            ("url: http://k\nusername: e\npassword_file: p\napi_key_file: k", "not both"),
+        ] {
+            let message = validated(text).unwrap_err();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+}
