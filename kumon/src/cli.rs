@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use kumon_shipper::elasticsearch::Authentication;
 
-use crate::commands::{DeadLettersCommand, QueryArgs};
+use crate::commands::{AlertsCommand, DeadLettersCommand, QueryArgs};
 use crate::setup::Step;
 
 /// Watches this Linux node with eBPF, and keeps what it sees where it can be asked for.
@@ -83,6 +83,19 @@ Works while an agent runs and while none does.
 Exit code: 0 done, 1 no such letter, or one that can't be delivered, 2 wrong usage."
     )]
     DeadLetters(DeadLettersCommand),
+    /// Look after alerts: what there is, what fires, whether messages arrive
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  kumon alerts list
+  kumon alerts test disk-latency                sends a test message through its channels
+  kumon alerts status                           what fires now; 1 when something does
+  kumon alerts ack disk-latency                 silent until it has recovered
+  kumon alerts render disk-latency --as watcher
+Exit code: 0 done, 1 something fires or was not delivered, 2 wrong usage or a wrong alert file."
+    )]
+    Alerts(AlertsCommand),
 }
 
 #[derive(Debug, Args)]

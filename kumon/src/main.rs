@@ -1,6 +1,7 @@
 //! `kumon`: watches a Linux node with eBPF and ships what it sees.
 
 mod agent;
+mod alerts;
 mod cli;
 mod commands;
 mod config;
@@ -70,6 +71,7 @@ fn execute(cli: Cli, config: config::Config) -> Result<ExitCode> {
         Command::Status { json } => commands::status(&config, json),
         Command::Query(args) => commands::query(&config, &args),
         Command::Web => commands::web(&config),
+        Command::Alerts(command) => commands::alerts(&config, &command),
         Command::DeadLetters(command) => commands::dead_letters(&config, &command),
     }
 }

@@ -26,11 +26,11 @@ const ATTENTION: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
+    attention: Attention,
 }
 
 struct Shared {
     root: PathBuf,
-    attention: Attention,
     days: OpenDays,
 }
 
@@ -58,12 +58,17 @@ struct Hit {
 
 impl Store {
     pub(crate) fn new(root: PathBuf) -> Store {
-        let (attention, days) = (Attention::default(), OpenDays::new(root.clone()));
-        Store { shared: Arc::new(Shared { root, attention, days }) }
+        let days = OpenDays::new(root.clone());
+        Store { shared: Arc::new(Shared { root, days }), attention: Attention::default() }
+    }
+
+    /// The same store for who asks regularly without anybody looking: for them, rows are not committed sooner.
+    pub fn unattended(&self) -> Store {
+        Store { shared: self.shared.clone(), attention: Attention::default() }
     }
 
     pub(crate) fn attention(&self) -> Attention {
-        self.shared.attention.clone()
+        self.attention.clone()
     }
 
     fn days(&self, since: Option<i64>, until: Option<i64>) -> Result<Vec<Arc<OpenDay>>, SearchError> {
@@ -71,7 +76,7 @@ impl Store {
     }
 
     fn answer(&self, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
-        self.shared.attention.draw();
+        self.attention.draw();
         let (fields, dataset) = (Fields::of_metric(&request.metric), dataset(&request.metric));
         let condition = demanded(request, &fields)?;
         let aggregating =

@@ -1,5 +1,6 @@
 //! The agent at work: collecting, shipping, or both in one process.
 
+mod alerting;
 mod collect;
 mod cost;
 mod ledger;

@@ -11,6 +11,7 @@ use kumon_shipper::{DeadLetterFolder, Ended, Halted, Handle, Options, Shipper, S
 use kumon_spool::{Limits, Spool};
 use kumon_store::{Store, StoreOptions};
 
+use super::alerting::Alerting;
 use super::cost::Cost;
 use super::ledger::Ledger;
 use super::query_server::QueryServer;
@@ -26,6 +27,7 @@ pub(super) struct Shipping {
     handle: Handle,
     thread: JoinHandle<Ended>,
     server: Option<QueryServer>,
+    alerting: Option<Alerting>,
     output: String,
     state: PathBuf,
     ledger: Ledger,
@@ -59,6 +61,7 @@ impl Shipping {
         // Shedding is the collecting side's, which counts what is lost.
         let limits = Limits { spool_bytes: u64::MAX, ..config.spool_limits() };
         let spool = Spool::open(&config.path.spool, common, limits)?;
+        let alerting = Alerting::start(config, store.as_ref())?;
         let server = store
             .map(|store| {
                 let letters = DeadLetterFolder::of(&state);
@@ -68,7 +71,17 @@ impl Shipping {
         let thread = std::thread::Builder::new().name("ship".into()).spawn(move || shipper.run())?;
         write_status(&state, &status(&handle, &output));
         let next_ledger = Instant::now() + LEDGER_INTERVAL;
-        Ok(Shipping { handle, thread, server, output, state, ledger: Ledger::default(), spool, next_ledger })
+        Ok(Shipping {
+            handle,
+            thread,
+            server,
+            alerting,
+            output,
+            state,
+            ledger: Ledger::default(),
+            spool,
+            next_ledger,
+        })
     }
 
     /// What it has done so far.
@@ -106,6 +119,9 @@ impl Shipping {
 
     /// Ships what stands in the files, for at most `limit`, and ends.
     pub(super) fn stop(mut self, limit: Duration) -> Result<Ended> {
+        if let Some(alerting) = self.alerting.take() {
+            alerting.stop();
+        }
         if let Err(e) = self.spool.close() {
             log::warn!("the shipper's own rows are lost: {e}");
         }

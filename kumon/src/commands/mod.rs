@@ -1,5 +1,6 @@
 //! The commands that look and ask; running is in `agent`.
 
+mod alerts;
 mod check;
 mod dead_letters;
 mod query;
@@ -7,6 +8,7 @@ mod status;
 mod table;
 mod web;
 
+pub(crate) use alerts::{AlertsCommand, alerts};
 pub(crate) use check::check;
 pub(crate) use dead_letters::{DeadLettersCommand, dead_letters};
 pub(crate) use query::{QueryArgs, query};

@@ -40,6 +40,9 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Config, ConfigError> {
     config.shipper_inputs()?;
     config.output.elasticsearch.as_ref().map(ElasticsearchOutput::client_options).transpose()?;
     config.kibana.as_ref().map(super::KibanaConfig::validate).transpose()?;
+    config.alerts.validate()?;
+    kumon_alerts::check_channels(&config.channels)
+        .map_err(|e| ConfigError::Value { key: format!("channels.{}", e.channel), what: e.message })?;
     Ok(config)
 }
 
@@ -118,14 +121,16 @@ mod tests {
         let mut pointers = Vec::new();
         objects(&tree, String::new(), &mut pointers);
         assert!(pointers.len() > 12, "{pointers:?}");
+        // Their keys are names that the user gives.
+        pointers.retain(|pointer| !["/alerts/override", "/channels"].contains(&pointer.as_str()));
         for pointer in pointers {
             let expected = expected_keys(tree.clone(), &pointer);
             assert!(!expected.is_empty(), "{pointer}");
             for key in expected {
                 assert!(text.contains(&format!("{key}:")), "kumon.yml doesn't name {pointer}/{key}");
-                let optional = pointer.starts_with("/inputs")
-                    || pointer == "/output/elasticsearch"
-                    || pointer == "/kibana";
+                let optional = ["/inputs", "/output/elasticsearch", "/kibana", "/alerts/", "/channels/"]
+                    .iter()
+                    .any(|of| pointer.starts_with(of));
                 let present = tree.pointer(&format!("{pointer}/{key}")).is_some();
                 assert!(present || optional, "kumon.yml has no {pointer}/{key}");
             }

@@ -1,5 +1,6 @@
 //! The configuration: `/etc/kumon/kumon.yml`, every key optional.
 
+mod alerts;
 mod environment;
 mod file;
 mod kibana;
@@ -13,6 +14,7 @@ use bytesize::ByteSize;
 use kumon_bpf::Settings;
 use serde::Deserialize;
 
+pub(crate) use alerts::{AlertsConfig, EvaluatedBy, Scope};
 pub(crate) use file::{ConfigError, read};
 pub(crate) use kibana::KibanaConfig;
 pub(crate) use output::{ElasticsearchOutput, Output, default_batch_bytes};
@@ -36,6 +38,9 @@ pub(crate) struct Config {
     pub(crate) dead_letters: DeadLetterLimits,
     pub(crate) inputs: Vec<InputConfig>,
     pub(crate) web: Web,
+    pub(crate) alerts: AlertsConfig,
+    /// Where alerts are told, by name.
+    pub(crate) channels: kumon_alerts::Channels,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -79,6 +84,11 @@ impl Paths {
     /// State of the shipping side.
     pub(crate) fn ship(&self) -> PathBuf {
         self.state.join("ship")
+    }
+
+    /// What alerting remembers.
+    pub(crate) fn alerts(&self) -> PathBuf {
+        self.state.join("alerts")
     }
 
     /// The embedded store.

@@ -7,8 +7,8 @@ use kumon_query::Search;
 use kumon_store::Store;
 
 use crate::agent::Remote;
-use crate::config::Config;
-use elasticsearch::ElasticsearchSearch;
+use crate::config::{Config, ElasticsearchOutput};
+pub(crate) use elasticsearch::ElasticsearchSearch;
 
 /// Who is to be asked: Elasticsearch where rows go there, else the agent that has the store open, else the store.
 ///
@@ -16,7 +16,7 @@ use elasticsearch::ElasticsearchSearch;
 /// When a file that the output names can't be used, or there is no store.
 pub(crate) fn open(config: &Config) -> Result<Box<dyn Search>> {
     if let Some(output) = &config.output.elasticsearch {
-        return Ok(Box::new(ElasticsearchSearch::new(output.client_options()?, &config.namespace.0)?));
+        return Ok(Box::new(in_elasticsearch(output, config)?));
     }
     if let Some(remote) = Remote::connect(&config.path.socket())? {
         return Ok(Box::new(remote));
@@ -29,4 +29,12 @@ pub(crate) fn open(config: &Config) -> Result<Box<dyn Search>> {
         )
     })?;
     Ok(Box::new(store))
+}
+
+/// The rows of the configuration's namespace in that cluster.
+///
+/// # Errors
+/// When a file that the output names can't be used.
+pub(crate) fn in_elasticsearch(output: &ElasticsearchOutput, config: &Config) -> Result<ElasticsearchSearch> {
+    Ok(ElasticsearchSearch::new(output.client_options()?, &config.namespace.0)?)
 }

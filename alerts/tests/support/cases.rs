@@ -1,0 +1,148 @@
+//! Rows, and which groups they make which alert fire for: the same whoever evaluates.
+
+use kumon_alerts::{Alert, Selection, alerts};
+use serde_json::{Value, json};
+
+use super::{alert, row};
+
+pub(crate) struct Case {
+    pub(crate) alert: Alert,
+    pub(crate) rows: Vec<Value>,
+    /// The groups that fire, sorted.
+    pub(crate) fires: Vec<&'static str>,
+}
+
+/// The rows of one metric serve all cases of it that come later, too.
+pub(crate) fn cases() -> Vec<Case> {
+    let selection = Selection { folder: "/nowhere".into(), ..Selection::default() };
+    let defaults = alerts(&selection, &[]).unwrap();
+    let default = |name: &str| defaults.iter().find(|alert| alert.name == name).unwrap().clone();
+    let own = |name: &str, text: &str| alert(name, &format!("title: a\nseverity: info\n{text}"));
+    let many = |count: usize, fields: Value| (0..count).map(move |_| row(30, &fields));
+    let case = |alert, rows: Vec<Value>, fires: &[&'static str]| Case { alert, rows, fires: fires.to_vec() };
+
+    let runqlat = |host: &str, p99: i64, sum: i64| {
+        row(
+            60,
+            &json!({
+                "host.name": host, "kumon.interval": 10_000_000_000_i64, "kumon.runqlat.key": "all",
+                "kumon.runqlat.count": 100, "kumon.runqlat.sum": sum, "kumon.runqlat.p99": p99,
+            }),
+        )
+    };
+    let biolatency = |host: &str, disk: &str, operation: &str, p99: i64| {
+        row(
+            60,
+            &json!({
+                "host.name": host, "kumon.disk.name": disk, "kumon.disk.operation": operation,
+                "kumon.biolatency.p99": p99,
+            }),
+        )
+    };
+    let tcp = |host: &str, end: &str| json!({"host.name": host, "kumon.tcplife.end": end});
+    let agent = |host: &str, component: &str, seconds: i64, lost: Value| {
+        row(
+            seconds,
+            &json!({"host.name": host, "kumon.agent.component": component, "kumon.agent.lost": lost}),
+        )
+    };
+    vec![
+        case(
+            default("run-queue-latency"),
+            vec![
+                runqlat("busy", 70_000_000, 5000),
+                runqlat("busy", 40_000_000, 5000),
+                runqlat("idle", 900_000, 100),
+            ],
+            &["host.name=busy"],
+        ),
+        case(
+            own(
+                "ratio",
+                "metric: runqlat\naggregation: sum(kumon.runqlat.sum) / sum(kumon.runqlat.count)\nthreshold: '>= 50'\ngroup_by: [host.name]\n",
+            ),
+            vec![],
+            &["host.name=busy"],
+        ),
+        case(
+            own(
+                "percentile",
+                "metric: runqlat\naggregation: percentile(kumon.runqlat.p99, 50)\nthreshold: '< 1ms'\ngroup_by: [host.name]\n",
+            ),
+            vec![],
+            &["host.name=idle"],
+        ),
+        case(
+            default("disk-latency"),
+            vec![
+                biolatency("db", "sda", "write", 300_000_000),
+                biolatency("db", "sdb", "flush", 900_000_000),
+                biolatency("db", "sdb", "read", 1_000_000),
+            ],
+            &["host.name=db, kumon.disk.name=sda"],
+        ),
+        case(
+            default("slow-queries"),
+            many(
+                11,
+                json!({"host.name": "db", "service.type": "mariadb", "event.duration": 1_500_000_000_i64}),
+            )
+            .chain(many(
+                11,
+                json!({"host.name": "db", "service.type": "postgresql", "event.duration": 20_000_000}),
+            ))
+            .collect(),
+            &["host.name=db, service.type=mariadb"],
+        ),
+        case(
+            default("failed-execs"),
+            many(501, json!({"host.name": "a", "event.action": "exec-failed"}))
+                .chain(many(500, json!({"host.name": "b", "event.action": "exec-failed"})))
+                .chain(many(501, json!({"host.name": "c", "event.action": "exec"})))
+                .collect(),
+            &["host.name=a"],
+        ),
+        case(
+            own(
+                "few-rows",
+                "metric: exec\nquery: process.name:nobody\naggregation: count\nthreshold: '< 1'\n",
+            ),
+            vec![],
+            &[""],
+        ),
+        case(
+            own("too-old", "metric: exec\naggregation: count\nthreshold: '> 0'\nwindow: 10s\n"),
+            vec![],
+            &[],
+        ),
+        case(
+            default("tcp-failures"),
+            ["refused", "timed_out", "reset_by_peer", "failed"]
+                .into_iter()
+                .flat_map(|end| many(26, tcp("web", end)))
+                .chain(many(200, tcp("ok", "closed")))
+                .chain(many(200, tcp("ok", "reset")))
+                .collect(),
+            &["host.name=web"],
+        ),
+        case(
+            default("agent-losses"),
+            vec![
+                agent("lossy", "collect", 20, json!(3)),
+                agent("sound", "collect", 20, json!(0)),
+                agent("gone", "collect", 3600, json!(null)),
+                agent("gone", "ship", 20, json!(null)),
+            ],
+            &["host.name=lossy"],
+        ),
+        case(default("node-silent"), vec![], &["host.name=gone"]),
+        case(
+            own(
+                "storm",
+                "metric: filelife\naggregation: count\nthreshold: '> 20'\ngroup_by: [host.name, process.name]\n",
+            ),
+            many(21, json!({"host.name": "build", "process.name": "cc1"})).collect(),
+            &["host.name=build, process.name=cc1"],
+        ),
+    ]
+}
