@@ -13,4 +13,5 @@ pub(crate) use check::check;
 pub(crate) use dead_letters::{DeadLettersCommand, dead_letters};
 pub(crate) use query::{QueryArgs, query};
 pub(crate) use status::status;
+pub(crate) use table::Table;
 pub(crate) use web::web;

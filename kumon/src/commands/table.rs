@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Rows of text under headings, each column as wide as its widest cell.
-pub(super) struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
 
@@ -11,11 +11,11 @@ pub(super) struct Table {
 const MAX_WIDTH: usize = 60;
 
 impl Table {
-    pub(super) fn new<S: Into<String> + Clone>(headings: &[S]) -> Table {
+    pub(crate) fn new<S: Into<String> + Clone>(headings: &[S]) -> Table {
         Table { rows: vec![headings.iter().cloned().map(Into::into).collect()] }
     }
 
-    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
     }
 }

@@ -38,6 +38,7 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Config, ConfigError> {
     let config = environment::apply(config, &text, environment::variables())?;
     config.path.validate()?;
     config.shipper_inputs()?;
+    config.retention.validate(config.inputs.iter().map(|input| input.dataset.as_str()))?;
     config.output.elasticsearch.as_ref().map(ElasticsearchOutput::client_options).transpose()?;
     config.kibana.as_ref().map(super::KibanaConfig::validate).transpose()?;
     config.alerts.validate()?;
@@ -162,6 +163,7 @@ mod tests {
             ("namespace: Prod-1\n", ["line 1", "'Prod-1' can't be part of"]),
             ("spool:\n  max_bytes: lots\n", ["line 2", "a size such as 16MiB"]),
             ("spool: {}\npath: {}\nspool: {}\n", ["line 3 column 1", "duplicate mapping key: spool"]),
+            ("spool: {}\nretention: { exec: 6h }\n", ["line 2", "at least a day"]),
             ("path: [\n", ["line 1 column 7", "expected mapping"]),
         ] {
             let message = parse(text).unwrap_err();

@@ -5,6 +5,7 @@ mod environment;
 mod file;
 mod kibana;
 mod output;
+mod retention;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ pub(crate) use alerts::{AlertsConfig, EvaluatedBy, Scope};
 pub(crate) use file::{ConfigError, read};
 pub(crate) use kibana::KibanaConfig;
 pub(crate) use output::{ElasticsearchOutput, Output, default_batch_bytes};
+pub(crate) use retention::Retention;
 
 /// Where the configuration is looked for when no `--config` is given.
 pub(crate) const DEFAULT_FILE: &str = "/etc/kumon/kumon.yml";
@@ -34,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) output: Output,
     /// Absent: dashboards are imported by hand.
     pub(crate) kibana: Option<KibanaConfig>,
+    pub(crate) retention: Retention,
     pub(crate) store: StoreLimits,
     pub(crate) dead_letters: DeadLetterLimits,
     pub(crate) inputs: Vec<InputConfig>,

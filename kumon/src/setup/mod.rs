@@ -6,10 +6,12 @@
 
 mod api_key;
 mod difference;
+mod estimate;
 mod install;
 mod kibana;
 mod lock;
 mod object;
+mod pipelines;
 mod place;
 mod plan;
 mod records;
@@ -29,6 +31,7 @@ use kumon_shipper::elasticsearch::Client;
 use crate::WRONG_USAGE;
 use crate::cli::SetupArgs;
 use crate::config::Config;
+use estimate::Rates;
 use kibana::Kibana;
 use object::Object;
 use place::Place;
@@ -55,8 +58,13 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
     }
     let Some(output) = &config.output.elasticsearch else {
         if args.dry_run {
-            for object in work.iter().flat_map(|(_, objects)| objects) {
-                report::request(object, &mut out)?;
+            for (step, objects) in &work {
+                for object in objects {
+                    report::request(object, &mut out)?;
+                }
+                if *step == Step::Ilm {
+                    estimate::print(config, &Rates::assumed()?, "# ", &mut out)?;
+                }
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -73,7 +81,7 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
         config.kibana.as_ref().map(|section| Kibana::new(section, &options.authentication)).transpose()?;
     let places = Places { client: Client::new(options)?, kibana };
     if args.dry_run {
-        dry_run(&places, &work, args, &mut out)?;
+        dry_run(&places, config, &work, args, &mut out)?;
         return Ok(ExitCode::SUCCESS);
     }
     let complete = change(&places, config, &work, args, &mut out)
@@ -102,11 +110,20 @@ impl Places {
 }
 
 /// Says what would be done.
-fn dry_run(places: &Places, work: &Work, args: &SetupArgs, out: &mut impl Write) -> Result<()> {
+fn dry_run(
+    places: &Places,
+    config: &Config,
+    work: &Work,
+    args: &SetupArgs,
+    out: &mut impl Write,
+) -> Result<()> {
     let records = Records::new(&places.client);
     for (step, objects) in work {
         if let Some(place) = places.of(*step, out)? {
             report::dry_run(&plan::plan(objects, place, &records, args.force)?, out)?;
+        }
+        if *step == Step::Ilm {
+            estimate::print(config, &Rates::counted(&places.client)?, "# ", out)?;
         }
     }
     Ok(())
@@ -140,6 +157,7 @@ fn change(
                 let outcomes = install::install(objects, place, &records, args.force)?;
                 report.step(&outcomes, out)?;
                 match step {
+                    Step::Ilm => estimate::print(config, &Rates::counted(client)?, "", out)?,
                     Step::Templates => templates::roll_over(client, &outcomes, out)?,
                     Step::Kibana => kibana::create_streams(client, config, out)?,
                     _ => {}

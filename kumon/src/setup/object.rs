@@ -20,6 +20,7 @@ pub(super) enum Kind {
     Policy,
     Component,
     Template,
+    Pipeline,
     Tag,
     DataView,
     Search,
@@ -34,6 +35,7 @@ impl Kind {
             Kind::Policy => "ILM policy",
             Kind::Component => "component template",
             Kind::Template => "index template",
+            Kind::Pipeline => "ingest pipeline",
             Kind::Tag => "Kibana tag",
             Kind::DataView => "data view",
             Kind::Search => "saved search",
@@ -62,6 +64,7 @@ impl Kind {
             Kind::Policy => "_ilm/policy",
             Kind::Component => "_component_template",
             Kind::Template => "_index_template",
+            Kind::Pipeline => "_ingest/pipeline",
             Kind::Tag => "api/saved_objects/tag",
             Kind::DataView => "api/saved_objects/index-pattern",
             Kind::Search => "api/saved_objects/search",
@@ -77,7 +80,7 @@ impl Object {
         match kind {
             Kind::Role => body["metadata"] = mark,
             Kind::Policy => body["policy"]["_meta"] = mark,
-            Kind::Component | Kind::Template => body["_meta"] = mark,
+            Kind::Component | Kind::Template | Kind::Pipeline => body["_meta"] = mark,
             Kind::Tag | Kind::DataView | Kind::Search | Kind::Dashboard => {}
         }
         Object { kind, path: format!("{}/{name}", kind.api()), name, body }

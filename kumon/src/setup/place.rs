@@ -83,7 +83,7 @@ impl Place for Client {
 /// The object's own content in the answer to a GET of its path.
 fn content(kind: Kind, name: &str, mut answer: Value) -> Value {
     let mut content = match kind {
-        Kind::Role => answer[name].take(),
+        Kind::Role | Kind::Pipeline => answer[name].take(),
         Kind::Policy => answer[name]["policy"].take(),
         Kind::Component => answer["component_templates"][0]["component_template"].take(),
         Kind::Template => answer["index_templates"][0]["index_template"].take(),

@@ -1,23 +1,63 @@
 //! How long rows are kept: an ILM policy for each data stream.
 
-use anyhow::Result;
-use kumon_schema::Kind;
-use serde_json::Value;
+use std::time::Duration;
 
-use super::object::{self, Object};
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::object::{Kind, Object};
 use super::stream::streams;
 use crate::config::Config;
 
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+/// An index of a month is of a good size for summaries; and what it holds goes at once.
+const LONGEST_INDEX: u64 = 30 * DAY;
+/// So many indices share the time that rows are kept: those of the oldest are kept for one index's time longer.
+const INDICES: u64 = 12;
+
 /// The policies.
 pub(super) fn objects(config: &Config) -> Result<Vec<Object>> {
-    let policy = |kind| -> Result<Value> {
-        Ok(serde_json::from_str(match kind {
-            Kind::Event => include_str!("../../../elk/ilm/events.json"),
-            Kind::Summary => include_str!("../../../elk/ilm/summaries.json"),
-        })?)
+    let policy = |stream: super::stream::Stream| {
+        let keep = config.retention.of(stream.metric_or_dataset(), stream.kind);
+        Ok(Object::new(Kind::Policy, stream.dataset, policy(keep)?))
     };
-    let streams = streams(config)?.into_iter();
-    streams
-        .map(|stream| Ok(Object::new(object::Kind::Policy, stream.dataset, policy(stream.kind)?)))
-        .collect()
+    streams(config)?.into_iter().map(policy).collect()
+}
+
+/// Rows are deleted once the youngest row of their index is this old.
+fn policy(keep: Duration) -> Result<Value> {
+    let keep = keep.as_secs();
+    let index = age((keep / INDICES).min(LONGEST_INDEX));
+    let mut policy: Value = serde_json::from_str(include_str!("../../../elk/ilm/retention.json"))?;
+    let phases = &mut policy["policy"]["phases"];
+    phases["hot"]["actions"]["rollover"]["max_age"] = json!(index);
+    phases["warm"]["min_age"] = json!(index);
+    phases["delete"]["min_age"] = json!(age(keep));
+    Ok(policy)
+}
+
+/// In whole days, or hours where it is less than one.
+fn age(seconds: u64) -> String {
+    if seconds >= DAY { format!("{}d", seconds / DAY) } else { format!("{}h", seconds / HOUR) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{DAY, policy};
+
+    #[test]
+    fn an_index_is_written_merged_and_deleted_in_this_order() {
+        for (days, index, delete) in
+            [(1, "2h", "1d"), (7, "14h", "7d"), (90, "7d", "90d"), (1826, "30d", "1826d")]
+        {
+            let policy = policy(Duration::from_secs(days * DAY)).unwrap();
+            let phases = &policy["policy"]["phases"];
+            assert_eq!(phases["hot"]["actions"]["rollover"]["max_age"], index);
+            assert_eq!(phases["warm"]["min_age"], index);
+            assert_eq!(phases["delete"]["min_age"], delete);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use super::object::Object;
-use super::{kibana, retention, roles, templates};
+use super::{kibana, pipelines, retention, roles, templates};
 use crate::config::Config;
 
 /// A part of setup that can be done alone.
@@ -16,13 +16,16 @@ pub(crate) enum Step {
     Ilm,
     /// Component and index templates
     Templates,
+    /// Ingest pipelines for Filebeat and Logstash
+    Pipelines,
     /// Dashboards, searches and data views
     Kibana,
 }
 
 impl Step {
     /// All, in the order in which they have to be done.
-    pub(super) const ALL: [Step; 4] = [Step::Roles, Step::Ilm, Step::Templates, Step::Kibana];
+    pub(super) const ALL: [Step; 5] =
+        [Step::Roles, Step::Ilm, Step::Templates, Step::Pipelines, Step::Kibana];
 
     /// What the step puts there, in this order.
     pub(super) fn objects(self, config: &Config) -> Result<Vec<Object>> {
@@ -30,6 +33,7 @@ impl Step {
             Step::Roles => roles::objects(config),
             Step::Ilm => retention::objects(config),
             Step::Templates => templates::objects(config),
+            Step::Pipelines => pipelines::objects(config),
             Step::Kibana => kibana::objects(config),
         }
     }

@@ -31,6 +31,14 @@ pub(super) fn streams(config: &Config) -> Result<Vec<Stream>> {
 }
 
 impl Stream {
+    /// As the configuration names it: `exec`, or an input's dataset.
+    pub(super) fn metric_or_dataset(&self) -> &str {
+        match (&self.schema, self.foreign) {
+            (Some(schema), None) => &schema.name,
+            _ => &self.dataset,
+        }
+    }
+
     fn of_metric(schema: &Schema) -> Stream {
         let dataset = schema.dataset();
         Stream {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::support::Setup;
 
-const ROW: &str = r#"{"@timestamp":"2026-11-21T02:00:00Z","process.name":"a"}"#;
+const ROW: &str = r#"{"@timestamp":"2020-11-21T02:00:00Z","process.name":"a"}"#;
 
 fn row() -> Value {
     serde_json::from_str(ROW).unwrap()
@@ -142,9 +142,19 @@ fn the_admin_can_set_up_and_the_reader_can_only_read() {
     assert!(report.contains("kept 16 component templates"), "{report}");
     assert!(setup.run(&[]).contains("created role kumon_reader"));
 
+    // The disk estimate is of the rate at which rows arrive.
+    let since = (chrono::Utc::now() - chrono::TimeDelta::hours(2)).to_rfc3339();
+    let recent =
+        format!("{{\"create\":{{}}}}\n{{\"@timestamp\":\"{since}\",\"host.id\":\"a\"}}\n").repeat(25);
+    assert_eq!(node.request("POST", "logs-kumon.exec-default/_bulk?refresh=true", recent).0, 200);
+    let counted = setup.run(&[&admin[..], &["--only", "ilm"]].concat());
+    assert!(counted.contains("of 1 node(s), at the rate of the last 2 hours in this cluster"), "{counted}");
+    let exec = counted.lines().find(|line| line.trim().starts_with("exec")).unwrap();
+    assert!(exec.contains(" 90d ") && (exec.contains(" 300 ") || exec.contains(" 299 ")), "{exec}");
+
     let reader = "Basic cmVhZGVyOnJlYWRlci1wYXNzd29yZA==";
     let (_, found) = node.request_as(reader, "GET", "logs-kumon.*/_count", Value::Null);
-    assert_eq!(found["count"], 1, "{found}");
+    assert_eq!(found["count"], 27, "{found}");
     assert_refused(
         &node,
         reader,

@@ -32,7 +32,7 @@ fn every_metric_gets_its_data_stream_with_the_schemas_types() {
     assert!(first.contains("skipped 15 ILM policies: there is no such API there"), "{first}");
     assert!(first.contains("created index template logs-kumon.exec\n"), "{first}");
     let second = setup.run(&[]);
-    let objects = 3 + 1 + 2 * kumon_schema::all().len();
+    let objects = 3 + 1 + 3 * kumon_schema::all().len();
     assert!(second.contains(&format!("0 created, 0 changed, {objects} kept as they were")), "{second}");
 
     for schema in kumon_schema::all() {
@@ -204,7 +204,7 @@ fn eight_nodes_at_once_do_it_once() {
     let reports = at_once();
     let mut created: Vec<u64> = reports.iter().map(|report| number(report, "created")).collect();
     created.sort_unstable();
-    let objects = 3 + 1 + 2 * kumon_schema::all().len() as u64;
+    let objects = 3 + 1 + 3 * kumon_schema::all().len() as u64;
     assert_eq!(created, [0, 0, 0, 0, 0, 0, 0, objects], "{reports:?}");
     assert!(reports.iter().all(|report| number(report, "changed") == 0), "{reports:?}");
 

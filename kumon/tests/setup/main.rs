@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod elasticsearch_8;
 mod install;
+mod pipelines;
 mod retention;
 mod support;

@@ -52,4 +52,10 @@ impl Setup {
         kumon.arg("--config").arg(self.path("kumon.yml")).arg("setup").args(arguments);
         kumon
     }
+
+    /// Another command than setup.
+    pub(super) fn kumon(&self, arguments: &[&str]) -> Output {
+        let mut kumon = Command::new(env!("CARGO_BIN_EXE_kumon"));
+        kumon.arg("--config").arg(self.path("kumon.yml")).args(arguments).output().unwrap()
+    }
 }
