@@ -79,7 +79,7 @@ impl TimeRange {
 impl Panel {
     /// What the panel asks of the rows in `range` that pass all `filters`. None where it shows no rows (text, links).
     ///
-    /// A filter on a field that the panel's metric doesn't have matches nothing, as in Kibana;
+    /// A filter without values lets everything pass. A filter on a field that the panel's metric doesn't have matches nothing, as in Kibana;
     /// [`Panel::can_filter`] tells beforehand.
     pub fn request(&self, range: TimeRange, filters: &[Filter]) -> Option<SearchRequest> {
         let (metric, query, limit, aggs) = match &self.content {
@@ -89,7 +89,7 @@ impl Panel {
         };
         let mut parts: Vec<String> = (!query.is_empty()).then(|| format!("({query})")).into_iter().collect();
         parts.extend(
-            filters.iter().map(|filter| {
+            filters.iter().filter(|filter| !filter.values.is_empty()).map(|filter| {
                 if self.can_filter(&filter.field) { filter.query() } else { "NOT *".to_owned() }
             }),
         );
@@ -125,7 +125,9 @@ impl Chart {
             |field: &String, order: Order| Level::Terms { field: field.clone(), size: self.top, order };
         let mut levels = Vec::new();
         if let Over::Field(field) = &self.over {
-            levels.push(terms(field, self.order()));
+            // A histogram's buckets stand in their own order, as on a scale.
+            let is_scale = field.ends_with(".bucket.label");
+            levels.push(terms(field, if is_scale { Order::Key } else { self.order() }));
         }
         if self.kind == crate::ChartKind::HeatMap {
             let lines = self.breakdown.iter().cloned();
