@@ -112,13 +112,14 @@ impl Selection {
 
     /// Elsewhere than in the initial pid namespace the kernel has other numbers for them, and these ones for others.
     fn set_own_processes(&mut self, object: &Object, own: &[u32]) -> Result<()> {
-        self.own_processes = own.to_vec();
         let Some(map) = map(object, ".data.self") else { return Ok(()) };
         let mut tgids = vec![NOBODY; map.value_size() as usize / size_of::<u32>()];
         if in_initial_pid_namespace() {
             tgids.iter_mut().zip(own).for_each(|(tgid, own)| *tgid = *own);
         }
-        map.update(&0_u32.to_ne_bytes(), &bytes(&tgids), MapFlags::ANY)
+        map.update(&0_u32.to_ne_bytes(), &bytes(&tgids), MapFlags::ANY)?;
+        self.own_processes = own.to_vec();
+        Ok(())
     }
 
     fn check_cgroups(&self) -> std::io::Result<()> {
