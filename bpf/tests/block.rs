@@ -199,9 +199,9 @@ fn a_filter_leaves_out_other_processes_requests() {
     assert_eq!(sum(&of(disks, "operation", "write"), "count"), 0);
     let rows = collected.rows("bitesize");
     assert!(rows.iter().all(|row| row.text("name") == "kumon-writer"), "{rows:?}");
-    // An interrupt may issue a few foreign requests in its name.
-    let all = sum(&rows, "count") + collected.lost("bitesize") as i64;
-    assert!((600..630).contains(&all) && sum(&rows, "count") < 300, "{all}: {rows:?}");
+    // On a busy machine it issues other processes' requests too: those that waited for their disk.
+    let (taken, all) = (sum(&rows, "count"), sum(&rows, "count") + collected.lost("bitesize") as i64);
+    assert!(all >= 600 && (all / 4..all / 2).contains(&taken), "{taken} of {all}: {rows:?}");
 }
 
 #[test]

@@ -277,6 +277,6 @@ fn waits_are_summed_for_the_chosen_processes_only() {
     end(napper);
     let rows = collecting.stop().rows("runqlat");
     let waits: i64 = rows.iter().map(|row| row.number("count")).sum();
-    // Each nap ends with a wait; preemptions and its start add some.
-    assert!((NAPS..NAPS * 2).contains(&waits), "{waits}");
+    // Each nap ends with a wait, unless its time was up before it began; preemptions and the start add some.
+    assert!((NAPS * 9 / 10..NAPS * 2).contains(&waits), "{waits}");
 }

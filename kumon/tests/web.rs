@@ -27,7 +27,10 @@ struct Page {
 impl Page {
     /// An agent of these `arguments` and its page.
     fn start(arguments: &[&str], more: &str) -> Page {
-        let node = Node::new("");
+        Page::of(Node::new(""), arguments, more)
+    }
+
+    fn of(node: Node, arguments: &[&str], more: &str) -> Page {
         let port = free_port();
         node.configure(&format!("web: {{ listen: '127.0.0.1:{port}' }}\n{more}"));
         let agent = node.start_agent(arguments);
@@ -180,6 +183,28 @@ fn a_browser_draws_every_dashboard() {
     let cpu = page.browse("/#/cpu?range=15m");
     assert!(cpu.contains("class=\"uplot") && cpu.contains("class=\"heat\""), "{cpu}");
     page.agent.terminate().expect(0, &[]);
+}
+
+#[test]
+fn ones_own_dashboards_are_there_and_a_wrong_one_is_named_and_hides_no_other() {
+    if !require_program("curl") {
+        return;
+    }
+    let shown = |text: &str| {
+        let node = Node::new("");
+        fs::create_dir(node.path("dashboards")).unwrap();
+        fs::write(node.path("dashboards/mine.yml"), text).unwrap();
+        let page = Page::of(node, &["ship"], "");
+        let cookie = format!("cookie: kumon={}", page.key());
+        let shown = page.curl("/api/dashboards", &["-H", &cookie]);
+        (shown, page.agent.terminate().stderr)
+    };
+    let right = "title: Mine\npanels: [{ title: Starts, kind: number, metric: exec, values: [{ operation: count }] }]\n";
+    let (both, _) = shown(right);
+    assert!(both.contains("\"name\":\"mine\"") && both.contains("\"name\":\"cpu\""), "{both}");
+    let (others, log) = shown(&right.replace("metric: exec", "metric: exek"));
+    assert!(!others.contains("\"name\":\"mine\"") && others.contains("\"name\":\"cpu\""), "{others}");
+    assert!(log.contains("mine.yml") && log.contains("exek"), "{log}");
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Result;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,6 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::dashboards;
 use crate::search;
 
 /// Rows of one answer, at most.
@@ -112,14 +112,16 @@ struct Rows {
 }
 
 impl Api {
-    /// # Errors
-    /// When one of the user's dashboards is wrong.
-    pub(super) fn new(config: &Config) -> Result<Api> {
-        Ok(Api {
-            dashboards: crate::dashboards::load(config)?.dashboards,
-            config: config.clone(),
-            asking: Mutex::new(()),
-        })
+    /// Without the operator's own dashboards where one of them is wrong: the others are needed most when something is.
+    pub(super) fn new(config: &Config) -> Api {
+        let dashboards = match dashboards::load(config) {
+            Ok(loaded) => loaded.dashboards,
+            Err(e) => {
+                log::error!("the web page shows KuMon's own dashboards only: {e}");
+                kumon_dashboards::builtin().to_vec()
+            }
+        };
+        Api { dashboards, config: config.clone(), asking: Mutex::new(()) }
     }
 
     fn dashboard(&self, name: &str) -> Result<&Dashboard, Refusal> {
@@ -134,7 +136,7 @@ impl Api {
 }
 
 /// Every dashboard, with what the page must know before it asks for a panel's numbers.
-pub(super) async fn dashboards(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn all_dashboards(State(api): State<Arc<Api>>) -> Response {
     let dashboards: Vec<DashboardView> = api.dashboards.iter().map(DashboardView::of).collect();
     Json(json!({ "dashboards": dashboards })).into_response()
 }

@@ -55,7 +55,7 @@ impl WebServer {
         listener.set_nonblocking(true)?;
         let key = Key::of(&config.path.web_key())?;
         let address = key.address(listener.local_addr()?);
-        let router = router(key, Api::new(config)?);
+        let router = router(key, Api::new(config));
         let runtime =
             Builder::new_current_thread().enable_io().enable_time().max_blocking_threads(WORKERS).build()?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -87,7 +87,7 @@ impl WebServer {
 
 fn router(key: Key, api: Api) -> Router {
     let answers = Router::new()
-        .route("/api/dashboards", get(api::dashboards))
+        .route("/api/dashboards", get(api::all_dashboards))
         .route("/api/metrics", get(api::metrics))
         .route("/api/panel", post(api::panel))
         .route("/api/values", post(api::values))

@@ -51,10 +51,11 @@ impl Node {
     /// Replaces the configuration in one step. Agents of several tests can't all have the page's usual port: without
     /// `web` in `more` they have no page.
     pub fn configure(&self, more: &str) {
-        let (spool, state) = (self.spool(), self.state());
-        let paths = format!("path: {{ spool: {}, state: {} }}\n", spool.display(), state.display());
-        let web = if more.contains("web:") { "" } else { "web: { enabled: false }\n" };
-        self.write_configuration(&(paths + web + more));
+        let (spool, state, dashboards) = (self.spool(), self.state(), self.path("dashboards"));
+        let (spool, state, dashboards) = (spool.display(), state.display(), dashboards.display());
+        let paths = format!("path: {{ spool: {spool}, state: {state}, dashboards: {dashboards} }}\n");
+        let web = if more.contains("web:") { "" } else { "\nweb: { enabled: false }\n" };
+        self.write_configuration(&(paths + more + web));
     }
 
     /// Replaces the configuration with exactly this text.
