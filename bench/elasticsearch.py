@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -19,15 +20,15 @@ LIMIT = 60  # seconds for one request
 class Elasticsearch:
     """A real node on 127.0.0.1 with its files in the folder, stopped at the end."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, heap="512m"):
+        self.folder, self.heap = folder, heap
 
     def __enter__(self):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         # Whoever is the guardian's child is stopped with it, however this benchmark ends.
-        environment = {**os.environ, "PASSWORD": PASSWORD, "GUARDIAN": str(os.getpid())}
+        environment = {**os.environ, "PASSWORD": PASSWORD, "HEAP": self.heap, "GUARDIAN": str(os.getpid())}
         start = [FIXTURE / "start", f"{self.folder}/node", str(port)]
         subprocess.run(start, env=environment, stdout=subprocess.DEVNULL, check=True)
         self.url = f"http://127.0.0.1:{port}"
@@ -35,6 +36,11 @@ class Elasticsearch:
 
     def __exit__(self, *_):
         subprocess.run([FIXTURE / "stop", f"{self.folder}/node"], stdout=subprocess.DEVNULL, check=True)
+
+    def cpu_now(self):
+        """Seconds on a CPU so far, of all its threads (clock_getcpuclockid(3))."""
+        pid = int((Path(self.folder) / "node/pid").read_text())
+        return time.clock_gettime(~pid << 3 | 2)
 
     def output(self):
         """What `output.elasticsearch` takes to ship there."""

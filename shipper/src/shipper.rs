@@ -29,6 +29,10 @@ use crate::watch::Watcher;
 
 /// New and finished files are looked for so often, beside what inotify tells.
 const SCAN_INTERVAL: Duration = Duration::from_secs(2);
+/// Where nothing has happened for a while they can be as far apart: they are there for what inotify doesn't see.
+const QUIET_SCAN_INTERVAL: Duration = Duration::from_secs(10);
+/// So many scans without anything new are a while.
+const QUIET_SCANS: u32 = 15;
 /// Without inotify the scans are all there is.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Folders full of comings and goings are not looked through more often than that.
@@ -138,6 +142,8 @@ pub struct Shipper {
     _sender: Sender<Message>,
     last_scan: Option<Instant>,
     next_scan: Instant,
+    /// Scans since something was last sent, or a file came or went.
+    quiet_scans: u32,
     /// Whether all that the sink has taken is durable.
     settled: bool,
     asked: Vec<Asked>,
@@ -185,6 +191,7 @@ impl Shipper {
             _sender: sender,
             last_scan: None,
             next_scan: Instant::now(),
+            quiet_scans: 0,
             settled: true,
             asked: Vec::new(),
             stop_at: None,
@@ -252,7 +259,12 @@ impl Shipper {
 
     /// Looks for new files and lets go of finished ones.
     fn scan(&mut self) {
-        let pause = if self.watcher.works() { SCAN_INTERVAL } else { POLL_INTERVAL };
+        let pause = match self.watcher.works() {
+            true if self.quiet_scans >= QUIET_SCANS => QUIET_SCAN_INTERVAL,
+            true => SCAN_INTERVAL,
+            false => POLL_INTERVAL,
+        };
+        self.quiet_scans += 1;
         let now = Instant::now();
         (self.last_scan, self.next_scan) = (Some(now), now + pause);
         // First: a file whose name is gone may have got another one.
@@ -267,6 +279,7 @@ impl Shipper {
     }
 
     fn scan_soon(&mut self) {
+        self.quiet_scans = 0;
         let earliest = self.last_scan.map_or_else(Instant::now, |last| last + MIN_SCAN_INTERVAL);
         self.next_scan = self.next_scan.min(earliest);
     }
@@ -284,6 +297,9 @@ impl Shipper {
                 self.gather();
             }
             self.delivery.start();
+        }
+        if self.delivery.is_busy() {
+            self.quiet_scans = 0;
         }
         if self.delivery.is_busy() && self.delivery.next.is_empty() {
             self.gather();

@@ -1,5 +1,6 @@
 //! The shipping side: the shipper with its sink, and with the embedded store the server that answers queries.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use kumon_bpf::Clock;
 use kumon_shipper::elasticsearch::ElasticsearchSink;
-use kumon_shipper::{DeadLetterFolder, Ended, Halted, Handle, Options, Shipper, Sink};
+use kumon_shipper::{DeadLetterFolder, Delivered, Ended, Halted, Handle, Options, Shipper, Sink};
 use kumon_spool::{Limits, Spool};
 use kumon_store::{Store, StoreOptions};
 
@@ -19,8 +20,15 @@ use super::status::{self, ShipStatus};
 use crate::config::{Config, default_batch_bytes};
 use crate::host;
 
-/// How often the ledger's rows are written.
+/// How often the ledger's rows are written, when rows were shipped besides them and when none were: its own rows would
+/// keep an idle shipper at work.
 const LEDGER_INTERVAL: Duration = Duration::from_secs(10);
+const IDLE_LEDGER_INTERVAL: Duration = Duration::from_secs(60);
+/// A status that has not changed is written anew so often, to show that the agent lives.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The ledger's own rows.
+const OWN: &str = "kumon.agent";
 
 /// The shipping thread, from outside.
 pub(super) struct Shipping {
@@ -33,8 +41,16 @@ pub(super) struct Shipping {
     ledger: Ledger,
     /// For the ledger's rows only.
     spool: Spool,
-    next_ledger: Instant,
+    last_ledger: Instant,
+    /// What had been delivered then, of all but the ledger's own rows.
+    shipped: Shipped,
+    /// The last status file.
+    written: ShipStatus,
+    written_at: Instant,
 }
+
+/// By dataset.
+type Shipped = BTreeMap<String, Delivered>;
 
 impl Shipping {
     /// Starts shipping.
@@ -69,8 +85,9 @@ impl Shipping {
             })
             .transpose()?;
         let thread = std::thread::Builder::new().name("ship".into()).spawn(move || shipper.run())?;
-        write_status(&state, &status(&handle, &output));
-        let next_ledger = Instant::now() + LEDGER_INTERVAL;
+        let written = status(&handle, &output);
+        write_status(&state, &written);
+        let now = Instant::now();
         Ok(Shipping {
             handle,
             thread,
@@ -80,7 +97,10 @@ impl Shipping {
             state,
             ledger: Ledger::default(),
             spool,
-            next_ledger,
+            last_ledger: now,
+            shipped: Shipped::new(),
+            written,
+            written_at: now,
         })
     }
 
@@ -97,13 +117,27 @@ impl Shipping {
     /// Regular work beside the shipping: the status file and, when they are due, the ledger's rows. `alone` says
     /// that no collecting side in this process reports the process's cost.
     pub(super) fn keep_books(&mut self, alone: bool) {
-        write_status(&self.state, &self.status());
-        if Instant::now() < self.next_ledger {
+        let status = self.status();
+        if self.written_at.elapsed() >= STATUS_INTERVAL || !status.says_the_same(&self.written) {
+            write_status(&self.state, &status);
+            (self.written, self.written_at) = (status, Instant::now());
+        }
+        if self.last_ledger.elapsed() < LEDGER_INTERVAL {
             return;
         }
-        self.next_ledger = Instant::now() + LEDGER_INTERVAL;
+        let stats = self.handle.stats();
+        let shipped: Shipped = stats
+            .datasets
+            .iter()
+            .filter(|(dataset, _)| *dataset != OWN)
+            .map(|(d, n)| (d.clone(), *n))
+            .collect();
+        if shipped == self.shipped && self.last_ledger.elapsed() < IDLE_LEDGER_INTERVAL {
+            return;
+        }
+        (self.last_ledger, self.shipped) = (Instant::now(), shipped);
         let clock = Clock::new();
-        self.ledger.shipped(&self.handle.stats(), &clock, &mut self.spool);
+        self.ledger.shipped(&stats, &clock, &mut self.spool);
         if alone {
             self.ledger.process("ship", Cost::now(), &clock, &mut self.spool);
         }

@@ -28,7 +28,7 @@ pub(crate) struct CollectStatus {
 }
 
 /// `<state>/ship/status.json`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ShipStatus {
     pub(crate) pid: u32,
     /// RFC 3339; of the last update.
@@ -54,6 +54,14 @@ pub(crate) struct ShipStatus {
     pub(crate) lag: u64,
     pub(crate) memory: u64,
     pub(crate) cpu_time: u64,
+}
+
+impl ShipStatus {
+    /// Whether it differs from another in nothing but its time and what the process costs.
+    pub(super) fn says_the_same(&self, other: &ShipStatus) -> bool {
+        let (updated, memory, cpu_time) = (other.updated.clone(), other.memory, other.cpu_time);
+        ShipStatus { updated, memory, cpu_time, ..self.clone() } == *other
+    }
 }
 
 const NAME: &str = "status.json";

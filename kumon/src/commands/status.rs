@@ -114,7 +114,7 @@ fn print_stale(out: &mut impl Write, updated: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Running agents renew their status every other second.
+/// Running agents renew their status at least every 10 s.
 fn is_stale(updated: &str) -> bool {
     let updated = DateTime::parse_from_rfc3339(updated);
     updated.map_or(true, |updated| Utc::now().signed_duration_since(updated) > MAX_AGE)

@@ -303,6 +303,25 @@ fn a_huge_backlog_in_one_file_does_not_starve_the_others() {
 }
 
 #[test]
+fn single_rows_arrive_promptly_beside_a_huge_backlog() {
+    let (mut place, sink) = (Place::new(), StandIn::default());
+    place.options.batch_bytes = 20_000;
+    // 3 MB at 400 KB a second.
+    sink.state().slow = Duration::from_millis(50);
+    fs::write(place.path("huge.ndjson"), lines(1000..41_000)).unwrap();
+    append(&place.path("live.ndjson"), &lines(0..1));
+    let ship = place.ship(&sink);
+    for n in 1..10 {
+        append(&place.path("live.ndjson"), &lines(n..n + 1));
+        wait_for("the live row", Duration::from_secs(2), || sink.in_order().contains(&n));
+    }
+    assert!(sink.len() < 40_000, "the backlog was over before it mattered");
+    sink.state().slow = Duration::ZERO;
+    ship.wait_until("the backlog", |stats| stats.lag == 0 && stats.files == 2);
+    assert_eq!(sink.len(), 40_010);
+}
+
+#[test]
 fn memory_stays_flat_while_the_sink_is_away() {
     let (place, sink) = (Place::new(), StandIn::default());
     sink.fail(Fault::Away);

@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use kumon_shipper::{Batch, Outcome, Rejected, Sink, SinkError};
 use serde_json::{Value, json};
@@ -26,6 +27,8 @@ pub(crate) struct State {
     /// Bytes of the largest batch.
     pub(crate) largest: usize,
     pub(crate) sends: u64,
+    /// How long each batch takes.
+    pub(crate) slow: Duration,
     ids: HashSet<String>,
     /// As the store: commits only when it is told to.
     store: Option<Uncommitted>,
@@ -103,6 +106,10 @@ impl StandIn {
         self.0.lock().unwrap()
     }
 
+    fn slow(&self) -> Duration {
+        self.state().slow
+    }
+
     /// From now on; `None` ends it.
     pub(crate) fn fail(&self, fault: impl Into<Option<Fault>>) {
         self.state().fault = fault.into();
@@ -174,6 +181,7 @@ impl State {
 
 impl Sink for StandIn {
     fn send(&mut self, batch: &Batch) -> Result<Outcome, SinkError> {
+        std::thread::sleep(self.slow());
         let mut state = self.state();
         state.check()?;
         state.sends += 1;

@@ -7,6 +7,7 @@
 //! whoever started it, however that one ended.
 
 mod bulk;
+mod fault;
 mod ledger;
 mod server;
 

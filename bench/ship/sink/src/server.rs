@@ -1,8 +1,9 @@
 //! The stand-in's HTTP side. For shippers: `_bulk`, and an answer to whatever else they ask an Elasticsearch at first.
 //! For the benchmark: `/reset?rows=N`, `/wait?seconds=S` (answers when all rows are there, or after that time) and
-//! `/report`.
+//! `/report`. `/fault?kind=KIND&value=V&requests=N` makes the faults of [`crate::fault`].
 
 use std::cell::RefCell;
+use std::error::Error;
 use std::io::Read;
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::watch;
 
 use crate::bulk::Bulk;
+use crate::fault::Faults;
 use crate::ledger::Ledger;
 
 #[derive(Default)]
@@ -26,6 +28,7 @@ pub(crate) struct Server {
     /// Whether all the expected rows are there.
     complete: watch::Sender<bool>,
     inflated: Vec<u8>,
+    faults: Faults,
 }
 
 type Shared = Rc<RefCell<Server>>;
@@ -33,18 +36,33 @@ type Shared = Rc<RefCell<Server>>;
 pub(crate) async fn answer(
     server: Shared,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, hyper::Error> {
+) -> Result<Response<Full<Bytes>>, Box<dyn Error + Send + Sync>> {
     let (head, body) = request.into_parts();
     let query = head.uri.query().unwrap_or_default();
     let (status, body) = match head.uri.path() {
         path if path.ends_with("/_bulk") => {
             let gzipped = head.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding == "gzip");
             let body = body.collect().await?.to_bytes();
-            server.borrow_mut().bulk(&body, gzipped, query.contains("filter_path="))
+            let fault = server.borrow_mut().faults.next();
+            if let Some(status) = fault.before().await {
+                (status, error("refused on demand"))
+            } else {
+                let taken = server.borrow_mut().bulk(&body, gzipped, query.contains("filter_path="));
+                fault.after().await?;
+                taken
+            }
         }
         "/reset" => {
             server.borrow_mut().reset(parameter(query, "rows"));
             (StatusCode::OK, b"{}".to_vec())
+        }
+        "/fault" => {
+            let kind = text(query, "kind").unwrap_or("none");
+            let (value, requests) = (parameter(query, "value"), parameter(query, "requests"));
+            match server.borrow_mut().faults.set(kind, value, requests) {
+                Ok(()) => (StatusCode::OK, b"{}".to_vec()),
+                Err(e) => (StatusCode::BAD_REQUEST, error(&e)),
+            }
         }
         "/wait" => {
             wait(&server, Duration::from_secs(parameter(query, "seconds"))).await;
@@ -98,8 +116,12 @@ async fn wait(server: &Shared, limit: Duration) {
 }
 
 fn parameter(query: &str, name: &str) -> u64 {
+    text(query, name).and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+fn text<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 fn error(reason: &str) -> Vec<u8> {
