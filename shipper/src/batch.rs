@@ -8,6 +8,13 @@ use kumon_schema::Kind;
 
 use crate::mark::Mark;
 
+/// From so many bytes on a batch is taken for a large one.
+const LARGE: usize = 64 << 10;
+/// The last row makes a batch larger than its limit; rarely by more. In bytes.
+const ROOM_FOR_LAST: usize = 64 << 10;
+/// A limit above this stands for none.
+const MOST_ROOM: usize = 64 << 20;
+
 /// Rows of one or more files, already rendered as the body of an Elasticsearch `_bulk` request:
 /// `{"create":{"_index":…,"_id":…}}` and the document, each on a line of its own.
 #[derive(Debug, Default)]
@@ -82,6 +89,15 @@ impl Batch {
         self.undecodable.clear();
         self.paths.clear();
         self.undecodable_bytes = 0;
+    }
+
+    /// Gets the memory for a batch of so many bytes at once, when it is going to be a large one: growing by doubling
+    /// leaves twice as much behind.
+    pub(crate) fn make_room(&mut self, limit: usize) {
+        let whole = limit.saturating_add(ROOM_FOR_LAST);
+        if self.body.len() >= LARGE && limit < MOST_ROOM && self.body.capacity() < whole {
+            self.body.reserve_exact(whole - self.body.len());
+        }
     }
 
     /// A file that was the last to join has nothing in it.

@@ -190,6 +190,7 @@ impl Tail {
                     None => return Ok(Filled::Rewritten),
                 }
             }
+            batch.make_room(limit);
             self.take_records(&mut buffer, &mut window, batch, limit, last && at_end);
             if batch.size() >= limit {
                 self.window = Some(window);

@@ -51,7 +51,7 @@ pub(crate) enum CompressionSetting {
 
 /// Larger ones were measured to go no faster; two of them are in memory at a time.
 pub(crate) fn default_batch_bytes() -> ByteSize {
-    ByteSize::mb(2)
+    ByteSize::mb(1)
 }
 
 fn default_timeout() -> Duration {
