@@ -123,7 +123,7 @@ pub(crate) struct SetupArgs {
     /// Who sets up, instead of who ships by the configuration
     #[arg(long, requires = "password_file", conflicts_with = "api_key_file")]
     pub(crate) username: Option<String>,
-    /// A file with that user's password; /dev/stdin reads it from there
+    /// A file with that user's password
     #[arg(long, value_name = "FILE", requires = "username")]
     pub(crate) password_file: Option<PathBuf>,
     /// Make an API key that may do nothing but ship, and write it to a file that only the shipper reads; '-' prints it

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod beats;
+mod compose;
 mod elasticsearch_8;
 mod install;
+mod mapping;
 mod pipelines;
 mod retention;
 mod support;

@@ -1,0 +1,60 @@
+//! What no mapping knows can neither make it grow nor stop the rows.
+
+use std::fs;
+
+use kumon_testing::{Elasticsearch, require_elasticsearch};
+use serde_json::{Value, json};
+
+use super::support::Setup;
+
+#[test]
+fn unknown_fields_and_conflicting_types_neither_explode_a_mapping_nor_stop_other_rows() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let node = Elasticsearch::start();
+    let logs = tempfile::tempdir().unwrap();
+    let file = logs.path().join("app.ndjson");
+    let inputs = format!("inputs:\n  - {{ paths: ['{}'], format: ndjson, dataset: app }}\n", file.display());
+    let setup = Setup::new(&node, &inputs);
+    setup.run(&["--only", "templates"]);
+
+    // KuMon's own streams: no new field, whatever a row holds; what does not fit is refused, and nothing else.
+    let mut row = json!({"@timestamp": "2026-11-21T02:00:00Z", "process.pid": 7});
+    for n in 0..2000 {
+        row[format!("unknown.field{n}")] = json!({"deeper": n});
+    }
+    assert_eq!(node.request("POST", "logs-kumon.exec-default/_doc", row).0, 201);
+    for conflict in
+        [json!({"process.pid": "seven"}), json!({"process": "init"}), json!({"process.name": {"a": 1}})]
+    {
+        let mut row = conflict;
+        row["@timestamp"] = json!("2026-11-21T02:00:00Z");
+        let (status, answer) = node.request("POST", "logs-kumon.exec-default/_doc", row);
+        assert_eq!(status, 400, "{answer}");
+    }
+    let (_, mapping) = node.request("GET", "logs-kumon.exec-default/_mapping", Value::Null);
+    assert!(!mapping.to_string().contains("unknown"), "{mapping}");
+
+    // Others' files: every key is a field up to Elasticsearch's limit; what it refuses goes to the dead letters.
+    let mut lines = vec![json!({"n": 1, "level": "info"}), json!({"n": "one", "level": "info"})];
+    let many = (0..1500).map(|n| (format!("key{n}"), json!(n)));
+    lines.push(many.collect::<serde_json::Map<_, _>>().into());
+    lines.push(json!({"n": 2, "level": "info"}));
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(&file, text).unwrap();
+    let shipped = setup.kumon(&["ship", "--duration", "1s"]);
+    assert!(shipped.status.success(), "{}", String::from_utf8_lossy(&shipped.stderr));
+    node.request("POST", "logs-app-default/_refresh", Value::Null);
+    let (_, found) =
+        node.request("POST", "logs-app-default/_search", json!({"query": {"term": {"level": "info"}}}));
+    let found = found["hits"]["hits"].as_array().unwrap().clone();
+    let numbers: Vec<_> = found.iter().map(|hit| hit["_source"]["n"].clone()).collect();
+    assert_eq!(numbers, [json!(1), json!(2)]);
+    let folder = setup.path("state/ship/dead-letters");
+    let letters: String =
+        fs::read_dir(folder).unwrap().map(|day| fs::read_to_string(day.unwrap().path()).unwrap()).collect();
+    assert_eq!(letters.lines().count(), 2, "{letters}");
+    assert!(letters.contains("failed to parse field [n] of type [long]"), "{letters}");
+    assert!(letters.contains("Limit of total fields [1000] has been exceeded"), "{letters}");
+}
