@@ -20,7 +20,8 @@ ORIGINALS = [
     "bitesize 10",
     "tcplife",
 ]
-# Needs tracepoints on system calls, so it is off by default; there are no originals of it for kernels without kprobes.
+# Need tracepoints on system calls, so they are off by default. filelife's original is made of kprobes, which not every
+# kernel has (this bench leaves it out); filegone's and dbslower's are only in bcc, which compiles with kernel headers.
 FILE_METRICS = {"filelife": {"enabled": True}, "filegone": {"enabled": True}}
 # Some originals attach through tracefs. A mount of their own leaves the machine's as they are.
 PRIVATE_TRACEFS = (

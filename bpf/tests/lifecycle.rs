@@ -6,36 +6,49 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use common::Collecting;
 use kumon_bpf::{Enabled, FileHooks, Settings, collectors};
 use kumon_testing::{require_bpf, wait_for};
-use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter, ProgInfoQueryOptions, ProgramInfo};
+use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter};
 
-/// The ids of programs, of the maps they use and of their links.
-#[derive(Debug, Default, PartialEq)]
-struct Ids {
+/// Programs, maps and links of the kernel by their ids.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Objects {
     programs: BTreeSet<u32>,
     maps: BTreeSet<u32>,
     links: BTreeSet<u32>,
 }
 
-impl Ids {
-    /// Those of the programs with one of these names that are not in `before`.
-    fn since(before: &BTreeSet<u32>, names: &[&str]) -> Ids {
-        let mut ids = Ids::default();
-        let options = ProgInfoQueryOptions::default().include_map_ids(true);
-        let ours =
-            |info: &ProgramInfo| names.iter().any(|name| info.name == *name) && !before.contains(&info.id);
-        for program in ProgInfoIter::with_query_opts(options).filter(ours) {
-            ids.programs.insert(program.id);
-            ids.maps.extend(program.map_ids);
+impl Objects {
+    /// Those that this process holds open, whatever others load meanwhile.
+    fn held() -> Objects {
+        let mut held = Objects::default();
+        for file in std::fs::read_dir("/proc/self/fdinfo").unwrap() {
+            // One may be closed meanwhile.
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap_or_default();
+            for (key, id) in text.lines().filter_map(|line| line.split_once(":\t")) {
+                let ids = match key {
+                    "prog_id" => &mut held.programs,
+                    "map_id" => &mut held.maps,
+                    "link_id" => &mut held.links,
+                    _ => continue,
+                };
+                ids.insert(id.trim().parse().unwrap());
+            }
         }
-        let links = LinkInfoIter::default().filter(|link| ids.programs.contains(&link.prog_id));
-        ids.links.extend(links.map(|link| link.id));
-        ids
+        held
+    }
+
+    /// Without those of `before`.
+    fn since(mut self, before: &Objects) -> Objects {
+        self.programs.retain(|id| !before.programs.contains(id));
+        self.maps.retain(|id| !before.maps.contains(id));
+        self.links.retain(|id| !before.links.contains(id));
+        self
     }
 
     /// What of it is still in the kernel.
@@ -47,68 +60,58 @@ impl Ids {
     }
 }
 
-fn programs() -> BTreeSet<u32> {
-    ProgInfoIter::default().map(|info| info.id).collect()
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-#[test]
-fn twenty_starts_and_stops_leave_no_program_map_or_link() {
-    if !require_bpf() {
-        return;
-    }
+fn files_in(folder: &Path) -> BTreeSet<OsString> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+}
+
+fn everything() -> Settings {
     let mut settings = Settings::default();
     settings.exec.failed = true;
     // The rung that every kernel has.
     settings.file_hooks = FileHooks::Tracepoint;
     settings.filelife.enabled = Enabled::Yes;
     settings.filegone.enabled = Enabled::Yes;
-    let collectors: [(&str, &[&str]); 5] = [
-        (
-            "process",
-            &["on_exec", "on_exit", "enter_execve", "exit_execve", "enter_execveat", "exit_execveat"],
-        ),
-        ("sched", &["newtask", "wakeup", "wakeup_new", "sched_switch", "read_tasks"]),
-        ("block", &["issue", "complete"]),
-        ("tcp", &["on_state", "find_owner", "on_reset_sent"]),
-        (
-            "file",
-            &[
-                "exit_open",
-                "exit_openat",
-                "exit_openat2",
-                "exit_creat",
-                "enter_unlink",
-                "exit_unlink",
-                "enter_unlinkat",
-                "exit_unlinkat",
-                "enter_rmdir",
-                "exit_rmdir",
-                "enter_rename",
-                "exit_rename",
-                "enter_renameat",
-                "exit_renameat",
-                "enter_renameat2",
-                "exit_renameat2",
-            ],
-        ),
-    ];
-    for (name, expected) in collectors {
-        for _ in 0..20 {
-            let before = programs();
-            let collecting = Collecting::start(name, settings.clone());
-            let ids = Ids::since(&before, expected);
-            assert_eq!(
-                (ids.programs.len(), ids.links.len()),
-                (expected.len(), expected.len()),
-                "{name}: {ids:?}"
-            );
-            assert!(ids.maps.len() >= 3, "{name}: {ids:?}");
-            Command::new("true").status().unwrap();
-            collecting.stop();
-            // The kernel frees them in the background.
-            wait_for("the kernel to free what was loaded", Duration::from_secs(20), || ids.left() == 0);
-        }
+    settings
+}
+
+#[test]
+fn twenty_starts_and_stops_of_each_collector_leave_no_program_map_link_or_descriptor() {
+    if !require_bpf() {
+        return;
     }
+    for collector in collectors(&everything()) {
+        let name = collector.name();
+        let (before, open) = (Objects::held(), descriptors());
+        let mut loaded = Objects::default();
+        for _ in 0..20 {
+            let collecting = Collecting::start(name, everything());
+            let held = Objects::held().since(&before);
+            assert!(
+                !held.programs.is_empty() && !held.maps.is_empty() && !held.links.is_empty(),
+                "{name}: {held:?}"
+            );
+            loaded.programs.extend(held.programs);
+            loaded.maps.extend(held.maps);
+            loaded.links.extend(held.links);
+            collecting.stop();
+        }
+        assert_eq!((Objects::held(), descriptors()), (before, open), "{name}");
+        // The kernel frees them in the background.
+        wait_for("the kernel to free what was loaded", Duration::from_secs(20), || loaded.left() == 0);
+    }
+    // Nothing is pinned either.
+    if Path::new("/sys/fs/bpf").is_dir() {
+        let pinned = files_in(Path::new("/sys/fs/bpf"));
+        assert!(!pinned.iter().any(|name| name.to_string_lossy().contains("kumon")), "{pinned:?}");
+    }
+}
+
+fn programs() -> BTreeSet<u32> {
+    ProgInfoIter::default().map(|info| info.id).collect()
 }
 
 #[test]
@@ -116,14 +119,8 @@ fn probing_finds_a_strategy_for_each_hook_and_leaves_nothing() {
     if !require_bpf() {
         return;
     }
-    let mut settings = Settings::default();
-    settings.exec.failed = true;
-    // The rung that every kernel has.
-    settings.file_hooks = FileHooks::Tracepoint;
-    settings.filelife.enabled = Enabled::Yes;
-    settings.filegone.enabled = Enabled::Yes;
     let before = programs();
-    for collector in collectors(&settings) {
+    for collector in collectors(&everything()) {
         for hook in collector.probe() {
             let expected = match hook.event {
                 "task" | "task_file" => "iter",

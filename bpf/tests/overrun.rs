@@ -1,4 +1,4 @@
-//! A storm of processes that overruns the ring buffer: what came in is what came out and what was counted as lost.
+//! Storms of processes. One that overruns the ring buffer: what came in is what came out and what was counted as lost.
 
 // A failure in a helper is a failed test.
 #![allow(clippy::unwrap_used)]
@@ -10,9 +10,13 @@ use std::time::Duration;
 
 use common::{Collected, Collecting, Row};
 use kumon_bpf::{Clock, Settings};
-use kumon_testing::require_bpf;
+use kumon_testing::{require_bpf, time_scale};
 
-const STORM: u64 = 3000;
+/// Each takes far longer on an emulated processor.
+fn storm_size() -> u64 {
+    3000 / u64::from(time_scale())
+}
+
 /// The storm's processes bear this name; its own count goes to standard output.
 const NAME: &str = "kumon-storm";
 
@@ -20,7 +24,7 @@ const NAME: &str = "kumon-storm";
 fn storm(program: &std::path::Path) -> u64 {
     let script = "i=0; while [ $i -lt $1 ]; do \"$0\" && i=$((i+1)); done; echo $i";
     let output =
-        Command::new("sh").args(["-c", script]).arg(program).arg(STORM.to_string()).output().unwrap();
+        Command::new("sh").args(["-c", script]).arg(program).arg(storm_size().to_string()).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
@@ -54,12 +58,12 @@ fn rows_and_counted_losses_are_what_the_storm_did() {
     let witness =
         Collecting::start("process", Settings { ring_buffer_bytes: 16 << 20, ..Settings::default() });
     let tiny = Settings { ring_buffer_bytes: 4096, ..Settings::default() };
-    let overrun = Collecting::start_polling("process", tiny, Duration::from_millis(200));
+    let overrun = Collecting::start_polling("process", tiny, Duration::from_millis(200) * time_scale());
     let begin = clock.now();
     let count = storm(&program);
     let end = clock.now();
     let (overrun, witness) = (overrun.stop(), witness.stop());
-    assert_eq!(count, STORM);
+    assert_eq!(count, storm_size());
 
     for metric in ["exec", "exit"] {
         assert_eq!(witness.lost(metric), 0);
@@ -78,4 +82,32 @@ fn rows_and_counted_losses_are_what_the_storm_did() {
             least + at_the_ends
         );
     }
+}
+
+/// Resident memory of this process, bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn a_bounded_fork_bomb_has_an_exit_row_for_each_process_and_costs_no_memory() {
+    if !require_bpf() {
+        return;
+    }
+    // Each of them forks again, so that all are there at once: 2, 4, 8, ...
+    const GENERATIONS: u32 = 11;
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("kumon-bomb");
+    std::fs::copy("/usr/bin/perl", &program).unwrap();
+    let collecting = Collecting::start("process", Settings::default());
+    let before = resident();
+    let script = format!("fork() // die for 1..{GENERATIONS}; 1 while wait() > 0");
+    assert!(Command::new(&program).args(["-e", &script]).status().unwrap().success());
+    let grown = resident().saturating_sub(before);
+    let collected = collecting.stop();
+    let exits = collected.rows("exit").iter().filter(|row| row.text("name") == "kumon-bomb").count();
+    assert_eq!((exits, collected.lost("exit")), (1 << GENERATIONS, 0), "{:?}", collected.losses);
+    assert!(grown < 32 << 20, "{grown} bytes more");
 }

@@ -116,6 +116,15 @@ impl Database {
         assert!(status.success());
     }
 
+    /// Runs statements as [`Database::script`] does and returns what the client was told besides the results.
+    pub fn script_output(&self, statements: &str) -> String {
+        let file = self.folder.path().join("script.sql");
+        std::fs::write(&file, statements).unwrap();
+        let output = self.connection().stdin(File::open(&file).unwrap()).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     fn connection(&self) -> Command {
         let folder = self.folder.path();
         let mut client = match self.kind {

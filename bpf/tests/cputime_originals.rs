@@ -1,0 +1,92 @@
+//! cputime against cpudist and offcputime of libbpf-tools, at the same time on the same load.
+
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Collecting, Original, Row, log2_histogram};
+use kumon_bpf::Settings;
+use kumon_testing::{Child, require_bpf, require_program, wait_for};
+
+/// How often the load sleeps.
+const SLEEPS: i64 = 2_000;
+
+/// A process that sleeps [`SLEEPS`] times for about a millisecond with some work between.
+fn sleeping() -> String {
+    format!("for (1..{SLEEPS}) {{ select(undef, undef, undef, 0.001); my $x = 0; $x += $_ for 1..2000 }}")
+}
+
+/// One that only computes.
+const COMPUTING: &str = "my $x = 0; $x += $_ for 1..30_000_000";
+
+/// Perl on the first CPU.
+fn perl(script: &str) -> Command {
+    let mut perl = Command::new("taskset");
+    perl.args(["--cpu-list", "0", "perl", "-e", script]).stdin(Stdio::piped());
+    perl
+}
+
+/// Runs a load beside `original`, and gives the row of cputime that tells of it and the original's lines.
+/// The time the load waited for its line comes last.
+fn beside(load: &str, original: impl FnOnce(u32) -> Original) -> (Row, Vec<String>, Duration) {
+    let mut settings = Settings::default();
+    settings.cputime.interval = Duration::from_secs(600);
+    // It begins once it has read a line.
+    let mut load = Child::spawn(&mut perl(&format!("<STDIN>; {load}")));
+    let pid = load.id();
+    let begin = Instant::now();
+    let collecting = Collecting::start("sched", settings);
+    let original = original(pid);
+    let waited = begin.elapsed();
+    load.inner().stdin.take().unwrap().write_all(b"\n").unwrap();
+    load.wait(Duration::from_secs(60));
+    let lines = original.stop();
+    let rows = collecting.stop().rows("cputime");
+    let mut of_load = rows.into_iter().filter(|row| row.text("pid") == pid.to_string());
+    (of_load.next().unwrap(), lines, waited)
+}
+
+#[test]
+fn a_process_is_preempted_as_often_as_cpudist_sees() {
+    if !require_bpf() || !require_program("cpudist") {
+        return;
+    }
+    let mut rival = Child::spawn(&mut perl("1 while 1"));
+    // It counts a time on the CPU where it ends although the process would go on.
+    let (row, lines, _) = beside(COMPUTING, |pid| {
+        let original = Original::start(&format!("cpudist -p {pid}"));
+        wait_for("cpudist to trace", Duration::from_secs(30), || !original.lines().is_empty());
+        original
+    });
+    rival.kill().unwrap();
+    let theirs: u64 = log2_histogram(&lines, "usecs").values().sum();
+    let ours = row.number("involuntary_switches") as u64;
+    assert!(theirs >= 50, "{lines:?}");
+    // What happened before the original looked, and the end.
+    assert!(ours.abs_diff(theirs) <= theirs / 50 + 2, "{ours} {theirs}");
+}
+
+#[test]
+fn a_process_is_off_the_cpu_as_long_as_cpudist_sees() {
+    if !require_bpf() || !require_program("cpudist") {
+        return;
+    }
+    let (row, lines, waited) = beside(&sleeping(), |pid| {
+        let original = Original::start(&format!("cpudist -O -p {pid}"));
+        wait_for("cpudist to trace", Duration::from_secs(30), || !original.lines().is_empty());
+        original
+    });
+    // It tells a distribution, no sum: between the buckets' lower and upper bounds.
+    let theirs = log2_histogram(&lines, "usecs");
+    let least: u64 = theirs.iter().map(|(low, count)| low * count).sum();
+    let most: u64 = theirs.iter().map(|(low, count)| (2 * low).max(2) * count).sum();
+    assert!(theirs.values().sum::<u64>() as i64 >= SLEEPS, "{lines:?}");
+    // The first sleep, for the line that starts the load, began before the original looked.
+    let ours = row.number("off_cpu") as u64 / 1_000;
+    assert!(ours >= least && ours <= most + waited.as_micros() as u64, "{ours} us, {theirs:?}");
+}
