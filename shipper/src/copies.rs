@@ -68,35 +68,56 @@ fn changed(metadata: &fs::Metadata) -> SystemTime {
     metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// Whether one name is the other with a number, a date or the like put in or appended, as in `app.log.1`,
-/// `app-20261121.log` and `app.log.2.gz`; also whether both are made so of a third.
-pub(crate) fn is_rotated(a: &Path, b: &Path) -> bool {
+/// Whether one name may be what a rotator made of the other, or both of a third: but for numbers, dates and the like
+/// one begins as the other, as `app.log` and `app-20261121.log`, `app.log.2.gz` or `app.old`.
+fn is_rotated(a: &Path, b: &Path) -> bool {
     let (Some(a), Some(b)) = (a.file_name(), b.file_name()) else { return false };
-    a != b && core(&a.to_string_lossy()).eq(core(&b.to_string_lossy()))
+    a != b && core(&a.to_string_lossy()).zip(core(&b.to_string_lossy())).all(|(a, b)| a == b)
 }
 
-/// A name's parts that are no rotator's marks.
-fn core(name: &str) -> impl Iterator<Item = &str> {
-    name.split(['.', '-', '_']).filter(|part| !is_mark(part))
+/// Whether a file of an input may be asked for the content of another one. Plain files with the same beginning may be
+/// two, as two days' exports are; so their names have to be closer.
+pub(crate) fn may_hold(content: &Content, path: &Path, other: &Path) -> bool {
+    if content.is_plain() { has_same_base(path, other) } else { is_rotated(path, other) }
 }
 
-fn is_mark(part: &str) -> bool {
-    part.starts_with(|c: char| c.is_ascii_digit()) || matches!(part, "" | "gz" | "old" | "bak" | "prev")
+/// Whether the names are the same but for the marks at their ends, as `app.log`, `app.log.1` and `app.log.2.gz`.
+fn has_same_base(a: &Path, b: &Path) -> bool {
+    let (Some(a), Some(b)) = (a.file_name(), b.file_name()) else { return false };
+    base(&a.to_string_lossy()) == base(&b.to_string_lossy())
 }
 
 /// Whether `copy` is named as a rotator's copy of `original`: its whole name and a mark behind it.
 pub(crate) fn is_named_after(copy: &Path, original: &Path) -> bool {
     let (Some(copy), Some(original)) = (copy.file_name(), original.file_name()) else { return false };
     let (copy, original) = (copy.to_string_lossy(), original.to_string_lossy());
-    let rest = copy.strip_prefix(&*original).and_then(|rest| rest.strip_prefix(['.', '-', '_']));
+    let rest = copy.strip_prefix(&*original).and_then(|rest| rest.strip_prefix(SEPARATORS));
     rest.is_some_and(|rest| core(rest).next().is_none())
+}
+
+const SEPARATORS: [char; 3] = ['.', '-', '_'];
+
+/// A name's parts that are no rotator's marks.
+fn core(name: &str) -> impl Iterator<Item = &str> {
+    name.split(SEPARATORS).filter(|part| !is_mark(part))
+}
+
+fn base(mut name: &str) -> &str {
+    while let Some((rest, _)) = name.rsplit_once(SEPARATORS).filter(|(_, part)| is_mark(part)) {
+        name = rest;
+    }
+    name
+}
+
+fn is_mark(part: &str) -> bool {
+    part.starts_with(|c: char| c.is_ascii_digit()) || matches!(part, "" | "gz" | "old" | "bak" | "prev")
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{is_named_after, is_rotated};
+    use super::{has_same_base, is_named_after, is_rotated};
 
     #[test]
     fn names_that_rotators_give_are_told_from_others() {
@@ -108,12 +129,16 @@ mod tests {
             "app.log-20261121T01:00.gz",
             "app.1.log",
             "app.log.old",
+            "app.old",
         ] {
             assert!(rotated("/var/log/app.log", &format!("/var/log/{copy}")), "{copy}");
         }
-        for other in ["app.log", "app-errors.log", "my-app.log.1", "app.csv", "app.log.lock"] {
+        for other in ["app.log", "app-errors.log", "my-app.log.1", "app.csv"] {
             assert!(!rotated("/var/log/app.log", &format!("/var/log/{other}")), "{other}");
         }
+        let same_base = |a: &str, b: &str| has_same_base(Path::new(a), Path::new(b));
+        assert!(same_base("a/app.log.1", "a/app.log.2.gz") && same_base("a/x-1.csv", "a/x-1.csv.gz"));
+        assert!(!same_base("a/x-1.csv", "a/x-2.csv") && !same_base("a/app.log", "a/app-1.log"));
         let named_after = |copy: &str, original: &str| is_named_after(Path::new(copy), Path::new(original));
         assert!(named_after("a/app.log.1", "a/app.log") && named_after("a/app.log.1.gz", "a/app.log.1"));
         assert!(!named_after("a/worker-2.log", "a/worker-1.log") && !named_after("a/app.log2", "a/app.log"));

@@ -12,7 +12,7 @@ use kumon_schema::{Common, Kind};
 use crate::batch::StreamName;
 use crate::checkpoint::{Entry, FileId};
 use crate::content::Content;
-use crate::copies::{self, Copy, is_rotated};
+use crate::copies::{self, Copy, may_hold};
 use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin as RowOrigin};
 use crate::mark::Mark;
 use crate::opening::{Opener, open};
@@ -170,7 +170,7 @@ impl Inputs {
     /// The entry whose file's content this is, under a rotator's name.
     fn position_of_content(&self, path: &Path, content: &mut Content) -> io::Result<Option<usize>> {
         for (index, entry) in self.remembered.iter().enumerate() {
-            let is_candidate = entry.sent.offset > 0 && is_rotated(&entry.path, path);
+            let is_candidate = entry.sent.offset > 0 && may_hold(content, path, &entry.path);
             if is_candidate && entry.sent.stands_in(content)? {
                 return Ok(Some(index));
             }

@@ -11,7 +11,7 @@ use kumon_spool::{FileName, is_being_written, lock_for_reading, release_reading}
 use crate::batch::Batch;
 use crate::checkpoint::{Entry, FileId};
 use crate::content::Content;
-use crate::copies::{Copy, is_named_after, is_rotated};
+use crate::copies::{Copy, is_named_after, may_hold};
 use crate::inputs::new_generation;
 use crate::mark::{Mark, WINDOW};
 use crate::tail::{Filled, Tail};
@@ -136,7 +136,8 @@ impl Source {
     /// Whether the file, whose name is gone, goes on in another one: compressed, or copied and deleted.
     pub(crate) fn is_replaced_by(&mut self, path: &Path, content: &mut Content) -> io::Result<bool> {
         let mark = self.evidence();
-        let is_candidate = mark.offset > 0 && is_rotated(&self.tail.path, path) && self.tail.is_gone()?;
+        let is_candidate =
+            mark.offset > 0 && may_hold(content, path, &self.tail.path) && self.tail.is_gone()?;
         Ok(is_candidate && content.size()? >= self.tail.size()? && mark.stands_in(content)?)
     }
 

@@ -2,10 +2,12 @@
 //! real.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bulk_server;
 mod copies;
 mod dead_letters;
 mod faults;
 mod identity;
+mod kills;
 mod random;
 mod restart;
 mod rotation;
