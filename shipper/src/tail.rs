@@ -93,17 +93,19 @@ impl Tail {
         self.stuck = None;
         // Content that is gone or cut shows at the next fill.
         if self.read.offset > 0
-            && let Ok(head) = self.head()
-            && let Err(why) = self.decoder.resume(&head)
+            && let Ok((head, last)) = self.delivered_bytes()
+            && let Err(why) = self.decoder.resume(&head, last)
         {
             self.stuck = Some(why.to_string());
         }
     }
 
-    fn head(&mut self) -> io::Result<Vec<u8>> {
-        let mut head = vec![0; CHUNK.min(self.read.offset as usize)];
+    /// The first of the bytes before `read`, and the last one.
+    fn delivered_bytes(&mut self) -> io::Result<(Vec<u8>, u8)> {
+        let (mut head, mut last) = (vec![0; CHUNK.min(self.read.offset as usize)], [0]);
         self.content.read_exact_at(&mut head, 0)?;
-        Ok(head)
+        self.content.read_exact_at(&mut last, self.read.offset - 1)?;
+        Ok((head, last[0]))
     }
 
     /// Goes back to what the sink says it has for good.

@@ -89,7 +89,7 @@ impl CsvDecoder {
     }
 
     pub(super) fn resume(&mut self, head: &[u8]) -> Result<(), Unreadable> {
-        if is_blank(head) {
+        if head.iter().all(is_line_end) {
             return Ok(());
         }
         match self.split(head, false) {
@@ -105,8 +105,12 @@ impl CsvDecoder {
         last: bool,
         json: &mut Vec<u8>,
     ) -> Result<Step, Unreadable> {
-        if is_blank(bytes) {
-            return Ok(if bytes.is_empty() { Step::Incomplete } else { Step::Nothing(bytes.len()) });
+        // Apart from the row behind them: where that begins, and so its id, must not depend on how much was read at
+        // once.
+        match bytes.iter().take_while(|byte| is_line_end(byte)).count() {
+            0 if bytes.is_empty() => return Ok(Step::Incomplete),
+            0 => {}
+            blank => return Ok(Step::Nothing(blank)),
         }
         let Some((used, count)) = self.split(bytes, last) else {
             return Ok(match bytes.len() < MAX_RECORD {
@@ -291,12 +295,12 @@ impl Value {
 
 /// The length of the first line that isn't blank, up to its line end: behind it, reading goes on.
 fn first_line(bytes: &[u8]) -> usize {
-    let start = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    let start = bytes.iter().take_while(|byte| is_line_end(byte)).count();
     bytes[start..].iter().position(|&b| b == b'\n').map_or(bytes.len(), |end| start + end + 1)
 }
 
-fn is_blank(bytes: &[u8]) -> bool {
-    bytes.iter().all(|b| matches!(b, b'\r' | b'\n'))
+fn is_line_end(byte: &u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }
 
 #[cfg(test)]

@@ -56,17 +56,21 @@ impl Decoder {
 
     /// For a file that is read from its start again.
     pub(crate) fn reset(&mut self) {
-        if let Decoder::Csv(csv) = self {
-            csv.reset();
+        match self {
+            Decoder::Csv(csv) => csv.reset(),
+            Decoder::Ndjson(ndjson) => ndjson.resume(false),
         }
     }
 
     /// For a file of which some bytes are already delivered: what the decoder must know of them. `head` are the
-    /// first of them.
-    pub(crate) fn resume(&mut self, head: &[u8]) -> Result<(), Unreadable> {
+    /// first of them, `last` is the last one.
+    pub(crate) fn resume(&mut self, head: &[u8], last: u8) -> Result<(), Unreadable> {
         match self {
             Decoder::Csv(csv) => csv.resume(head),
-            Decoder::Ndjson(_) => Ok(()),
+            Decoder::Ndjson(ndjson) => {
+                ndjson.resume(last != b'\n');
+                Ok(())
+            }
         }
     }
 }

@@ -17,19 +17,32 @@ const MAX_RECORD: usize = 16 << 20;
 pub(crate) struct NdjsonDecoder {
     origin: Origin,
     timestamp_field: Option<String>,
+    /// Within a line whose beginning was refused or shipped already.
+    within_line: bool,
 }
 
 impl NdjsonDecoder {
     pub(crate) fn new(origin: Origin, timestamp_field: Option<String>) -> NdjsonDecoder {
-        NdjsonDecoder { origin, timestamp_field }
+        NdjsonDecoder { origin, timestamp_field, within_line: false }
+    }
+
+    pub(super) fn resume(&mut self, within_line: bool) {
+        self.within_line = within_line;
     }
 
     pub(super) fn step(&mut self, bytes: &[u8], offset: u64, last: bool, json: &mut Vec<u8>) -> Step {
+        if self.within_line {
+            return self.skip_line(bytes);
+        }
         let used = match memchr::memchr(b'\n', bytes) {
             Some(end) => end + 1,
             None if last && !bytes.is_empty() => bytes.len(),
             None if bytes.len() >= MAX_RECORD => {
-                return Step::Bad(bytes.len(), format!("the line is longer than {MAX_RECORD} bytes"));
+                self.within_line = true;
+                return Step::Bad(
+                    bytes.len(),
+                    format!("the line is longer than {MAX_RECORD} bytes; the rest of it is left out"),
+                );
             }
             None => return Step::Incomplete,
         };
@@ -40,6 +53,16 @@ impl NdjsonDecoder {
         match self.write_document(line, offset, json) {
             Ok(()) => Step::Row(used),
             Err(reason) => Step::Bad(used, reason),
+        }
+    }
+
+    /// What follows up to the line's end is part of what the dead letters have the beginning of.
+    fn skip_line(&mut self, bytes: &[u8]) -> Step {
+        let end = memchr::memchr(b'\n', bytes);
+        self.within_line = end.is_none();
+        match end.map_or(bytes.len(), |end| end + 1) {
+            0 => Step::Incomplete,
+            used => Step::Nothing(used),
         }
     }
 

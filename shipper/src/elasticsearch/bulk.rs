@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::failure::ErrorCause;
+use super::error_cause::ErrorCause;
 
 /// Where batches go. A missing template must not end in an ordinary index with guessed field types; and what is not
 /// read need not be sent.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::client::Answer;
+use super::error_cause::ErrorCause;
 use crate::SinkError;
 
 /// Why a request was not answered, or not with success.
@@ -165,37 +166,5 @@ pub(super) fn error_reason(body: &[u8]) -> String {
     match serde_json::from_slice::<Body>(body) {
         Ok(body) => body.error.to_string(),
         Err(_) => String::from_utf8_lossy(body).trim().chars().take(200).collect(),
-    }
-}
-
-/// Elasticsearch's error objects. Most are objects; a missing handler answers a string.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum ErrorCause {
-    Text(String),
-    Object {
-        r#type: String,
-        #[serde(default)]
-        reason: Option<String>,
-        #[serde(default)]
-        caused_by: Option<Box<ErrorCause>>,
-    },
-}
-
-impl std::fmt::Display for ErrorCause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ErrorCause::Text(text) => f.write_str(text),
-            ErrorCause::Object { r#type, reason, caused_by } => {
-                f.write_str(r#type)?;
-                if let Some(reason) = reason {
-                    write!(f, ": {reason}")?;
-                }
-                if let Some(cause) = caused_by {
-                    write!(f, ", caused by {cause}")?;
-                }
-                Ok(())
-            }
-        }
     }
 }

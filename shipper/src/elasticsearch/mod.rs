@@ -2,6 +2,7 @@
 
 mod bulk;
 mod client;
+mod error_cause;
 mod failure;
 mod lanes;
 mod lookup;

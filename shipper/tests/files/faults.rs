@@ -375,3 +375,48 @@ fn an_idle_shipper_sleeps_and_its_own_files_do_not_wake_it() {
     assert!(wakeups < 40, "{wakeups} wake-ups in 4 s");
     assert_eq!(StandIn::default().in_file(&file).len(), 20);
 }
+
+#[test]
+fn a_line_too_long_for_memory_is_one_dead_letter_also_across_a_restart() {
+    let (mut place, sink) = (Place::new(), StandIn::default());
+    place.options.dead_letter_bytes = 1 << 30;
+    let log = place.path("a.ndjson");
+    append(&log, &(lines(0..1) + "{\"long\":\"" + &"x".repeat(17 << 20)));
+    let ship = place.ship(&sink);
+    wait_for("the letter", Duration::from_secs(60), || place.dead_letters().len() == 1);
+    append(&log, &"y".repeat(17 << 20));
+    ship.sync();
+    ship.stop();
+    append(&log, &("z".repeat(100) + "\"}\n" + &lines(1..5)));
+    let _ship = place.ship(&sink);
+    expect(&sink, 0..5);
+    let letters = place.dead_letters();
+    assert_eq!(letters.len(), 1);
+    assert!(
+        letters[0]["reason"].as_str().unwrap().contains("longer than 16777216 bytes"),
+        "{}",
+        letters[0]["reason"]
+    );
+}
+
+/// The ids tell a resend from a new row: they must not depend on where a read happened to end.
+#[test]
+fn csv_lines_ending_in_cr_lf_have_the_same_ids_however_they_are_cut() {
+    let text = "n,text\r\n0,a\r\n\r\n1,b\r\n2,c\r\n";
+    // Up to there the rows need a checkpoint.
+    for end in "n,text\r\n0,a\r".len()..=text.len() {
+        let (place, sink) = (Place::new(), StandIn::default());
+        let checkpoint = place.options.state.join("checkpoint.json");
+        append(&place.path("a.csv"), &text[..end]);
+        let ship = place.ship(&sink);
+        ship.sync();
+        let before = fs::read(&checkpoint).unwrap();
+        append(&place.path("a.csv"), &text[end..]);
+        ship.sync();
+        ship.stop();
+        // As if it had been killed: it reads the rest again, in one go.
+        fs::write(&checkpoint, before).unwrap();
+        place.ship(&sink).stop();
+        assert_eq!(sink.numbers(), [0, 1, 2], "cut at {end}");
+    }
+}
