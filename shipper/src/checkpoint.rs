@@ -7,21 +7,40 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::mark::Mark;
 
-const VERSION: u32 = 1;
+/// Version 1 had no checksum.
+const VERSION: u32 = 2;
 
 /// `<state>/checkpoint.json`.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub(crate) struct Checkpoint {
-    version: u32,
     pub(crate) files: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
 struct Version {
     version: u32,
+}
+
+/// How it stands in the file.
+#[derive(Serialize, Deserialize)]
+struct Written<'a> {
+    version: u32,
+    /// CRC-32 of the text of `files`.
+    #[serde(default)]
+    checksum: u32,
+    #[serde(borrow)]
+    files: &'a RawValue,
+}
+
+/// Why what stands there can't be used.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Unusable {
+    Newer(u32),
+    Damaged(String),
 }
 
 /// One foreign file.
@@ -81,15 +100,10 @@ impl Checkpoint {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Checkpoint::default()),
             Err(e) => return Err(io(e)),
         };
-        // Read apart: nobody knows what else a newer one holds.
-        if let Ok(Version { version }) = serde_json::from_slice(&bytes)
-            && version > VERSION
-        {
-            return Err(CheckpointError::Newer { path, version });
-        }
-        match serde_json::from_slice::<Checkpoint>(&bytes) {
+        match Checkpoint::parse(&bytes) {
             Ok(checkpoint) => Ok(checkpoint),
-            Err(e) => {
+            Err(Unusable::Newer(version)) => Err(CheckpointError::Newer { path, version }),
+            Err(Unusable::Damaged(e)) => {
                 let aside = state.join("checkpoint.damaged.json");
                 fs::rename(&path, &aside).map_err(io)?;
                 log::error!(
@@ -103,11 +117,32 @@ impl Checkpoint {
         }
     }
 
-    /// Replaces the checkpoint in one durable step.
-    pub(crate) fn write(state: &Path, files: Vec<Entry>) -> io::Result<()> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Checkpoint, Unusable> {
+        let damaged = |e: serde_json::Error| Unusable::Damaged(e.to_string());
+        // Read apart: nobody knows what else a newer one holds.
+        let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+        if version > VERSION {
+            return Err(Unusable::Newer(version));
+        }
+        let written: Written<'_> = serde_json::from_slice(bytes).map_err(damaged)?;
+        let text = written.files.get();
+        if version > 1 && crc32fast::hash(text.as_bytes()) != written.checksum {
+            return Err(Unusable::Damaged("its checksum is wrong".to_owned()));
+        }
+        Ok(Checkpoint { files: serde_json::from_str(text).map_err(damaged)? })
+    }
+
+    pub(crate) fn to_bytes(files: &[Entry]) -> serde_json::Result<Vec<u8>> {
+        let files = serde_json::value::to_raw_value(files)?;
+        let checksum = crc32fast::hash(files.get().as_bytes());
+        serde_json::to_vec(&Written { version: VERSION, checksum, files: &files })
+    }
+
+    /// Replaces the checkpoint in one step that a power cut can't halve: what gets the name is on the disk already.
+    pub(crate) fn write(state: &Path, files: &[Entry]) -> io::Result<()> {
         let new = state.join("checkpoint.json.new");
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o640).open(&new)?;
-        file.write_all(&serde_json::to_vec(&Checkpoint { version: VERSION, files })?)?;
+        file.write_all(&Checkpoint::to_bytes(files)?)?;
         file.sync_data()?;
         fs::rename(new, state.join("checkpoint.json"))?;
         File::open(state)?.sync_all()
@@ -116,7 +151,69 @@ impl Checkpoint {
 
 #[cfg(test)]
 mod tests {
-    use super::{Checkpoint, CheckpointError};
+    use super::{Checkpoint, CheckpointError, Entry, FileId, Unusable};
+    use crate::mark::Mark;
+
+    fn entries(count: u64) -> Vec<Entry> {
+        let mark = |offset| Mark { offset, fingerprint: 4_000_000_000 - offset as u32 };
+        let entry = |n| Entry {
+            path: format!("/var/log/{n} \"ä\".log").into(),
+            id: FileId { device: 7, inode: n, born: (n % 2 == 0).then_some(1_795_240_000_000_000_000 + n) },
+            generation: format!("{n:024x}"),
+            delivered: mark(n * 1000),
+            sent: mark(n * 1000 + 500),
+        };
+        (0..count).map(entry).collect()
+    }
+
+    #[test]
+    fn whatever_is_cut_off_or_changed_in_it_is_noticed() {
+        let files = entries(3);
+        let bytes = Checkpoint::to_bytes(&files).unwrap();
+        assert_eq!(Checkpoint::parse(&bytes).unwrap().files, files);
+        for end in 0..bytes.len() {
+            assert!(matches!(Checkpoint::parse(&bytes[..end]), Err(Unusable::Damaged(_))), "cut at {end}");
+        }
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut bytes = bytes.clone();
+                bytes[at] ^= 1 << bit;
+                match Checkpoint::parse(&bytes) {
+                    // White space, or a version that reads the same.
+                    Ok(checkpoint) => assert_eq!(checkpoint.files, files, "bit {bit} of byte {at}"),
+                    Err(Unusable::Newer(_) | Unusable::Damaged(_)) => {}
+                }
+            }
+        }
+    }
+
+    /// What a power cut can leave of writing a new one: any part of the new file beside the old one, for that is
+    /// synced before it gets the name; then the one or the other under the name.
+    #[test]
+    fn after_a_power_cut_at_any_point_it_is_the_old_one_or_the_new_one() {
+        let state = tempfile::tempdir().unwrap();
+        let (old, new) = (entries(2), entries(5));
+        Checkpoint::write(state.path(), &old).unwrap();
+        let bytes = Checkpoint::to_bytes(&new).unwrap();
+        let unfinished = state.path().join("checkpoint.json.new");
+        for written in (0..=bytes.len()).step_by(5) {
+            // The blocks behind may be allocated and hold zeros.
+            for zeros in [0, 100] {
+                std::fs::write(&unfinished, [&bytes[..written], &vec![0; zeros]].concat()).unwrap();
+                assert_eq!(Checkpoint::read(state.path()).unwrap().files, old, "{written} bytes");
+            }
+        }
+        Checkpoint::write(state.path(), &new).unwrap();
+        assert_eq!(Checkpoint::read(state.path()).unwrap().files, new);
+        assert!(!unfinished.exists());
+    }
+
+    #[test]
+    fn one_of_the_first_version_is_read() {
+        let files = serde_json::to_string(&entries(2)).unwrap();
+        let bytes = format!("{{\"version\":1,\"files\":{files}}}");
+        assert_eq!(Checkpoint::parse(bytes.as_bytes()).unwrap().files, entries(2));
+    }
 
     #[test]
     fn a_damaged_checkpoint_is_set_aside_and_a_newer_one_is_refused() {
@@ -125,8 +222,8 @@ mod tests {
         std::fs::write(&path, "{\"version\":1,\"fi").unwrap();
         assert_eq!(Checkpoint::read(state.path()).unwrap().files, []);
         assert!(state.path().join("checkpoint.damaged.json").exists() && !path.exists());
-        std::fs::write(&path, "{\"version\":2,\"folders\":[]}").unwrap();
+        std::fs::write(&path, "{\"version\":3,\"folders\":[]}").unwrap();
         let error = Checkpoint::read(state.path()).unwrap_err();
-        assert!(matches!(error, CheckpointError::Newer { version: 2, .. }), "{error}");
+        assert!(matches!(error, CheckpointError::Newer { version: 3, .. }), "{error}");
     }
 }

@@ -302,7 +302,9 @@ impl Inputs {
         let generation: Arc<str> = entry.generation.as_str().into();
         let mark = match &self.positions {
             Some(positions) => Mark::of(&mut content, positions.get(&generation).copied().unwrap_or(0))?,
-            None => Some(entry.delivered),
+            None if entry.delivered.stands_in(&mut content)? => Some(entry.delivered),
+            // Sent again under the same ids, which the sink recognises.
+            None => Some(Mark::START),
         };
         Ok(mark.map(|mark| self.source(input, path, content, id, generation, (mark, entry.sent))))
     }

@@ -41,7 +41,7 @@ impl Records {
         let failed = |what: &str, folder: &Path, e: io::Error| {
             format!("{}: {what} can't be written: {e}; free some space if the disk is full", folder.display())
         };
-        Checkpoint::write(&self.state, sources.entries())
+        Checkpoint::write(&self.state, &sources.entries())
             .map_err(|e| failed("the checkpoint", &self.state, e))?;
         let acknowledged = sources.acknowledged().write(&self.spool);
         acknowledged.map_err(|e| failed("the acknowledgements", &self.spool, e))?;

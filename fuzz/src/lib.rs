@@ -1,0 +1,111 @@
+//! What the fuzz targets demand of the readers of bytes that others wrote. The readers are the shipper's own files,
+//! compiled again without the rest of the shipper (and its HTTP client, which takes minutes).
+#![allow(dead_code, unreachable_pub, reason = "only a part of each file is used here")]
+
+#[path = "../../shipper/src/checkpoint.rs"]
+mod checkpoint_file;
+#[path = "../../shipper/src/content.rs"]
+mod content;
+#[path = "../../shipper/src/decode/mod.rs"]
+mod decode;
+mod elasticsearch;
+#[path = "../../shipper/src/mark.rs"]
+mod mark;
+
+use kumon_schema::{Common, Schema};
+
+use crate::checkpoint_file::Checkpoint;
+use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin, Step};
+
+pub use elasticsearch::bulk_response;
+
+/// A CSV file of anybody's: the first byte says which schema, and how much is read at once.
+pub fn csv(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else { return };
+    let schema = match choice % 3 {
+        0 => None,
+        1 => Schema::parse(TYPES).ok(),
+        _ => kumon_schema::builtin("exec").cloned(),
+    };
+    let decoder = || {
+        let timestamp = (choice % 2 == 1).then(|| "t".to_owned());
+        Decoder::Csv(Box::new(match choice % 3 {
+            2 => CsvDecoder::own(schema.clone().expect("exec is built in")),
+            _ => CsvDecoder::foreign(schema.clone(), origin(), timestamp),
+        }))
+    };
+    compare(decoder, usize::from(choice / 6) + 1, bytes);
+}
+
+const TYPES: &str = r#"{"fields":[{"name":"t","type":"datetime"},{"name":"n","type":"integer"},
+    {"name":"x","type":"number"},{"name":"ok","type":"boolean"},{"name":"s","type":"string"}]}"#;
+
+/// An NDJSON file of anybody's: the first byte says how much is read at once.
+pub fn ndjson(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else { return };
+    let timestamp = (choice % 2 == 1).then(|| "t".to_owned());
+    let decoder = || Decoder::Ndjson(NdjsonDecoder::new(origin(), timestamp.clone()));
+    compare(decoder, usize::from(choice / 2) + 1, bytes);
+}
+
+fn origin() -> Origin {
+    Origin::new(&Common { host_name: "node-1".into(), ..Common::default() }, "/a\"b")
+}
+
+/// The same rows come out at the same offsets, on which their ids depend, however the file grows and is cut; and each
+/// is a JSON object.
+fn compare(decoder: impl Fn() -> Decoder, chunk: usize, bytes: &[u8]) {
+    let whole = decode(&mut decoder(), bytes.len().max(1), bytes);
+    let cut = decode(&mut decoder(), chunk, bytes);
+    assert_eq!(whole, cut, "read in pieces of {chunk} bytes");
+}
+
+#[derive(Debug, PartialEq)]
+enum Read {
+    /// At this offset.
+    Row(u64),
+    Bad(u64, usize, String),
+    Unreadable(String),
+}
+
+fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
+    let (mut read, mut at, mut have, mut json) = (Vec::new(), 0, 0, Vec::new());
+    loop {
+        have = (have + chunk).min(bytes.len());
+        let last = have == bytes.len();
+        loop {
+            json.clear();
+            let used = match decoder.step(&bytes[at..have], at as u64, last, &mut json) {
+                Ok(Step::Row(used)) => {
+                    read.push(Read::Row(at as u64));
+                    let document: serde_json::Value = serde_json::from_slice(&json).expect("a JSON document");
+                    assert!(document.is_object() && !json.contains(&b'\n'), "{document}");
+                    used
+                }
+                Ok(Step::Nothing(used)) => used,
+                Ok(Step::Bad(used, why)) => {
+                    read.push(Read::Bad(at as u64, used, why));
+                    used
+                }
+                Ok(Step::Incomplete) => break,
+                Err(why) => {
+                    read.push(Read::Unreadable(why.0));
+                    return read;
+                }
+            };
+            assert!(used > 0 && used <= have - at, "{used} bytes of {}", have - at);
+            at += used;
+        }
+        if last {
+            return read;
+        }
+    }
+}
+
+/// A checkpoint that anything may have happened to: it is refused, or read and written back as it is.
+pub fn checkpoint(bytes: &[u8]) {
+    let Ok(checkpoint) = Checkpoint::parse(bytes) else { return };
+    let again = Checkpoint::parse(&Checkpoint::to_bytes(&checkpoint.files).expect("entries are JSON"))
+        .expect("own bytes");
+    assert_eq!(checkpoint.files, again.files);
+}
