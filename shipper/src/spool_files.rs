@@ -1,7 +1,7 @@
 //! Finding KuMon's own files.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,7 +122,7 @@ impl SpoolFiles {
 
     fn open(&self, name: &FileName, path: &Path) -> Result<Option<Source>, String> {
         let schema = self.schema(name)?;
-        let open = match File::open(path) {
+        let open = match kumon_spool::open(path) {
             Ok(open) => open,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(format!("can't be opened: {e}")),
@@ -153,8 +153,9 @@ impl SpoolFiles {
             return Ok(own.clone());
         }
         let path = sidecar(&self.root, &name.metric, name.version);
-        let text = fs::read_to_string(&path)
+        let text = kumon_spool::read(&path)
             .map_err(|e| format!("its schema {} can't be read: {e}", path.display()))?;
-        Schema::parse(&text).map_err(|e| format!("its schema {} is damaged: {e}", path.display()))
+        Schema::parse(&String::from_utf8_lossy(&text))
+            .map_err(|e| format!("its schema {} is damaged: {e}", path.display()))
     }
 }

@@ -1,10 +1,10 @@
 //! How far the shipper has delivered each file: what the collector must not count as lost when it sheds.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
-use crate::file::replace;
+use crate::file::{read, replace};
 
 /// Bytes delivered, by file name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl Acknowledged {
     /// # Errors
     /// When the file can't be read or is damaged.
     pub fn read(root: &Path) -> io::Result<Acknowledged> {
-        match fs::read(root.join(NAME)) {
+        match read(&root.join(NAME)) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Acknowledged).map_err(io::Error::from),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Acknowledged::default()),
             Err(e) => Err(e),

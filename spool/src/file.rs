@@ -1,8 +1,8 @@
 //! The names of spool files, and listing them.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -83,7 +83,34 @@ pub(crate) fn replace(path: &Path, new: &Path, content: &[u8]) -> io::Result<()>
     fs::rename(new, path)
 }
 
-/// All files of all metrics, oldest first. Files that vanish meanwhile are left out.
+/// Opens a file of the spool. The other side's user may write to the folder: a link or a pipe that it puts there must
+/// lend it nobody's rights and hold up nobody.
+///
+/// # Errors
+/// When it can't be opened, or is no regular file.
+pub fn open(path: &Path) -> io::Result<File> {
+    open_with(OpenOptions::new().read(true), path)
+}
+
+pub(crate) fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
+/// The whole content of a file of the spool, as [`open`] opens it.
+///
+/// # Errors
+/// When it can't be opened or read.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    open(path)?.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// All files of all metrics, oldest first. Links are none, and files that vanish meanwhile are left out.
 ///
 /// # Errors
 /// When a folder can't be read.
@@ -99,6 +126,7 @@ pub fn list(root: &Path) -> io::Result<Vec<SpoolFile>> {
             let file_name = entry.file_name();
             let Some(name) = file_name.to_str().and_then(FileName::parse) else { continue };
             match entry.metadata() {
+                Ok(metadata) if metadata.is_symlink() => {}
                 Ok(metadata) => files.push(SpoolFile { name, path: entry.path(), size: metadata.len() }),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e),

@@ -18,6 +18,6 @@ mod shed;
 mod writer;
 
 pub use acknowledged::Acknowledged;
-pub use file::{FileName, SpoolFile, list, sidecar};
+pub use file::{FileName, SpoolFile, list, open, read, sidecar};
 pub use lock::{FolderLock, is_being_written, lock_for_reading, release_reading};
 pub use writer::{Limits, Lost, Spool, SpoolError, Stats};

@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::file::open_with;
 use crate::lock::lock_for_shedding;
 use crate::{Acknowledged, SpoolFile, is_being_written, list};
 
@@ -45,7 +46,7 @@ pub(crate) fn shed(root: &Path, limit: u64) -> (Vec<Shed>, io::Result<()>) {
 fn delete(root: &Path, file: &SpoolFile) -> io::Result<Option<u64>> {
     let failed = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", file.path.display()));
     // Written to by nobody, but the kernel gives the lock for shedding only to who could.
-    let mut open = match OpenOptions::new().read(true).write(true).open(&file.path) {
+    let mut open = match open_with(OpenOptions::new().read(true).write(true), &file.path) {
         Ok(open) => open,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(0)),
         Err(e) => return Err(failed(e)),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kumon_schema::{Common, Row, Schema, builtin, write_row};
 
 use crate::announce::{self, Announcement};
-use crate::file::{FileName, replace, sidecar};
+use crate::file::{FileName, open, replace, sidecar};
 use crate::shed::shed;
 
 /// When files are closed, and how much may wait.
@@ -247,7 +247,9 @@ impl MetricWriter {
             none => none.insert(OpenFile::create(root, self.metric)?),
         };
         if let Err(e) = open.append(&self.waiting) {
-            self.file.take_if(|open| open.torn);
+            if let Some(torn) = self.file.take_if(|open| open.torn) {
+                self.forget_what_stands_in(&torn, stats);
+            }
             return Err(e);
         }
         *stats.rows_out.entry(self.metric).or_default() += self.waiting_rows;
@@ -256,6 +258,16 @@ impl MetricWriter {
         self.waiting.shrink_to(WRITE_BYTES / 16);
         self.close_if_due(limits);
         Ok(())
+    }
+
+    /// Whole records that a failing disk took, and would not give back, must not be written once more.
+    fn forget_what_stands_in(&mut self, torn: &OpenFile, stats: &mut Stats) {
+        let Ok(metadata) = torn.file.metadata() else { return };
+        let written = metadata.len().saturating_sub(torn.size).min(self.waiting.len() as u64);
+        let (end, records) = whole_records(&self.waiting[..written as usize]);
+        self.waiting.drain(..end);
+        self.waiting_rows -= records;
+        *stats.rows_out.entry(self.metric).or_default() += records;
     }
 
     fn close_if_due(&mut self, limits: &Limits) {
@@ -308,6 +320,19 @@ impl OpenFile {
     }
 }
 
+/// Where the last whole record ends, and how many there are. Records end in LF, which may also stand within quotes.
+fn whole_records(bytes: &[u8]) -> (usize, u64) {
+    let (mut end, mut records, mut quoted) = (0, 0, false);
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\n' if !quoted => (end, records) = (at + 1, records + 1),
+            _ => {}
+        }
+    }
+    (end, records)
+}
+
 /// The schema's text beside the files, so that a reader of another release can decode them.
 fn write_sidecar(root: &Path, schema: &Schema) -> Result<(), SpoolError> {
     let path = sidecar(root, &schema.name, schema.version);
@@ -328,7 +353,12 @@ fn remove_unfinished(root: &Path) -> io::Result<()> {
             let entry = entry?;
             let name = entry.file_name();
             let unfinished = name.to_str().and_then(|n| n.strip_prefix('.')).and_then(FileName::parse);
-            if unfinished.is_some() && !crate::is_being_written(&File::open(entry.path())?)? {
+            if unfinished.is_none() {
+                continue;
+            }
+            // What is no file is no writer's either.
+            let is_file = entry.file_type()?.is_file();
+            if !is_file || !crate::is_being_written(&open(&entry.path())?)? {
                 fs::remove_file(entry.path())?;
             }
         }

@@ -220,3 +220,59 @@ fn on_a_full_disk_rows_wait_and_are_written_once_there_is_room() {
     assert_eq!(pids(&root), (0..500).collect::<Vec<_>>());
     assert!(spool.stats().lost.is_empty());
 }
+
+/// A disk that fails within a write, and then won't even take back what it wrote of it.
+#[test]
+fn records_that_a_failing_disk_kept_are_not_written_once_more() {
+    if !kumon_testing::require_root() || !kumon_testing::require_program("chattr") {
+        return;
+    }
+    let disk = SmallDisk::mount();
+    let ballast = disk.0.path().join("ballast");
+    let root = disk.0.path().join("spool");
+    let mut spool = Spool::open(&root, Common::default(), Limits::default()).unwrap();
+    spool.append(&exec(0));
+    spool.flush().unwrap();
+    let file = list(&root).unwrap().remove(0).path;
+    // Only appending is allowed from here on: taking back fails.
+    if !Command::new("chattr").arg("+a").arg(&file).status().unwrap().success() {
+        println!("skipped: needs a tmpfs that knows append-only files");
+        return;
+    }
+    fs::write(&ballast, vec![0; 40 << 10]).unwrap();
+    for pid in 1..500 {
+        spool.append(&exec(pid));
+    }
+    spool.flush().unwrap_err();
+    assert!(pids(&root).len() > 10, "some whole rows were written before the disk was full");
+    fs::remove_file(&ballast).unwrap();
+    spool.flush().unwrap();
+    let mut whole = pids(&root);
+    // The cut one is no row, as its reader sees it; its whole self is in the next file.
+    whole.dedup();
+    assert_eq!(whole, (0..500).collect::<Vec<_>>());
+    assert_eq!((spool.stats().rows_out["exec"], spool.stats().lost.len()), (500, 0));
+    assert!(Command::new("chattr").arg("-a").arg(&file).status().unwrap().success());
+}
+
+#[test]
+fn links_planted_in_the_spool_are_followed_by_nobody() {
+    let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let limits = Limits { spool_bytes: 0, file_age: Duration::ZERO, ..Limits::default() };
+    let secret = elsewhere.path().join("secret");
+    fs::write(&secret, "pid\n1\n").unwrap();
+    let folder = root.path().join("exec");
+    fs::create_dir(&folder).unwrap();
+    let name = "exec-0123456789abcdef0123456789ab.v1.csv";
+    std::os::unix::fs::symlink(&secret, folder.join(name)).unwrap();
+    std::os::unix::fs::symlink(&secret, folder.join(format!(".{name}"))).unwrap();
+    std::os::unix::fs::symlink(&secret, root.path().join(".acknowledged")).unwrap();
+    assert_eq!(list(root.path()).unwrap(), []);
+    assert!(kumon_spool::open(&folder.join(name)).is_err());
+    assert!(Acknowledged::read(root.path()).is_err());
+    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    spool.append(&exec(1));
+    spool.flush().unwrap();
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "pid\n1\n");
+    assert!(!folder.join(format!(".{name}")).is_symlink(), "an unfinished file that is none is removed");
+}
