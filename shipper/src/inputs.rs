@@ -241,6 +241,11 @@ impl Inputs {
         Ok(None)
     }
 
+    /// Keeps in mind what is known of a file that nobody reads any more.
+    pub(crate) fn remember(&mut self, entry: Option<Entry>) {
+        self.remembered.extend(entry);
+    }
+
     /// What the last run knew of files that can't be looked for now.
     pub(crate) fn remembered(&self) -> &[Entry] {
         &self.remembered

@@ -381,9 +381,11 @@ impl Shipper {
         !self.sources.hold
     }
 
-    /// Whether somebody waits for nothing more than that what was taken becomes durable.
+    /// Whether somebody waits for nothing more than that what was taken becomes durable: for then it is all there, or
+    /// makes room for files that wait to be opened.
     fn is_reached(&self) -> bool {
-        self.asked.iter().any(|asked| self.sources.have_reached(&asked.ends))
+        let makes_room = || !self.has_work() && self.sources.have_more_files();
+        self.asked.iter().any(|asked| self.sources.have_reached(&asked.ends) || makes_room())
     }
 
     fn answer(&mut self) {

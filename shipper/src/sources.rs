@@ -10,6 +10,7 @@ use kumon_spool::Acknowledged;
 
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Entry};
+use crate::dead_letters::is_replayed;
 use crate::holds::Holds;
 use crate::inputs::Inputs;
 use crate::mark::Mark;
@@ -27,6 +28,8 @@ pub(crate) struct Sources {
     spool: PathBuf,
     /// Generations of content that was replaced, until the sink is told.
     former: Vec<Arc<str>>,
+    /// Set once it can't be told any more which files were gone before the start.
+    unclear: bool,
     /// A file is to be looked for again under the name it was known by.
     unlisted: bool,
     /// How long a foreign file whose name is gone is waited for.
@@ -53,6 +56,7 @@ impl Sources {
             spool: options.spool.clone(),
             former: Vec::new(),
             unlisted: false,
+            unclear: false,
             linger,
             stopping: false,
             holds: Holds::new(options.retry_initial, options.retry_max),
@@ -64,7 +68,10 @@ impl Sources {
     pub(crate) fn discover(&mut self) -> Vec<PathBuf> {
         match self.spool_files.discover(&self.all) {
             Ok(found) => self.all.extend(found),
-            Err(e) => log::error!("{}: the spool can't be listed: {e}", self.spool.display()),
+            Err(e) => {
+                log::error!("{}: the spool can't be listed: {e}", self.spool.display());
+                self.unclear = true;
+            }
         }
         for index in 0..self.all.len() {
             if self.all[index].look() {
@@ -75,7 +82,19 @@ impl Sources {
         let (found, mut folders) = self.inputs.discover(&mut self.all);
         self.all.extend(found);
         folders.extend(self.spool_files.folders());
+        if !mem::replace(&mut self.unclear, true) {
+            self.forget_orphans();
+        }
         folders
+    }
+
+    /// Positions that a crash kept the sink from forgetting: their files went away before the last start. Those of
+    /// letters that are being sent once more are forgotten by who sends them.
+    fn forget_orphans(&mut self) {
+        let remembered = self.inputs.remembered().iter().map(|entry| entry.generation.as_str());
+        let known = self.all.iter().map(|source| &**source.generation()).chain(remembered).collect();
+        let orphans = self.spool_files.orphans(&known);
+        self.former.extend(orphans.into_iter().filter(|generation| !is_replayed(generation)));
     }
 
     /// For a file that holds other content than what was read of it. A rotator may have copied that: then it is read
@@ -118,7 +137,7 @@ impl Sources {
 
     /// Whether there are files that another look finds: they waited until others are done, or were replaced.
     pub(crate) fn have_more_files(&self) -> bool {
-        self.spool_files.has_more() || self.unlisted
+        !self.spool_files.unopened().is_empty() || self.unlisted
     }
 
     fn may_read(&self, source: &Source) -> bool {
@@ -214,10 +233,15 @@ impl Sources {
     /// answers their generations, and those of content that was replaced.
     pub(crate) fn let_go(&mut self) -> Vec<Arc<str>> {
         let mut gone = mem::take(&mut self.former);
-        let (linger, stopping) = (self.linger, self.stopping);
+        let (linger, stopping, inputs) = (self.linger, self.stopping, &mut self.inputs);
         let linger_for =
             |source: &Source| if stopping && source.is_deleted() { Duration::ZERO } else { linger };
         self.all.retain_mut(|source| match source.is_over(linger_for(source)) {
+            // It may just be turning into a compressed file, which the next start finds.
+            Ok(true) if stopping && source.entry().is_some() => {
+                inputs.remember(source.entry());
+                false
+            }
             Ok(true) => {
                 gone.push(source.generation().clone());
                 false
@@ -244,11 +268,16 @@ impl Sources {
     /// Where each file ends now, by generation.
     pub(crate) fn ends(&self) -> HashMap<Arc<str>, u64> {
         let end = |source: &Source| (source.generation().clone(), source.tail.size().unwrap_or(0));
-        self.all.iter().map(end).collect()
+        let waiting =
+            self.spool_files.unopened().iter().map(|(generation, size)| (generation.clone(), *size));
+        self.all.iter().map(end).chain(waiting).collect()
     }
 
     /// Whether the sink has taken all whole rows up to these ends, as far as they can be read.
     pub(crate) fn have_reached(&self, ends: &HashMap<Arc<str>, u64>) -> bool {
+        if self.spool_files.unopened().keys().any(|generation| ends.contains_key(generation)) {
+            return false;
+        }
         self.all.iter().all(|source| {
             let end = ends.get(source.generation());
             // One that was rewritten meanwhile is unknown by its new name; what stands in it counts.

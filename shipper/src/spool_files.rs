@@ -27,7 +27,8 @@ pub(crate) struct SpoolFiles {
     acknowledged: Acknowledged,
     /// The part of it that is about files not opened yet.
     waiting: Acknowledged,
-    has_more: bool,
+    /// Files that wait until others are done, by generation, and what they held at the last look, in bytes.
+    unopened: HashMap<Arc<str>, u64>,
     /// Undelivered bytes of files that are not open.
     lag: u64,
     /// The sink's own positions, by generation, where it keeps some; then they are the truth.
@@ -49,7 +50,7 @@ impl SpoolFiles {
             namespace,
             waiting: acknowledged.clone(),
             acknowledged,
-            has_more: false,
+            unopened: HashMap::new(),
             lag: 0,
             positions,
             refused: BTreeMap::new(),
@@ -69,7 +70,8 @@ impl SpoolFiles {
             |source: &&Source| matches!(source.origin, Origin::Spool { .. }) && source.trouble().is_none();
         let mut room = MAX_OPEN.saturating_sub(known.iter().filter(is_moving).count());
         let known: HashSet<&str> = known.iter().map(|source| &**source.generation()).collect();
-        (self.has_more, self.lag) = (false, 0);
+        self.lag = 0;
+        let mut unopened = HashMap::new();
         let (mut found, mut refused) = (Vec::new(), BTreeMap::new());
         let mut waiting = BTreeMap::new();
         for file in list(&self.root)? {
@@ -90,19 +92,34 @@ impl SpoolFiles {
                     }
                     refused.insert(file.path.clone(), why);
                 }
-                None => self.has_more = true,
+                None => _ = unopened.insert(file.name.id.as_str().into(), file.size),
             }
             self.lag += file.size.saturating_sub(self.delivered(&file.name).unwrap_or(0));
             waiting.extend(self.acknowledged.0.get(&name).map(|offset| (name, *offset)));
         }
-        self.refused = refused;
+        (self.refused, self.unopened) = (refused, unopened);
         self.waiting = Acknowledged(waiting);
         Ok(found)
     }
 
-    /// Whether files wait for others to be done.
-    pub(crate) fn has_more(&self) -> bool {
-        self.has_more
+    /// Files that wait for others to be done: their generations, and how much they hold, in bytes.
+    pub(crate) fn unopened(&self) -> &HashMap<Arc<str>, u64> {
+        &self.unopened
+    }
+
+    /// Whether a file of this generation may still be opened.
+    fn is_known(&self, generation: &str) -> bool {
+        let is_refused = || {
+            let names = self.refused.keys().filter_map(|path| path.file_name()?.to_str());
+            names.filter_map(FileName::parse).any(|name| name.id == generation)
+        };
+        self.unopened.contains_key(generation) || is_refused()
+    }
+
+    /// Generations of which the sink has positions, and that are neither these sources' nor a file's that waits.
+    pub(crate) fn orphans(&self, known: &HashSet<&str>) -> Vec<Arc<str>> {
+        let positions = self.positions.iter().flat_map(HashMap::keys);
+        positions.filter(|it| !known.contains(&***it) && !self.is_known(it)).cloned().collect()
     }
 
     /// Undelivered bytes of files that are not open, as of the last look.

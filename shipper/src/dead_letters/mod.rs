@@ -20,6 +20,8 @@ pub use folder::DeadLetterFolder;
 pub use letter::{DeadLetter, LetterFilter, LetterKind};
 pub use replay::{Deliver, RefusedAgain, Replayed, replay};
 
+pub(crate) use replay::is_replayed;
+
 use folder::LetterFile;
 
 /// The oldest letters are dropped a file at a time, and all files together have so many.

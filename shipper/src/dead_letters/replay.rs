@@ -16,6 +16,14 @@ use crate::sink::{Outcome, Sink, SinkError};
 
 /// So much is sent at once, in bytes.
 const BATCH_BYTES: usize = 2 << 20;
+/// What a letter's generation begins with.
+const GENERATION: &str = "dead-letter-";
+
+/// Whether it is a letter's, and no file's.
+pub(crate) fn is_replayed(generation: &str) -> bool {
+    generation.starts_with(GENERATION)
+}
+
 /// Of so many letters that are refused again the reason is told.
 const TOLD: usize = 20;
 
@@ -154,7 +162,7 @@ impl Letters {
         batch.body.push(b'\n');
         let (action, file) = (start..batch.body.len(), batch.positions.len());
         batch.documents.push(Document { stream, action, json, file, offset: 0 });
-        batch.positions.push((format!("dead-letter-{id}").into(), 1));
+        batch.positions.push((format!("{GENERATION}{id}").into(), 1));
         self.ids.push(id);
         true
     }

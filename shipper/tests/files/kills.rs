@@ -11,7 +11,10 @@ use kumon_testing::Child;
 use crate::bulk_server::{BulkServer, TIMEOUT};
 use crate::copies::gzip;
 use crate::random::{Random, seeds};
-use crate::support::{LIMIT, Place, append, lines, options};
+use crate::support::{Place, append, lines, options};
+
+/// A busy machine takes its time.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Starts one for the inputs of this folder.
 pub(crate) fn spawn(folder: &Path, server: &BulkServer) -> Child {
@@ -24,7 +27,7 @@ pub(crate) fn spawn(folder: &Path, server: &BulkServer) -> Child {
 /// A clean stop.
 pub(crate) fn stop(mut child: Child) {
     drop(child.inner().stdin.take());
-    child.wait(LIMIT);
+    child.wait(2 * STOP_LIMIT);
 }
 
 /// Not a test: see [`spawn`]. Stops cleanly when its standard input ends.
@@ -44,7 +47,7 @@ fn shipper_over_http() {
     let (shipper, handle) = Shipper::new(options, Box::new(sink.unwrap())).unwrap();
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        handle.stop(LIMIT / 2);
+        handle.stop(STOP_LIMIT);
     });
     shipper.with_linger(Duration::from_millis(500)).run();
 }

@@ -205,3 +205,39 @@ fn the_spool_goes_on_while_foreign_files_wait_for_the_checkpoint() {
     wait_for("the foreign rows", LIMIT, || sink.len() == 10);
     ship.wait_until("the end of the halt", |stats| stats.halted.is_none());
 }
+
+#[test]
+fn a_sync_waits_for_the_files_that_are_not_even_open_yet() {
+    let (place, sink) = (Place::new(), StandIn::store());
+    let mut spool = spool(&place, Limits { file_age: Duration::ZERO, ..Limits::default() });
+    for pid in 0..600 {
+        write(&mut spool, pid..pid + 1);
+    }
+    let ship = place.ship(&sink);
+    assert!(ship.handle.sync(LIMIT));
+    assert_eq!(pids(&sink), (0..600).collect::<Vec<_>>());
+}
+
+/// The shipper deletes a file, tells the sink to forget its position, and is killed before the sink's next commit.
+#[test]
+fn positions_of_files_that_are_gone_do_not_linger_in_the_sink() {
+    let (place, sink) = (Place::new(), StandIn::store());
+    let mut spool = spool(&place, Limits::default());
+    write(&mut spool, 0..5);
+    fs::write(place.path("a.ndjson"), lines(0..5)).unwrap();
+    let ship = place.ship(&sink);
+    ship.sync();
+    ship.stop();
+    let gone = ["0123456789abcdef0123456789ab", "00112233445566778899aabb"];
+    let replayed = "dead-letter-00112233445566778899aabb-0";
+    for generation in gone.iter().chain([&replayed]) {
+        sink.keep_position(generation, 7);
+    }
+    let ship = place.ship(&sink);
+    ship.sync();
+    let positions = sink.positions();
+    assert!(gone.iter().all(|generation| !positions.contains_key(*generation)), "{positions:?}");
+    assert_eq!(positions.len(), 3, "{positions:?}");
+    ship.stop();
+    assert_eq!(sink.len(), 10);
+}

@@ -132,6 +132,19 @@ impl StandIn {
             .collect()
     }
 
+    /// As a commit left it that came before the file was forgotten.
+    pub(crate) fn keep_position(&self, generation: &str, at: u64) {
+        let mut state = self.state();
+        let store = state.store.as_mut().expect("a sink that keeps positions");
+        store.durable.insert(generation.into(), at);
+        store.taken.insert(generation.into(), at);
+    }
+
+    /// The files' positions.
+    pub(crate) fn positions(&self) -> HashMap<Arc<str>, u64> {
+        Sink::positions(self).unwrap_or_default()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.state().rows.len()
     }
