@@ -30,6 +30,8 @@ pub(crate) struct Inputs {
     remembered: Vec<Entry>,
     /// The sink's own positions, by generation, where it keeps some; then they are the truth.
     positions: Option<HashMap<Arc<str>, u64>>,
+    /// Generations of files that are gone since the last run.
+    pub(crate) gone: Vec<Arc<str>>,
     /// Files and folders that can't be read now, with the reason.
     unreadable: BTreeMap<PathBuf, String>,
     opener: Opener,
@@ -49,6 +51,7 @@ impl Inputs {
             common: options.common.clone(),
             remembered,
             positions,
+            gone: Vec::new(),
             unreadable: BTreeMap::new(),
             opener: Opener::default(),
             held: Vec::new(),
@@ -213,7 +216,10 @@ impl Inputs {
             };
             match source {
                 Ok(Some(source)) => found.push(source),
-                Ok(None) => log::info!("{}: is gone or rewritten since the last run", entry.path.display()),
+                Ok(None) => {
+                    log::info!("{}: is gone or rewritten since the last run", entry.path.display());
+                    self.gone.push(entry.generation.into());
+                }
                 // It may be seen again: then it must not be taken for new.
                 Err(_) => self.remembered.push(entry),
             }

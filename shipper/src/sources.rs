@@ -81,6 +81,7 @@ impl Sources {
         self.unlisted = false;
         let (found, mut folders) = self.inputs.discover(&mut self.all);
         self.all.extend(found);
+        self.former.append(&mut self.inputs.gone);
         folders.extend(self.spool_files.folders());
         if !mem::replace(&mut self.unclear, true) {
             self.forget_orphans();
