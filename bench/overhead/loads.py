@@ -15,6 +15,8 @@ AMOUNTS = {
     "fork and exec": 4_000,
     "random reads": 100_000,
     "connections": 30_000,
+    "getppid": 20_000_000,
+    "open and close": 1_000_000,
 }
 PROGRAMS = {"perf": "linux-perf", "fio": "fio"}
 FORK_EXEC = "i=0; while [ $i -lt {} ]; do /bin/true; i=$((i+1)); done"
@@ -36,7 +38,9 @@ def commands(folder, scale):
         "sched messaging": ["perf", "bench", "sched", "messaging", "-g", "5", "-l", str(amount["sched messaging"])],
         "fork and exec": ["sh", "-c", FORK_EXEC.format(amount["fork and exec"])],
         "random reads": shlex.split(READS.format(folder=folder, bytes=amount["random reads"] * 4096)),
-        "connections": [sys.executable, __file__, str(amount["connections"])],
+        "connections": [sys.executable, __file__, "connect", str(amount["connections"])],
+        "getppid": ["perf", "bench", "syscall", "basic", "-l", str(amount["getppid"])],
+        "open and close": [sys.executable, __file__, "open_and_close", str(amount["open and close"])],
     }
     return {name: [*pinned, *command] for name, command in loads.items()}
 
@@ -67,5 +71,10 @@ def connect(count):
         count -= CONNECTIONS_PER_LISTENER
 
 
+def open_and_close(count):
+    for _ in range(count):
+        os.close(os.open("/dev/null", os.O_RDONLY))
+
+
 if __name__ == "__main__":
-    connect(int(sys.argv[1]))
+    {"connect": connect, "open_and_close": open_and_close}[sys.argv[1]](int(sys.argv[2]))
