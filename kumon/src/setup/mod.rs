@@ -21,6 +21,7 @@ mod roles;
 mod step;
 mod stream;
 mod templates;
+mod watches;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -58,7 +59,8 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
     }
     let Some(output) = &config.output.elasticsearch else {
         if args.dry_run {
-            for (step, objects) in &work {
+            let wanted = work.iter().filter(|(step, _)| !watches::are_unwanted(*step, config));
+            for (step, objects) in wanted {
                 for object in objects {
                     report::request(object, &mut out)?;
                 }
@@ -119,6 +121,10 @@ fn dry_run(
 ) -> Result<()> {
     let records = Records::new(&places.client);
     for (step, objects) in work {
+        if watches::are_unwanted(*step, config) {
+            writeln!(out, "{}", watches::BY_KUMON)?;
+            continue;
+        }
         if let Some(place) = places.of(*step, out)? {
             report::dry_run(&plan::plan(objects, place, &records, args.force)?, out)?;
         }
@@ -144,6 +150,9 @@ fn change(
         let mut report = Report::default();
         if args.remove {
             for (step, objects) in work.iter().rev() {
+                if watches::are_unwanted(*step, config) && records.of(objects)?.is_empty() {
+                    continue;
+                }
                 if let Some(place) = places.of(*step, out)? {
                     report.step(&install::remove(objects, place, &records, args.force)?, out)?;
                 }
@@ -154,6 +163,14 @@ fn change(
         } else {
             for (step, objects) in work {
                 let Some(place) = places.of(*step, out)? else { continue };
+                if watches::are_unwanted(*step, config) {
+                    // Of the time before the configuration was changed.
+                    if !records.of(objects)?.is_empty() {
+                        report.step(&install::remove(objects, place, &records, args.force)?, out)?;
+                    }
+                    writeln!(out, "{}", watches::BY_KUMON)?;
+                    continue;
+                }
                 let outcomes = install::install(objects, place, &records, args.force)?;
                 report.step(&outcomes, out)?;
                 match step {

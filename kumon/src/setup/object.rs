@@ -25,6 +25,7 @@ pub(super) enum Kind {
     DataView,
     Search,
     Dashboard,
+    Watch,
 }
 
 impl Kind {
@@ -40,6 +41,7 @@ impl Kind {
             Kind::DataView => "data view",
             Kind::Search => "saved search",
             Kind::Dashboard => "dashboard",
+            Kind::Watch => "watch",
         }
     }
 
@@ -49,6 +51,7 @@ impl Kind {
         match self {
             Kind::Policy => "ILM policies".into(),
             Kind::Search => "saved searches".into(),
+            Kind::Watch => "watches".into(),
             _ => format!("{label}s"),
         }
     }
@@ -69,6 +72,7 @@ impl Kind {
             Kind::DataView => "api/saved_objects/index-pattern",
             Kind::Search => "api/saved_objects/search",
             Kind::Dashboard => "api/saved_objects/dashboard",
+            Kind::Watch => "_watcher/watch",
         }
     }
 }
@@ -81,7 +85,8 @@ impl Object {
             Kind::Role => body["metadata"] = mark,
             Kind::Policy => body["policy"]["_meta"] = mark,
             Kind::Component | Kind::Template | Kind::Pipeline => body["_meta"] = mark,
-            Kind::Tag | Kind::DataView | Kind::Search | Kind::Dashboard => {}
+            // A watch is marked where it is made.
+            Kind::Tag | Kind::DataView | Kind::Search | Kind::Dashboard | Kind::Watch => {}
         }
         Object { kind, path: format!("{}/{name}", kind.api()), name, body }
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use super::object::Object;
-use super::{kibana, pipelines, retention, roles, templates};
+use super::{kibana, pipelines, retention, roles, templates, watches};
 use crate::config::Config;
 
 /// A part of setup that can be done alone.
@@ -20,12 +20,14 @@ pub(crate) enum Step {
     Pipelines,
     /// Dashboards, searches and data views
     Kibana,
+    /// Alerts that Elasticsearch's Watcher evaluates
+    Watches,
 }
 
 impl Step {
     /// All, in the order in which they have to be done.
-    pub(super) const ALL: [Step; 5] =
-        [Step::Roles, Step::Ilm, Step::Templates, Step::Pipelines, Step::Kibana];
+    pub(super) const ALL: [Step; 6] =
+        [Step::Roles, Step::Ilm, Step::Templates, Step::Pipelines, Step::Kibana, Step::Watches];
 
     /// What the step puts there, in this order.
     pub(super) fn objects(self, config: &Config) -> Result<Vec<Object>> {
@@ -35,6 +37,7 @@ impl Step {
             Step::Templates => templates::objects(config),
             Step::Pipelines => pipelines::objects(config),
             Step::Kibana => kibana::objects(config),
+            Step::Watches => watches::objects(config),
         }
     }
 }

@@ -1,0 +1,28 @@
+//! Alerts as watches of Elasticsearch's Watcher.
+
+use anyhow::Result;
+use kumon_alerts::render::{Form, watch};
+
+use super::Step;
+use super::object::{Kind, Object};
+use crate::alerts;
+use crate::config::{Config, EvaluatedBy};
+
+/// Why there are none.
+pub(super) const BY_KUMON: &str = "no watches: each agent evaluates its own node's alerts; where the licence has \
+     Watcher, 'alerts: { evaluated_by: watcher }' has Elasticsearch do it (docs/alerts.md)";
+
+/// Whether the step is the watches', and the agents evaluate.
+pub(super) fn are_unwanted(step: Step, config: &Config) -> bool {
+    step == Step::Watches && config.alerts.evaluated_by == EvaluatedBy::Kumon
+}
+
+/// A watch for each alert that is on.
+pub(super) fn objects(config: &Config) -> Result<Vec<Object>> {
+    let alerts = alerts::load(config)?.into_iter().filter(|alert| alert.enabled);
+    let object = |alert: kumon_alerts::Alert| {
+        let body = watch(&alert, config.alerts.interval, &config.alerts.watcher, Form::Current);
+        Object::new(Kind::Watch, format!("kumon-{}", alert.name), body)
+    };
+    Ok(alerts.map(object).collect())
+}
