@@ -92,6 +92,18 @@ mod tests {
         assert!(all.output.elasticsearch.is_some() && all.inputs.len() == 2, "{all:?}");
     }
 
+    #[test]
+    fn the_examples_of_the_page_on_alerts_are_valid() {
+        let page = include_str!("../../../docs/alerts.md");
+        let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        let sections: Vec<&str> = blocks.filter(|block| !block.starts_with("title:")).collect();
+        assert_eq!(sections.len(), 3, "{sections:?}");
+        for section in sections {
+            let config = parse(section).unwrap_or_else(|e| panic!("{section}: {e}"));
+            kumon_alerts::check_channels(&config.channels).unwrap();
+        }
+    }
+
     /// The names that serde expects beside one that nobody knows.
     fn expected_keys(mut tree: Value, pointer: &str) -> Vec<String> {
         let object = tree.pointer_mut(pointer).and_then(Value::as_object_mut).unwrap();
