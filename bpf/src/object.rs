@@ -6,8 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{
-    Link, MapCore, MapFlags, MapHandle, MapType, Object, OpenMapMut, OpenObject, PrintLevel, ProgramMut,
-    libbpf_sys,
+    Link, MapCore, MapFlags, Object, OpenMapMut, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
 };
 
 use crate::selection::Selection;
@@ -56,7 +55,7 @@ where
             size_events(collector, &mut map, settings)?;
         }
     }
-    Ok(Opened { collector, skeleton, selection, models: Vec::new() })
+    Ok(Opened { collector, skeleton, selection })
 }
 
 /// An object before it is loaded: what the collector wants else can still be set in its skeleton.
@@ -64,8 +63,6 @@ pub(crate) struct Opened<S> {
     collector: &'static str,
     pub(crate) skeleton: S,
     selection: Selection,
-    /// What arrays of maps hold maps like, by their names; open until the object is loaded.
-    models: Vec<(String, MapHandle)>,
 }
 
 /// An object in the kernel, not attached yet.
@@ -87,7 +84,7 @@ impl<S: OpenSkel<'static>> Opened<S> {
     }
 
     /// Makes room for so many keys in each of the hash maps of `INTERVAL_MAPS(name, …)`, and for the one of what finds
-    /// no place.
+    /// no place. Since Linux 5.10 the array of maps takes them whatever the size it was made for.
     pub(crate) fn size_interval(&mut self, name: &str, keys: u32) -> Result<(), CollectorError> {
         let tried = format!("making room for {keys} keys in its maps {name}");
         let because = || CollectorError::because(self.collector, &tried);
@@ -97,23 +94,13 @@ impl<S: OpenSkel<'static>> Opened<S> {
             if map_name == OsStr::new(&first) || map_name == OsStr::new(&second) {
                 map.set_max_entries(keys.saturating_add(1)).map_err(because())?;
             }
-            if map_name == OsStr::new(&first) {
-                self.models.push((name.to_owned(), model_of(&map).map_err(because())?));
-            }
-        }
-        for mut map in self.skeleton.open_object_mut().maps_mut().filter(|map| map.name() == OsStr::new(name))
-        {
-            let model = self.models.iter().find(|(of, _)| of == name);
-            if let Some((_, model)) = model {
-                map.set_inner_map_fd(model.as_fd()).map_err(because())?;
-            }
         }
         Ok(())
     }
 
     /// Loads the programs whose autoload is on, and fills the maps that all objects have.
     pub(crate) fn load(self) -> Result<Loaded<S::Output>, CollectorError> {
-        let Opened { collector, skeleton, mut selection, models: _models } = self;
+        let Opened { collector, skeleton, mut selection } = self;
         let skeleton =
             skeleton.load().map_err(CollectorError::because(collector, "loading its BPF programs"))?;
         selection
@@ -129,17 +116,6 @@ impl<S: Skel<'static>> Loaded<S> {
         let loaded = self.skeleton.object().progs_mut().filter(|program| program.autoload());
         loaded.map(|program| attach_program(self.collector, &program)).collect()
     }
-}
-
-/// A map like this one, for the array of maps that is to hold it: kernels before 5.10 compare their sizes too.
-fn model_of(map: &OpenMapMut<'_>) -> libbpf_rs::Result<MapHandle> {
-    let options = libbpf_sys::bpf_map_create_opts {
-        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
-        map_flags: map.map_flags(),
-        ..Default::default()
-    };
-    let (key, value) = (map.key_size(), map.value_size());
-    MapHandle::create(MapType::Hash, Some("kumon_model"), key, value, map.max_entries(), &options)
 }
 
 /// Sets the size of an object's ring buffer: the setting, rounded up to what the kernel takes (a power of two of at
