@@ -50,7 +50,7 @@ fn cgroups_beyond_the_room_for_them_are_in_the_row_other() {
     let rows = collected.rows("runqlat");
     let keys: Vec<&str> = rows.iter().map(|row| row.text("key")).collect();
     assert_eq!(keys, ["all", "cgroup", "other"], "{rows:?}");
-    assert!(rows[2].number("count") >= 200, "{rows:?}");
+    assert!(rows[2].number("count") >= 150, "{rows:?}");
     assert_eq!(rows[1].number("count") + rows[2].number("count"), rows[0].number("count"));
     assert_eq!(full(&collected, "runqlat"), 0);
 }
