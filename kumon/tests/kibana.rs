@@ -245,9 +245,6 @@ fn a_wrong_dashboard_is_refused_with_its_place() {
     let node = Node::new("");
     let folder = node.path("dashboards");
     fs::create_dir(&folder).unwrap();
-    let paths = fs::read_to_string(node.config()).unwrap();
-    let paths = paths.replacen(" }", &format!(", dashboards: {} }}", folder.display()), 1);
-    node.write_configuration(&paths);
     let text = "title: Shop\npanels:\n  - title: Slow\n    kind: number\n    metric: dbslow\n    values: [{ operation: count }]\n";
     fs::write(folder.join("shop.yml"), text).unwrap();
     let expected = ["shop.yml: line 5 column 13: there is no metric 'dbslow'; did you mean 'dbslower'?"];
