@@ -91,7 +91,7 @@ impl Paths {
 
     /// What alerting remembers.
     pub(crate) fn alerts(&self) -> PathBuf {
-        self.state.join("alerts")
+        self.ship().join("alerts")
     }
 
     /// The embedded store.

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::support::Setup;
 
-const FILE_ID: &str = "0000000000000a0123456789abcd";
 /// Texts that processes, users and statements may choose.
 const HOSTILE: [&str; 12] = [
     "make all",
@@ -102,10 +101,10 @@ pub(super) fn same_documents(node: &Elasticsearch) {
     assert!(setup.run(&[]).contains("created ingest pipeline logs-kumon.exec@v"));
     let rows = 2 * HOSTILE.len();
     let mut events: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-    for schema in kumon_schema::all() {
+    for (number, schema) in kumon_schema::all().iter().enumerate() {
         let folder = setup.path("spool").join(&schema.name);
         fs::create_dir_all(&folder).unwrap();
-        let path = folder.join(format!("{}-{FILE_ID}.v{}.csv", schema.name, schema.version));
+        let path = folder.join(format!("{}-{number:028x}.v{}.csv", schema.name, schema.version));
         let lines = std::iter::once(schema.header()).chain((0..rows).map(|n| row(schema, n) + "\n"));
         let mut file = String::new();
         for line in lines {

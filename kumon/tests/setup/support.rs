@@ -23,7 +23,7 @@ impl Setup {
             String::new()
         };
         let config = format!(
-            "path: {{ spool: {0}/spool, state: {0}/state }}\noutput:\n  elasticsearch:\n    hosts: ['{1}']\n    username: {2}\n    password_file: {3}\n{ca}{inputs}",
+            "web: {{ enabled: false }}\npath: {{ spool: {0}/spool, state: {0}/state }}\noutput:\n  elasticsearch:\n    hosts: ['{1}']\n    username: {2}\n    password_file: {3}\n{ca}{inputs}",
             folder.path().display(),
             node.url(),
             node.username(),
