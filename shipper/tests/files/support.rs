@@ -16,6 +16,8 @@ use serde_json::Value;
 use crate::stand_in::StandIn;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(8);
+/// How long a file whose name is gone is waited for: longer than a busy machine takes to compress one.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// A folder with `state`, `spool` and `in`, of which all `*.ndjson` and `*.csv` are inputs.
 pub(crate) struct Place {
@@ -91,7 +93,7 @@ pub(crate) struct Ship {
 impl Ship {
     fn start(options: Options, sink: impl Sink + 'static) -> Result<Ship, ShipperError> {
         let (shipper, handle) = Shipper::new(options, Box::new(sink))?;
-        let shipper = shipper.with_linger(Duration::from_millis(500));
+        let shipper = shipper.with_linger(LINGER);
         Ok(Ship { handle, thread: Some(std::thread::spawn(move || shipper.run())) })
     }
 
