@@ -7,7 +7,7 @@ import { number } from './format.js';
 
 const COLOURS = ['#2f7ed8', '#e07b39', '#3fa45b', '#b8549b', '#8d6cd1', '#c9a227', '#3aa6a6', '#d4566a', '#7a8793', '#6f9a2f', '#a56a43', '#4f6bd0'];
 /** Room for the numbers beside a chart, pixels. */
-const AXIS = 62;
+const AXIS = 72;
 
 /** `chart` is line, area or bar. Areas and bars stand upon each other: they show parts of a whole. */
 export function lines(body, answer, chart) {

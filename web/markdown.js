@@ -1,4 +1,4 @@
-// The little of Markdown that text panels use: headings, paragraphs, lists, `code`, **bold**.
+// The little of Markdown that text panels use: headings, paragraphs, lists, `code`, **bold**, *stress*.
 
 import { element } from './elements.js';
 
@@ -21,9 +21,10 @@ function block(lines) {
 }
 
 function inline(text) {
-  return text.split(/(`[^`]+`|\*\*[^*]+\*\*)/).map((part) => {
+  return text.split(/(`[^`]+`|\*\*[^*]+\*\*|\*[^*]+\*)/).map((part) => {
     if (part.startsWith('`')) return element('code', {}, part.slice(1, -1));
     if (part.startsWith('**')) return element('strong', {}, part.slice(2, -2));
+    if (/^\*[^*]+\*$/.test(part)) return element('em', {}, part.slice(1, -1));
     return part;
   });
 }
