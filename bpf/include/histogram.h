@@ -84,16 +84,23 @@ static __always_inline void raise_to(u64 *extreme, u64 value) {
     }
 }
 
-/* Adds to a histogram that all CPUs share. */
-static __always_inline void histogram_add(struct histogram *histogram, u64 value, u32 unit) {
+/* Where a value counts. */
+static __always_inline struct bucket *bucket_for(struct histogram *histogram, u64 value, u32 unit) {
     u32 index = bucket_of(value / unit);
-    struct bucket *bucket;
 
     /* The compiler knows that it never is; the verifier doesn't and has to see the comparison. */
     barrier_var(index);
     if (index >= HISTOGRAM_BUCKETS)
+        return NULL;
+    return &histogram->buckets[index];
+}
+
+/* Adds to a histogram that all CPUs share. */
+static __always_inline void histogram_add(struct histogram *histogram, u64 value, u32 unit) {
+    struct bucket *bucket = bucket_for(histogram, value, unit);
+
+    if (!bucket)
         return;
-    bucket = &histogram->buckets[index];
     __sync_fetch_and_add(&bucket->count, 1);
     __sync_fetch_and_add(&bucket->sum, value);
     raise_to(&histogram->max, value);
@@ -102,14 +109,10 @@ static __always_inline void histogram_add(struct histogram *histogram, u64 value
 
 /* Adds to a histogram of this CPU, in a program that nothing interrupts which adds to it too. */
 static __always_inline void histogram_add_alone(struct histogram *histogram, u64 value, u32 unit) {
-    u32 index = bucket_of(value / unit);
-    struct bucket *bucket;
+    struct bucket *bucket = bucket_for(histogram, value, unit);
 
-    /* The compiler knows that it never is; the verifier doesn't and has to see the comparison. */
-    barrier_var(index);
-    if (index >= HISTOGRAM_BUCKETS)
+    if (!bucket)
         return;
-    bucket = &histogram->buckets[index];
     bucket->count++;
     bucket->sum += value;
     if (value > histogram->max)
