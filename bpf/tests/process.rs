@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::{Cgroup, Collecting, Row};
 use kumon_bpf::{Clock, Settings};
-use kumon_testing::{require, require_bpf, wait_for};
+use kumon_testing::{require_bpf, wait_for};
 
 const SIGKILL: i64 = 9;
 
@@ -232,15 +232,10 @@ fn kumon_itself_is_left_out_unless_the_setting_says_otherwise() {
 
 #[test]
 fn a_process_in_a_containers_cgroup_bears_its_id() {
-    let id = format!("{:064x}", std::process::id());
     if !require_bpf() {
         return;
     }
-    let cgroup = Cgroup::new(&format!("docker-{id}.scope"));
-    if !require(cgroup.is_some(), "a cgroup v2 mount") {
-        return;
-    }
-    let cgroup = cgroup.unwrap();
+    let Some((cgroup, id)) = Cgroup::of_container() else { return };
     let collecting = Collecting::start("process", Settings::default());
     let script = "echo $$ >\"$1/cgroup.procs\" && exec true kumon-contained";
     let status = Command::new("sh").args(["-c", script, "sh"]).arg(&cgroup.0).status().unwrap();

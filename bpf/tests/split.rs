@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{Cgroup, Collected, Collecting, Row};
 use kumon_bpf::Settings;
-use kumon_testing::{require, require_bpf};
+use kumon_testing::require_bpf;
 
 fn of(rows: &[Row], column: &str, value: &str) -> Vec<Row> {
     rows.iter().filter(|row| row.text(column) == value).cloned().collect()
@@ -37,11 +37,8 @@ fn nap(cgroup: &Cgroup, times: i64) {
 
 /// The rows of a run in which one cgroup, a container's, napped 400 times and another one 100 times.
 fn napped(top: usize) -> Option<(Cgroup, Cgroup, Collected)> {
-    let container = Cgroup::new(&format!("docker-{:064x}.scope", std::process::id()));
-    if !require(container.is_some(), "a cgroup v2 mount") {
-        return None;
-    }
-    let (container, other) = (container?, Cgroup::new(&format!("kumon-split-{}", std::process::id()))?);
+    let (container, _) = Cgroup::of_container()?;
+    let other = Cgroup::new(&format!("kumon-split-{}", std::process::id()))?;
     let mut settings = Settings::default();
     settings.runqlat.per_cgroup = true;
     settings.runqlat.top = top;
@@ -96,15 +93,10 @@ fn cgroups_below_the_top_are_summed_in_the_row_other() {
 
 #[test]
 fn a_process_in_a_container_bears_its_id_in_cputime_and_runqslower() {
-    let id = format!("{:064x}", std::process::id());
     if !require_bpf() {
         return;
     }
-    let cgroup = Cgroup::new(&format!("docker-{id}.scope"));
-    if !require(cgroup.is_some(), "a cgroup v2 mount") {
-        return;
-    }
-    let cgroup = cgroup.unwrap();
+    let Some((cgroup, id)) = Cgroup::of_container() else { return };
     let mut settings = Settings::default();
     settings.runqslower.threshold = Duration::from_nanos(1);
     let collecting = Collecting::start("sched", settings);

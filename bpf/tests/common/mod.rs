@@ -134,6 +134,13 @@ pub fn percentile_bucket(histogram: &BTreeMap<u64, u64>, percent: u64) -> u32 {
 pub struct Cgroup(pub PathBuf);
 
 impl Cgroup {
+    /// One that is named like a container's, and the container's id; none where that can't be tested.
+    pub fn of_container() -> Option<(Cgroup, String)> {
+        let id = format!("{:064x}", std::process::id());
+        let cgroup = Cgroup::new(&format!("docker-{id}.scope"));
+        require(cgroup.is_some(), "a cgroup v2 mount").then_some((cgroup?, id))
+    }
+
     /// Below the mount that /proc/self/mountinfo names; none where cgroup v2 is not mounted.
     pub fn new(name: &str) -> Option<Cgroup> {
         let path = Cgroup::mount()?.join(name);
