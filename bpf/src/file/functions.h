@@ -96,8 +96,7 @@ int BPF_PROG(fexit_open, int folder, void *name, void *flags, struct file *file)
     return 0;
 }
 
-/* A kprobe can't be at the end of a function without missing some; this one is called where it was created.
- */
+/* A kprobe at a function's end would miss some; this one is called where the file is created. */
 SEC("kprobe/vfs_open")
 int BPF_KPROBE(kprobe_open, const struct path *path, struct file *file) {
     if (!by_self())
@@ -105,64 +104,25 @@ int BPF_KPROBE(kprobe_open, const struct path *path, struct file *file) {
     return 0;
 }
 
-SEC("fentry/security_path_unlink")
-int BPF_PROG(fentry_unlink, const struct path *folder, struct dentry *dentry) {
-    return begin_removal(ACTION_UNLINK, folder, dentry, NULL, NULL);
-}
+/* A program at the beginning of a function, by fentry and by a kprobe. */
+#define ON_CALL(name, function, handler, ...)                                                                \
+    SEC("fentry/" #function)                                                                                 \
+    int BPF_PROG(fentry_##name, __VA_ARGS__) {                                                               \
+        return handler;                                                                                      \
+    }                                                                                                        \
+    SEC("kprobe/" #function)                                                                                 \
+    int BPF_KPROBE(kprobe_##name, __VA_ARGS__) {                                                             \
+        return handler;                                                                                      \
+    }
 
-SEC("fentry/security_path_rmdir")
-int BPF_PROG(fentry_rmdir, const struct path *folder, struct dentry *dentry) {
-    return begin_removal(ACTION_RMDIR, folder, dentry, NULL, NULL);
-}
-
-SEC("fentry/security_path_rename")
-int BPF_PROG(fentry_rename, const struct path *folder, struct dentry *dentry, const struct path *new_folder,
-             struct dentry *new_dentry, unsigned int flags) {
-    return begin_removal(rename_action(flags), folder, dentry, new_folder, new_dentry);
-}
-
-SEC("fentry/d_delete")
-int BPF_PROG(fentry_deleted, struct dentry *dentry) {
-    return end_removal(dentry);
-}
-
-SEC("fentry/d_move")
-int BPF_PROG(fentry_moved, struct dentry *dentry) {
-    return end_removal(dentry);
-}
-
-SEC("fentry/d_exchange")
-int BPF_PROG(fentry_exchanged, struct dentry *dentry) {
-    return end_removal(dentry);
-}
-
-SEC("kprobe/security_path_unlink")
-int BPF_KPROBE(kprobe_unlink, const struct path *folder, struct dentry *dentry) {
-    return begin_removal(ACTION_UNLINK, folder, dentry, NULL, NULL);
-}
-
-SEC("kprobe/security_path_rmdir")
-int BPF_KPROBE(kprobe_rmdir, const struct path *folder, struct dentry *dentry) {
-    return begin_removal(ACTION_RMDIR, folder, dentry, NULL, NULL);
-}
-
-SEC("kprobe/security_path_rename")
-int BPF_KPROBE(kprobe_rename, const struct path *folder, struct dentry *dentry, const struct path *new_folder,
-               struct dentry *new_dentry, unsigned int flags) {
-    return begin_removal(rename_action(flags), folder, dentry, new_folder, new_dentry);
-}
-
-SEC("kprobe/d_delete")
-int BPF_KPROBE(kprobe_deleted, struct dentry *dentry) {
-    return end_removal(dentry);
-}
-
-SEC("kprobe/d_move")
-int BPF_KPROBE(kprobe_moved, struct dentry *dentry) {
-    return end_removal(dentry);
-}
-
-SEC("kprobe/d_exchange")
-int BPF_KPROBE(kprobe_exchanged, struct dentry *dentry) {
-    return end_removal(dentry);
-}
+ON_CALL(unlink, security_path_unlink, begin_removal(ACTION_UNLINK, folder, dentry, NULL, NULL),
+        const struct path *folder, struct dentry *dentry)
+ON_CALL(rmdir, security_path_rmdir, begin_removal(ACTION_RMDIR, folder, dentry, NULL, NULL),
+        const struct path *folder, struct dentry *dentry)
+ON_CALL(rename, security_path_rename,
+        begin_removal(rename_action(flags), folder, dentry, new_folder, new_dentry),
+        const struct path *folder, struct dentry *dentry, const struct path *new_folder,
+        struct dentry *new_dentry, unsigned int flags)
+ON_CALL(deleted, d_delete, end_removal(dentry), struct dentry *dentry)
+ON_CALL(moved, d_move, end_removal(dentry), struct dentry *dentry)
+ON_CALL(exchanged, d_exchange, end_removal(dentry), struct dentry *dentry)

@@ -160,36 +160,6 @@ int enter_renameat2(struct sys_enter *ctx) {
     return enter_call(action, ctx->args[0], ctx->args[1], ctx->args[2], ctx->args[3]);
 }
 
-SEC("tracepoint/syscalls/sys_exit_unlink")
-int exit_unlink(struct sys_exit *ctx) {
-    return exit_call(ctx);
-}
-
-SEC("tracepoint/syscalls/sys_exit_unlinkat")
-int exit_unlinkat(struct sys_exit *ctx) {
-    return exit_call(ctx);
-}
-
-SEC("tracepoint/syscalls/sys_exit_rmdir")
-int exit_rmdir(struct sys_exit *ctx) {
-    return exit_call(ctx);
-}
-
-SEC("tracepoint/syscalls/sys_exit_rename")
-int exit_rename(struct sys_exit *ctx) {
-    return exit_call(ctx);
-}
-
-SEC("tracepoint/syscalls/sys_exit_renameat")
-int exit_renameat(struct sys_exit *ctx) {
-    return exit_call(ctx);
-}
-
-SEC("tracepoint/syscalls/sys_exit_renameat2")
-int exit_renameat2(struct sys_exit *ctx) {
-    return exit_call(ctx);
-}
-
 static __always_inline int exit_open_call(struct sys_exit *ctx) {
     struct task_struct___folders *task = (void *)bpf_get_current_task();
     struct file *file;
@@ -201,22 +171,20 @@ static __always_inline int exit_open_call(struct sys_exit *ctx) {
     return 0;
 }
 
-SEC("tracepoint/syscalls/sys_exit_open")
-int exit_open(struct sys_exit *ctx) {
-    return exit_open_call(ctx);
-}
+/* Each system call has a tracepoint, and so a program, of its own. */
+#define ON_EXIT(call, handler)                                                                               \
+    SEC("tracepoint/syscalls/sys_exit_" #call)                                                               \
+    int exit_##call(struct sys_exit *ctx) {                                                                  \
+        return handler(ctx);                                                                                 \
+    }
 
-SEC("tracepoint/syscalls/sys_exit_openat")
-int exit_openat(struct sys_exit *ctx) {
-    return exit_open_call(ctx);
-}
-
-SEC("tracepoint/syscalls/sys_exit_openat2")
-int exit_openat2(struct sys_exit *ctx) {
-    return exit_open_call(ctx);
-}
-
-SEC("tracepoint/syscalls/sys_exit_creat")
-int exit_creat(struct sys_exit *ctx) {
-    return exit_open_call(ctx);
-}
+ON_EXIT(unlink, exit_call)
+ON_EXIT(unlinkat, exit_call)
+ON_EXIT(rmdir, exit_call)
+ON_EXIT(rename, exit_call)
+ON_EXIT(renameat, exit_call)
+ON_EXIT(renameat2, exit_call)
+ON_EXIT(open, exit_open_call)
+ON_EXIT(openat, exit_open_call)
+ON_EXIT(openat2, exit_open_call)
+ON_EXIT(creat, exit_open_call)
