@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
- * Which processes a metric is about: its filter and its sample, as the configuration has them; part of
- *kumon.h. A collector asks
+ * Which processes a metric is about: its filter and its sample, as the configuration has them. A part of
+ * kumon.h. A collector asks
  *
  *	if (!wanted(METRIC_EXEC, task))
  *		return 0;
  *
- * once it knows that the event would be told. Where neither is configured the verifier drops the question:
- *what it reads are constants. src/selection.rs is the other half.
+ * once it knows that the event would be told. Where neither is configured the verifier drops the question,
+ * because what it reads are constants. src/selection.rs is the other half.
  */
 #ifndef KUMON_FILTER_H
 #define KUMON_FILTER_H
@@ -127,8 +127,7 @@ static __always_inline bool has_name(u32 metric, struct task_struct *task) {
     return has_value(metric, FILTER_COMM, name.words[0], name.words[1]);
 }
 
-/* Whether the task's process is one that the metric's filter lets through: it meets every kind that is given.
- */
+/* Whether the metric's filter lets the task's process through: it meets every kind that is given. */
 static __always_inline bool selected(u32 metric, struct task_struct *task) {
     u32 kinds = shared.metrics[metric].filters;
 

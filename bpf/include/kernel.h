@@ -2,8 +2,7 @@
 /*
  * What the BPF programs know about the kernel: only the fields they read. libbpf relocates each access by the
  * running kernel's BTF (CO-RE), so order, offsets and omissions don't matter here, names do. A program that
- * needs more fields of a struct declares a flavour of it in its own file: `struct task_struct___sched { ...
- * }`.
+ * needs more fields of a struct declares a flavour of it in its own file, as struct task_struct___sched.
  */
 #ifndef KUMON_KERNEL_H
 #define KUMON_KERNEL_H

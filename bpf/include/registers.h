@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
  * The registers as the kernel gives them to uprobes and kprobes; a stable interface of each architecture
- * (arch/<name>/include/uapi/asm/ptrace.h). PT_REGS_PARM1 and the like of bpf_tracing.h read
- * them.
+ * (arch/<name>/include/uapi/asm/ptrace.h). PT_REGS_PARM1 and the like of bpf_tracing.h read them.
  */
 #ifndef KUMON_REGISTERS_H
 #define KUMON_REGISTERS_H

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* The event of a file's name that appears or goes, and how it is put together: all ways to see one share
- * this. */
+/*
+ * The event of a file's name that appears or goes, and how it is put together: all ways to see one share
+ * this.
+ */
 #ifndef KUMON_FILE_EVENT_H
 #define KUMON_FILE_EVENT_H
 
@@ -131,7 +133,9 @@ static __always_inline void lost_event(enum action action) {
         lost(METRIC_FILEGONE, LOSS_MAP_FULL);
 }
 
-/* filelife has to know of every file that appears or goes, so its filter and sample decide about rows only.
+/*
+ * filelife has to know of every file that appears or goes, so that its filter and sample decide about rows
+ * only.
  */
 static __always_inline u32 told(enum action action, struct task_struct *task) {
     u32 sample = shared.metrics[METRIC_FILELIFE].sample;

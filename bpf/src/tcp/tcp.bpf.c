@@ -257,8 +257,10 @@ int BPF_PROG(on_state, struct sock *sk, int from, int to) {
         break;
     case TCP_FIN_WAIT1:
     case TCP_LAST_ACK:
-        /* In the process that closes: the last chance to learn who owns an accepted socket that was never
-         * read. */
+        /*
+         * In the process that closes: the last chance to learn who owns an accepted socket that was never
+         * read.
+         */
         session = bpf_map_lookup_elem(&sessions, &key);
         if (session && !session->owner.pid)
             set_current_owner(&session->owner);
