@@ -39,12 +39,16 @@ impl Comm {
     /// What the kernel keeps of a name, include/linux/sched.h: TASK_COMM_LEN without the NUL.
     const MAX_BYTES: usize = 15;
 
-    /// The name as the kernel keeps it, padded with zeros, in words that compare fast.
     pub(crate) fn words(&self) -> [u64; 2] {
-        let mut padded = [[0; 8]; 2];
-        padded.as_flattened_mut()[..self.0.len()].copy_from_slice(self.0.as_bytes());
-        padded.map(u64::from_ne_bytes)
+        comm_words(self.0.as_bytes())
     }
+}
+
+/// A name of at most 15 bytes as the kernel keeps it, padded with zeros, in words that compare fast.
+pub(crate) fn comm_words(name: &[u8]) -> [u64; 2] {
+    let mut padded = [[0; 8]; 2];
+    padded.as_flattened_mut()[..name.len()].copy_from_slice(name);
+    padded.map(u64::from_ne_bytes)
 }
 
 impl TryFrom<&str> for Comm {

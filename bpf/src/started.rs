@@ -79,6 +79,20 @@ impl<R: EventRows> Source for EventSource<R> {
     }
 }
 
+/// What of an object `S` is attached.
+pub(crate) trait Attached<S> {
+    /// Follows what comes and goes while the collector is at work, where programs are attached to such things.
+    fn renew(&mut self, _skeleton: &S, _now: Instant) {}
+
+    fn detach(&mut self);
+}
+
+impl<S> Attached<S> for Vec<Link> {
+    fn detach(&mut self) {
+        self.clear();
+    }
+}
+
 /// The metrics of an object.
 pub(crate) struct Metrics {
     /// In the order of its `enum metric`.
@@ -92,7 +106,7 @@ pub(crate) struct Metrics {
 /// A loaded and attached object.
 pub(crate) struct Started<S> {
     collector: &'static str,
-    links: Vec<Link>,
+    attached: Box<dyn Attached<S>>,
     sources: Vec<Box<dyn Source>>,
     metrics: Metrics,
     selection: Selection,
@@ -102,16 +116,12 @@ pub(crate) struct Started<S> {
 impl<S: Skel<'static>> Started<S> {
     pub(crate) fn new(
         loaded: Loaded<S>,
-        links: Vec<Link>,
+        attached: impl Attached<S> + 'static,
         sources: Vec<Box<dyn Source>>,
         metrics: Metrics,
     ) -> Started<S> {
         let Loaded { collector, skeleton, selection } = loaded;
-        Started { collector, links, sources, metrics, selection, skeleton }
-    }
-
-    pub(crate) fn skeleton(&self) -> &S {
-        &self.skeleton
+        Started { collector, attached: Box::new(attached), sources, metrics, selection, skeleton }
     }
 }
 
@@ -124,7 +134,9 @@ impl<S: Skel<'static>> Running for Started<S> {
         spool: &mut Spool,
     ) -> Result<(), CollectorError> {
         if last {
-            self.links.clear();
+            self.attached.detach();
+        } else {
+            self.attached.renew(&self.skeleton, now);
         }
         self.selection
             .refresh(self.skeleton.object(), now, spool.processes())

@@ -65,6 +65,9 @@ static __always_inline struct statement *begin_statement(void) {
     struct task_struct *task = bpf_get_current_task_btf();
     struct statement *statement;
 
+    /* Asked here already, so that servers that nobody asks about are not kept from their work. */
+    if (!selected(METRIC_DBSLOWER, task))
+        return NULL;
     statement = bpf_task_storage_get(&statements, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
     if (!statement) {
         lost(METRIC_DBSLOWER, LOSS_MAP_FULL);
@@ -111,6 +114,8 @@ static __always_inline void tell(struct statement *statement, u64 end, enum data
     struct statement_event *event = &statement->event;
     u32 bytes = event->statement_bytes;
 
+    if (!sampled(METRIC_DBSLOWER))
+        return;
     event->metric = METRIC_DBSLOWER;
     event->database = database;
     event->pid = task->tgid;

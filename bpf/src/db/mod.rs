@@ -11,15 +11,15 @@ mod settings;
 
 use std::time::Instant;
 
-use kumon_spool::Spool;
+use libbpf_rs::Link;
 
 pub use settings::DbslowerSettings;
 
 use crate::containers::Containers;
 use crate::object::{self, skeleton};
 use crate::selection::Selection;
-use crate::started::{EventSource, Metrics, Started};
-use crate::{Clock, Collector, CollectorError, Entities, Hook, Loss, ProgramCost, Running, Settings, probe};
+use crate::started::{Attached, EventSource, Metrics, Started};
+use crate::{Collector, CollectorError, Entities, Hook, Running, Settings, filter, probe};
 use rows::Rows;
 use servers::Servers;
 use skeleton::DbSkel;
@@ -59,12 +59,12 @@ impl Collector for Db {
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
         let settings = &self.settings.dbslower;
-        let selection = Selection::new(&self.settings, []);
+        let selection = Selection::new(&self.settings, [(&settings.filter, settings.sample)]);
         let mut open = object::open::<skeleton::DbSkelBuilder>(NAME, &self.settings, selection)?;
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.threshold = settings.threshold.as_nanos().try_into().unwrap_or(u64::MAX);
             constants.max_statement_bytes = settings.max_statement_bytes;
-            constants.server_names = servers::NAMES.map(comm);
+            constants.server_names = servers::NAMES.map(|name| filter::comm_words(name.as_bytes()));
         }
         let loaded = open.load()?;
         let entities =
@@ -72,32 +72,22 @@ impl Collector for Db {
         let rows = Rows { entities, containers: Containers::of_this_node(), mask: settings.mask };
         let events = EventSource::new(&loaded.skeleton.maps.events, rows)
             .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
-        let link = object::attach_program(NAME, &loaded.skeleton.progs.server_started)?;
+        let server_started = object::attach_program(NAME, &loaded.skeleton.progs.server_started)?;
+        let mut attached = ToServers { server_started: Some(server_started), servers: Servers::default() };
+        attached.renew(&loaded.skeleton, Instant::now());
         let metrics = Metrics { all: &[DBSLOWER], enabled: self.metrics(), served_by: |_| &[DBSLOWER] };
-        let object = Started::new(loaded, vec![link], vec![Box::new(events)], metrics);
-        let mut servers = WithServers { servers: Servers::default(), object };
-        servers.find_servers(Instant::now());
-        Ok(Box::new(servers))
+        Ok(Box::new(Started::new(loaded, attached, vec![Box::new(events)], metrics)))
     }
 }
 
-/// A name as the kernel keeps it in comm, in words that compare fast.
-fn comm(name: &str) -> [u64; 2] {
-    let mut bytes = [0; 16];
-    bytes[..name.len()].copy_from_slice(name.as_bytes());
-    let (words, _) = bytes.as_chunks();
-    [u64::from_ne_bytes(words[0]), u64::from_ne_bytes(words[1])]
-}
-
-/// The collector at work, with what is attached to the servers that run.
-struct WithServers {
+/// The attachments: to what tells of servers that start, and to the servers that run.
+struct ToServers {
+    server_started: Option<Link>,
     servers: Servers,
-    object: Started<DbSkel<'static>>,
 }
 
-impl WithServers {
-    fn find_servers(&mut self, now: Instant) {
-        let skeleton = self.object.skeleton();
+impl Attached<DbSkel<'static>> for ToServers {
+    fn renew(&mut self, skeleton: &DbSkel<'static>, now: Instant) {
         // SAFETY: the map is mapped as long as the skeleton lives; the kernel counts in it.
         let started = skeleton
             .maps
@@ -106,29 +96,9 @@ impl WithServers {
             .map(|bss| unsafe { (&raw const bss.servers_started).read_volatile() });
         self.servers.update(started.unwrap_or_default(), now, &skeleton.progs);
     }
-}
 
-impl Running for WithServers {
-    fn poll(
-        &mut self,
-        clock: &Clock,
-        now: Instant,
-        last: bool,
-        spool: &mut Spool,
-    ) -> Result<(), CollectorError> {
-        if last {
-            self.servers.clear();
-        } else {
-            self.find_servers(now);
-        }
-        self.object.poll(clock, now, last, spool)
-    }
-
-    fn losses(&self) -> Vec<Loss> {
-        self.object.losses()
-    }
-
-    fn programs(&self) -> Vec<ProgramCost> {
-        self.object.programs()
+    fn detach(&mut self) {
+        self.server_started = None;
+        self.servers.clear();
     }
 }

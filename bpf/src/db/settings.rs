@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::settings::duration;
+use crate::{Filter, Sample};
 
 /// Settings of the metric dbslower.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -19,6 +20,10 @@ pub struct DbslowerSettings {
     pub max_statement_bytes: u32,
     /// Whether literals in statements are replaced by `?`.
     pub mask: bool,
+    /// Which processes it is about.
+    pub filter: Filter,
+    /// One slow statement in so many is told.
+    pub sample: Sample,
 }
 
 /// What the BPF program has room for.
@@ -31,6 +36,8 @@ impl Default for DbslowerSettings {
             threshold: Duration::from_millis(10),
             max_statement_bytes: MAX_STATEMENT_BYTES,
             mask: true,
+            filter: Filter::default(),
+            sample: Sample::default(),
         }
     }
 }

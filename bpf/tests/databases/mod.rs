@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// The user `nobody`, as whom both servers are content to run.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
