@@ -32,20 +32,16 @@ struct Source {
     #[serde(default)]
     description: String,
     metric: Spanned<String>,
-    #[serde(default)]
     query: Option<Spanned<String>>,
     aggregation: Spanned<String>,
     threshold: Spanned<String>,
-    #[serde(default)]
     window: Option<Spanned<String>>,
     #[serde(default)]
     group_by: Vec<Spanned<String>>,
     severity: Severity,
-    #[serde(default)]
     throttle: Option<Spanned<String>>,
     #[serde(default = "yes")]
     recovery: bool,
-    #[serde(default)]
     channels: Option<Vec<String>>,
     #[serde(default = "yes")]
     enabled: bool,

@@ -39,11 +39,9 @@ impl Checking<'_> {
             Kind::Markdown => &["text"],
             Kind::Links => &["links"],
             Kind::Rows => &["metric", "query", "columns"],
-            Kind::Number => &["metric", "query", "values"],
-            Kind::Bar => &["metric", "query", "values", "over", "breakdown", "top"],
-            Kind::Line | Kind::Area | Kind::HeatMap | Kind::Table | Kind::Pie => {
-                &["metric", "query", "values", "breakdown", "top"]
-            }
+            Kind::Chart(ChartKind::Number) => &["metric", "query", "values"],
+            Kind::Chart(ChartKind::Bar) => &["metric", "query", "values", "over", "breakdown", "top"],
+            Kind::Chart(_) => &["metric", "query", "values", "breakdown", "top"],
         };
         for (key, place) in given {
             if let Some(place) = place.filter(|_| !allowed.contains(&key)) {
@@ -74,17 +72,8 @@ impl Checking<'_> {
         Ok(Rows { metric, query, columns, usual })
     }
 
-    pub(crate) fn chart(&self, panel: PanelSource) -> Result<Chart, Mistake> {
+    pub(crate) fn chart(&self, kind: ChartKind, panel: PanelSource) -> Result<Chart, Mistake> {
         let place = panel.kind.referenced;
-        let kind = match self.kind {
-            Kind::Number => ChartKind::Number,
-            Kind::Line => ChartKind::Line,
-            Kind::Bar => ChartKind::Bar,
-            Kind::Area => ChartKind::Area,
-            Kind::HeatMap => ChartKind::HeatMap,
-            Kind::Pie => ChartKind::Pie,
-            _ => ChartKind::Table,
-        };
         let metric = self.metric(panel.metric, place)?;
         let over = match panel.over {
             None => Over::Time,

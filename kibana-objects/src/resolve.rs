@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::check::Checking;
 use crate::error::{Mistake, SourceError, suggestion};
 use crate::layout::{self, WIDTH};
-use crate::model::{Content, Dashboard, Link, Panel};
+use crate::model::{ChartKind, Content, Dashboard, Link, Panel};
 use crate::source::{DashboardSource, Kind, PanelSource};
 
 /// A dashboard's file.
@@ -128,7 +128,7 @@ impl Resolving<'_> {
                 Ok(Content::Links(links.collect::<Result<_, _>>()?))
             }
             Kind::Rows => checking.rows(panel).map(Content::Rows),
-            _ => checking.chart(panel).map(Content::Chart),
+            Kind::Chart(kind) => checking.chart(kind, panel).map(Content::Chart),
         }
     }
 
@@ -151,10 +151,10 @@ fn keep<T>(results: impl Iterator<Item = Result<T, Mistake>>, mistakes: &mut Vec
 /// Width and height, by kind where the file gives none.
 fn size(panel: &PanelSource) -> Result<(u32, u32), Mistake> {
     let (width, height) = match panel.kind.value {
-        Kind::Number => (3, 2),
-        Kind::Line | Kind::Bar | Kind::Area | Kind::Pie => (6, 4),
-        Kind::Table => (6, 5),
-        Kind::HeatMap => (12, 5),
+        Kind::Chart(ChartKind::Number) => (3, 2),
+        Kind::Chart(ChartKind::Line | ChartKind::Bar | ChartKind::Area | ChartKind::Pie) => (6, 4),
+        Kind::Chart(ChartKind::Table) => (6, 5),
+        Kind::Chart(ChartKind::HeatMap) => (12, 5),
         Kind::Rows => (12, 6),
         Kind::Markdown => (12, 2),
         Kind::Links => (12, 1),

@@ -1,9 +1,9 @@
 //! The form of a dashboard's file.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 use serde_saphyr::Spanned;
 
-use crate::model::Operation;
+use crate::model::{ChartKind, Operation};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,35 +45,43 @@ pub(crate) struct ValueSource {
     pub(crate) label: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// What a panel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Number,
-    Line,
-    Bar,
-    Area,
-    HeatMap,
-    Table,
-    Pie,
+    Chart(ChartKind),
     Rows,
     Markdown,
     Links,
 }
 
+/// As the file writes them.
+const KINDS: [(&str, Kind); 10] = [
+    ("number", Kind::Chart(ChartKind::Number)),
+    ("line", Kind::Chart(ChartKind::Line)),
+    ("bar", Kind::Chart(ChartKind::Bar)),
+    ("area", Kind::Chart(ChartKind::Area)),
+    ("heat_map", Kind::Chart(ChartKind::HeatMap)),
+    ("table", Kind::Chart(ChartKind::Table)),
+    ("pie", Kind::Chart(ChartKind::Pie)),
+    ("rows", Kind::Rows),
+    ("markdown", Kind::Markdown),
+    ("links", Kind::Links),
+];
+
 impl Kind {
     /// As the file writes it.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Kind::Number => "number",
-            Kind::Line => "line",
-            Kind::Bar => "bar",
-            Kind::Area => "area",
-            Kind::HeatMap => "heat_map",
-            Kind::Table => "table",
-            Kind::Pie => "pie",
-            Kind::Rows => "rows",
-            Kind::Markdown => "markdown",
-            Kind::Links => "links",
-        }
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Kind, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let kind = KINDS.into_iter().find(|(known, _)| *known == name);
+        kind.map(|(_, kind)| kind).ok_or_else(|| {
+            let known = KINDS.map(|(name, _)| name).join(", ");
+            de::Error::custom(format!("unknown variant `{name}`, expected one of {known}"))
+        })
     }
 }

@@ -22,16 +22,12 @@ pub struct SearchRequest {
     #[serde(default)]
     pub query: String,
     /// Only rows from this time on, ns since the Unix epoch.
-    #[serde(default)]
     pub since: Option<i64>,
     /// Only rows before this time, ns since the Unix epoch.
-    #[serde(default)]
     pub until: Option<i64>,
     /// At most so many hits, newest first; `None` for all.
-    #[serde(default)]
     pub limit: Option<usize>,
     /// Aggregations as in Elasticsearch's `aggs`.
-    #[serde(default)]
     pub aggs: Option<Value>,
 }
 
@@ -43,7 +39,6 @@ pub struct SearchResponse {
     /// The rows as flat JSON objects with ECS names, newest first.
     pub hits: Vec<Box<RawValue>>,
     /// As Elasticsearch's `aggregations`.
-    #[serde(default)]
     pub aggregations: Option<Value>,
 }
 

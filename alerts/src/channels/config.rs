@@ -26,13 +26,9 @@ pub struct ChannelConfig {
     /// Messages within an hour; what exceeds that is sent as one message later.
     #[serde(default = "thirty")]
     pub max_per_hour: u32,
-    #[serde(default)]
     pub email: Option<EmailConfig>,
-    #[serde(default)]
     pub slack: Option<SlackConfig>,
-    #[serde(default)]
     pub sms: Option<SmsConfig>,
-    #[serde(default)]
     pub webhook: Option<WebhookConfig>,
 }
 

@@ -26,18 +26,13 @@ pub struct EmailConfig {
     /// The mail server's name, as its certificate has it.
     pub host: String,
     /// Of none: 587 with starttls, 465 with tls, 25 without.
-    #[serde(default)]
     pub port: Option<u16>,
     #[serde(default)]
     pub tls: EmailTls,
-    #[serde(default)]
     pub username: Option<String>,
-    #[serde(default)]
     pub password_file: Option<PathBuf>,
-    #[serde(default)]
     pub password_env: Option<String>,
     /// PEM; a further CA to trust.
-    #[serde(default)]
     pub ca_file: Option<PathBuf>,
     pub from: String,
     pub to: Vec<String>,

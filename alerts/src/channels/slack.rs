@@ -17,12 +17,9 @@ const MAX_CHARACTERS: usize = 4000;
 #[serde(deny_unknown_fields)]
 pub struct SlackConfig {
     /// A file with the webhook's URL, which is the secret.
-    #[serde(default)]
     pub url_file: Option<PathBuf>,
     /// The name of an environment variable with it.
-    #[serde(default)]
     pub url_env: Option<String>,
-    #[serde(default)]
     pub ca_file: Option<PathBuf>,
 }
 

@@ -19,13 +19,10 @@ pub struct SmsConfig {
     pub url: String,
     /// The account's id.
     pub username: String,
-    #[serde(default)]
     pub password_file: Option<PathBuf>,
-    #[serde(default)]
     pub password_env: Option<String>,
     pub from: String,
     pub to: Vec<String>,
-    #[serde(default)]
     pub ca_file: Option<PathBuf>,
 }
 

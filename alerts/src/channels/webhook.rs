@@ -13,19 +13,13 @@ use crate::notification::Message;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
-    #[serde(default)]
     pub url: Option<String>,
     /// Where the URL itself is a secret.
-    #[serde(default)]
     pub url_file: Option<PathBuf>,
-    #[serde(default)]
     pub url_env: Option<String>,
     /// The value of the header Authorization, such as `Bearer …`.
-    #[serde(default)]
     pub authorization_file: Option<PathBuf>,
-    #[serde(default)]
     pub authorization_env: Option<String>,
-    #[serde(default)]
     pub ca_file: Option<PathBuf>,
 }
 

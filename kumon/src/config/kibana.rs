@@ -13,16 +13,11 @@ use super::{ConfigError, output};
 pub(crate) struct KibanaConfig {
     /// As people open it: `https://kibana.example:5601`, with `server.basePath` where there is one.
     pub(crate) url: String,
-    #[serde(default)]
     pub(crate) username: Option<String>,
-    #[serde(default)]
     pub(crate) password_file: Option<PathBuf>,
-    #[serde(default)]
     pub(crate) api_key_file: Option<PathBuf>,
-    #[serde(default)]
     pub(crate) ca_file: Option<PathBuf>,
     /// The identifier of a space; absent: the default space.
-    #[serde(default)]
     pub(crate) space: Option<String>,
 }
 

@@ -214,9 +214,7 @@ pub(crate) struct InputConfig {
     pub(crate) paths: Vec<String>,
     pub(crate) format: InputFormat,
     pub(crate) dataset: String,
-    #[serde(default)]
     pub(crate) schema: Option<PathBuf>,
-    #[serde(default)]
     pub(crate) timestamp_field: Option<String>,
 }
 

@@ -21,17 +21,11 @@ pub(crate) struct Output {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ElasticsearchOutput {
     pub(crate) hosts: Vec<String>,
-    #[serde(default)]
     pub(crate) username: Option<String>,
-    #[serde(default)]
     pub(crate) password_file: Option<PathBuf>,
-    #[serde(default)]
     pub(crate) api_key_file: Option<PathBuf>,
-    #[serde(default)]
     pub(crate) ca_file: Option<PathBuf>,
-    #[serde(default)]
     pub(crate) client_certificate_file: Option<PathBuf>,
-    #[serde(default)]
     pub(crate) client_key_file: Option<PathBuf>,
     #[serde(default)]
     pub(crate) compression: CompressionSetting,

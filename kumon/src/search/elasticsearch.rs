@@ -19,17 +19,14 @@ pub(crate) struct ElasticsearchSearch {
 #[derive(Deserialize)]
 struct Page {
     hits: Hits,
-    #[serde(default)]
     aggregations: Option<Value>,
     /// May change from page to page.
-    #[serde(default)]
     pit_id: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Hits {
     /// Only where it was asked for.
-    #[serde(default)]
     total: Option<Total>,
     hits: Vec<Hit>,
 }
