@@ -6,14 +6,12 @@
 
 mod common;
 
-use std::ffi::CStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use common::{Node, PATIENCE};
-use kumon_testing::{require_bpf, require_root, wait_for};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use kumon_testing::{SmallDisk, require_bpf, require_root, wait_for};
 use serde_json::Value;
 
 /// Waits for the marks' rows; more than `count` are too many.
@@ -243,34 +241,6 @@ fn two_agents_on_one_state_folder_keep_apart() {
     node.mark("unharmed", 3);
     assert_found(&node, "unharmed", 3);
     agent.terminate().expect(0, &[]);
-}
-
-/// A file system of one megabyte, unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: PathBuf, size: &CStr) -> SmallDisk {
-        fs::create_dir_all(&path).unwrap();
-        mount("tmpfs", &path, "tmpfs", MountFlags::empty(), size).unwrap();
-        SmallDisk(path)
-    }
-
-    /// Takes all the space that is left.
-    fn fill(&self) {
-        let filler = fs::File::create(self.0.join("filler")).unwrap();
-        let written = std::io::copy(&mut std::io::repeat(b'x'), &mut &filler);
-        assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.0.join("filler")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = unmount(&self.0, UnmountFlags::DETACH);
-    }
 }
 
 #[test]

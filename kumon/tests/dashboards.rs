@@ -7,7 +7,6 @@ mod common;
 mod databases;
 mod load;
 
-use std::fs;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -83,24 +82,18 @@ fn searches() -> Vec<(Value, String)> {
 /// An agent's node with everything switched on, shipping to Elasticsearch.
 fn node(elasticsearch: &Elasticsearch) -> Node {
     let node = Node::new("");
-    let password = node.path("password");
-    fs::write(&password, elasticsearch.password()).unwrap();
-    node.configure(&format!(
-        "output: {{ elasticsearch: {{ hosts: ['{}'], username: {}, password_file: {} }} }}\n\
+    let collectors = "\
          collectors:\n\
-         \x20 exec: {{ failed: true }}\n\
-         \x20 runqlat: {{ interval: 2s, per_cgroup: true }}\n\
-         \x20 runqslower: {{ threshold: 50us }}\n\
-         \x20 cputime: {{ interval: 2s }}\n\
-         \x20 biolatency: {{ interval: 2s, per_cgroup: true }}\n\
-         \x20 bitesize: {{ interval: 2s }}\n\
-         \x20 filelife: {{ enabled: true, max_files: 16 }}\n\
-         \x20 filegone: {{ enabled: true }}\n\
-         \x20 dbslower: {{ threshold: 1ms }}\n",
-        elasticsearch.url(),
-        elasticsearch.username(),
-        password.display(),
-    ));
+         \x20 exec: { failed: true }\n\
+         \x20 runqlat: { interval: 2s, per_cgroup: true }\n\
+         \x20 runqslower: { threshold: 50us }\n\
+         \x20 cputime: { interval: 2s }\n\
+         \x20 biolatency: { interval: 2s, per_cgroup: true }\n\
+         \x20 bitesize: { interval: 2s }\n\
+         \x20 filelife: { enabled: true, max_files: 16 }\n\
+         \x20 filegone: { enabled: true }\n\
+         \x20 dbslower: { threshold: 1ms }\n";
+    node.configure(&(node.output(elasticsearch) + collectors));
     node
 }
 

@@ -45,12 +45,9 @@ fn refused_rows_arrive_once_when_the_mapping_is_mended_with_and_without_an_agent
     let (es, dataset) = (Elasticsearch::shared(), "letters");
     install(es, dataset, "long");
     let node = Node::new("");
-    fs::write(node.path("password"), es.password()).unwrap();
     node.configure(&format!(
-        "output: {{ elasticsearch: {{ hosts: ['{}'], username: elastic, password_file: {} }} }}\n\
-         inputs: [{{ paths: ['{}'], format: ndjson, dataset: {dataset} }}]\n",
-        es.url(),
-        node.path("password").display(),
+        "{}inputs: [{{ paths: ['{}'], format: ndjson, dataset: {dataset} }}]\n",
+        node.output(es),
         node.path("*.ndjson").display(),
     ));
     let rows: String =

@@ -88,13 +88,7 @@ fn elasticsearch_has_each_process_once_though_it_and_the_shipper_go_down() {
     }
     let elasticsearch = Elasticsearch::start();
     let node = Node::new("");
-    std::fs::write(node.path("password"), elasticsearch.password()).unwrap();
-    node.configure(&format!(
-        "output: {{ elasticsearch: {{ hosts: ['{}'], username: {}, password_file: {} }} }}",
-        elasticsearch.url(),
-        elasticsearch.username(),
-        node.path("password").display()
-    ));
+    node.configure(&node.output(&elasticsearch));
     node.run(&["setup"]).expect(0, &[]);
     let collector = node.start_agent(&["collect"]);
     let shipper = bursts_under_fire(&node, "es-marker", |number| match number {

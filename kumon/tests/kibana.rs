@@ -149,21 +149,11 @@ fn respond(request: &Request, objects: &mut BTreeMap<String, Value>) -> (u16, St
 /// A node that is to be set up with both.
 fn node(elasticsearch: &Elasticsearch, kibana: &str) -> Node {
     let node = Node::new("");
-    fs::write(node.path("password"), elasticsearch.password()).unwrap();
     fs::write(node.path("key"), "a2V5\n").unwrap();
-    let text = format!(
-        "path: {{ state: {state}, spool: {spool}, dashboards: {dashboards} }}\n\
-         output: {{ elasticsearch: {{ hosts: ['{url}'], username: {user}, password_file: {password} }} }}\n\
-         kibana: {{ url: '{kibana}', api_key_file: {key}, space: operations }}\n",
-        state = node.state().display(),
-        spool = node.spool().display(),
-        dashboards = node.path("dashboards").display(),
-        url = elasticsearch.url(),
-        user = elasticsearch.username(),
-        password = node.path("password").display(),
-        key = node.path("key").display(),
-    );
-    node.write_configuration(&text);
+    let key = node.path("key");
+    let kibana =
+        format!("kibana: {{ url: '{kibana}', api_key_file: {}, space: operations }}\n", key.display());
+    node.configure(&(node.output(elasticsearch) + &kibana));
     node
 }
 

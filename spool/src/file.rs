@@ -1,7 +1,7 @@
 //! The names of spool files, and listing them.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirEntry, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -116,25 +116,34 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// When a folder can't be read.
 pub fn list(root: &Path) -> io::Result<Vec<SpoolFile>> {
     let mut files = Vec::new();
-    for folder in fs::read_dir(root)? {
-        let folder = folder?;
-        if !folder.file_type()?.is_dir() {
-            continue;
-        }
-        for entry in fs::read_dir(folder.path())? {
-            let entry = entry?;
-            let file_name = entry.file_name();
-            let Some(name) = file_name.to_str().and_then(FileName::parse) else { continue };
-            match entry.metadata() {
-                Ok(metadata) if metadata.is_symlink() => {}
-                Ok(metadata) => files.push(SpoolFile { name, path: entry.path(), size: metadata.len() }),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
+    for entry in entries(root)? {
+        let file_name = entry.file_name();
+        let Some(name) = file_name.to_str().and_then(FileName::parse) else { continue };
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_symlink() => {}
+            Ok(metadata) => files.push(SpoolFile { name, path: entry.path(), size: metadata.len() }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
         }
     }
     files.sort();
     Ok(files)
+}
+
+/// Whatever lies in the metrics' folders.
+///
+/// # Errors
+/// When one can't be read.
+pub(crate) fn entries(root: &Path) -> io::Result<Vec<DirEntry>> {
+    let mut entries = Vec::new();
+    for folder in fs::read_dir(root)? {
+        let folder = folder?;
+        if folder.file_type()?.is_dir() {
+            let inside = fs::read_dir(folder.path())?;
+            entries.extend(inside.collect::<io::Result<Vec<_>>>()?);
+        }
+    }
+    Ok(entries)
 }
 
 #[cfg(test)]

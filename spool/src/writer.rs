@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kumon_schema::{Common, Row, Schema, builtin, write_row};
 
 use crate::announce::{self, Announcement};
-use crate::file::{FileName, open, replace, sidecar};
+use crate::file::{FileName, entries, open, replace, sidecar};
 use crate::shed::shed;
 
 /// When files are closed, and how much may wait.
@@ -344,23 +344,16 @@ fn write_sidecar(root: &Path, schema: &Schema) -> Result<(), SpoolError> {
 }
 
 fn remove_unfinished(root: &Path) -> io::Result<()> {
-    for folder in fs::read_dir(root)? {
-        let folder = folder?;
-        if !folder.file_type()?.is_dir() {
+    for entry in entries(root)? {
+        let name = entry.file_name();
+        let unfinished = name.to_str().and_then(|n| n.strip_prefix('.')).and_then(FileName::parse);
+        if unfinished.is_none() {
             continue;
         }
-        for entry in fs::read_dir(folder.path())? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let unfinished = name.to_str().and_then(|n| n.strip_prefix('.')).and_then(FileName::parse);
-            if unfinished.is_none() {
-                continue;
-            }
-            // What is no file is no writer's either.
-            let is_file = entry.file_type()?.is_file();
-            if !is_file || !crate::is_being_written(&open(&entry.path())?)? {
-                fs::remove_file(entry.path())?;
-            }
+        // What is no file is no writer's either.
+        let is_file = entry.file_type()?.is_file();
+        if !is_file || !crate::is_being_written(&open(&entry.path())?)? {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use std::time::Duration;
 use kumon_schema::Common;
 use kumon_schema::rows::Exec;
 use kumon_spool::{Acknowledged, Limits, Lost, Spool, is_being_written, list, lock_for_reading};
+use kumon_testing::SmallDisk;
 
 fn exec(pid: u64) -> Exec<'static> {
     Exec { pid, name: b"a,b\"\n=1+1", ..Exec::default() }
@@ -176,34 +177,16 @@ fn what_a_crash_left_unfinished_is_removed() {
     assert!(!unfinished.exists());
 }
 
-/// A tmpfs of 64 KiB, unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> SmallDisk {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(folder.path());
-        assert!(mount.status().unwrap().success());
-        SmallDisk(folder)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn on_a_full_disk_rows_wait_and_are_written_once_there_is_room() {
     if !kumon_testing::require_root() {
         return;
     }
-    let disk = SmallDisk::mount();
-    let ballast = disk.0.path().join("ballast");
+    let place = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(place.path(), c"size=64k");
+    let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![0; 40 << 10]).unwrap();
-    let root = disk.0.path().join("spool");
+    let root = disk.path().join("spool");
     let mut spool = Spool::open(&root, Common::default(), Limits::default()).unwrap();
     let mut error = None;
     for pid in 0..500 {
@@ -227,9 +210,10 @@ fn records_that_a_failing_disk_kept_are_not_written_once_more() {
     if !kumon_testing::require_root() || !kumon_testing::require_program("chattr") {
         return;
     }
-    let disk = SmallDisk::mount();
-    let ballast = disk.0.path().join("ballast");
-    let root = disk.0.path().join("spool");
+    let place = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(place.path(), c"size=64k");
+    let ballast = disk.path().join("ballast");
+    let root = disk.path().join("spool");
     let mut spool = Spool::open(&root, Common::default(), Limits::default()).unwrap();
     spool.append(&exec(0));
     spool.flush().unwrap();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use kumon_query::Search;
 use kumon_shipper::{Sink, SinkError};
 use kumon_store::{Store, StoreError, StoreOptions};
-use kumon_testing::{Child, require, wait_for};
+use kumon_testing::{Child, SmallDisk, require_root, wait_for};
 use support::{File, exec, field, pids, request};
 
 const WRITER_FOLDER: &str = "KUMON_TEST_WRITER_FOLDER";
@@ -167,40 +167,14 @@ fn a_row_refused_for_good_does_not_stop_the_others() {
     assert_eq!(sink.positions().unwrap()["a"], 300);
 }
 
-/// A file system of a few megabytes.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<SmallDisk> {
-        let disk = SmallDisk(tempfile::tempdir().unwrap());
-        disk.run("mount", &["-t", "tmpfs", "-o", "size=3m", "kumon-test"]).then_some(disk)
-    }
-
-    fn grow(&self) {
-        assert!(self.run("mount", &["-o", "remount,size=64m"]));
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) -> bool {
-        let status = Command::new(program).args(arguments).arg(self.0.path()).status();
-        status.is_ok_and(|status| status.success())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a merge that was given up may still be reading for a moment.
-        self.run("umount", &["--lazy"]);
-    }
-}
-
 #[test]
 fn a_full_disk_loses_nothing() {
-    let disk = SmallDisk::mount();
-    if !require(disk.is_some(), "root, who may mount a tmpfs") {
+    if !require_root() {
         return;
     }
-    let disk = disk.unwrap();
-    let folder = disk.0.path().join("store");
+    let place = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(place.path(), c"size=3m");
+    let folder = disk.path().join("store");
     let (mut sink, store) = Store::open_for_writing(&folder, eager()).unwrap();
     let (mut file, mut next) = resumed(&sink);
     let error = loop {
@@ -220,7 +194,7 @@ fn a_full_disk_loses_nothing() {
     let retried = sink.send(&file.batch(&rows(durable..durable + 500))).and_then(|_| sink.settle(true));
     assert!(retried.is_err());
 
-    disk.grow();
+    disk.grow(c"size=64m");
     let (mut file, durable) = resumed(&sink);
     sink.send(&file.batch(&rows(durable..durable + 2000))).unwrap();
     sink.settle(true).unwrap();

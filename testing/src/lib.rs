@@ -1,5 +1,6 @@
 //! What the tests share: requirements, waiting for conditions, child processes that never outlive their test.
 
+mod disk;
 mod elasticsearch;
 mod process;
 
@@ -7,6 +8,7 @@ use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+pub use disk::SmallDisk;
 pub use elasticsearch::{
     Elasticsearch, require_elasticsearch, require_elasticsearch_6, require_elasticsearch_8,
 };

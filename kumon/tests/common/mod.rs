@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use kumon_testing::{Child, wait_for};
+use kumon_testing::{Child, Elasticsearch, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -56,6 +56,19 @@ impl Node {
         let paths = format!("path: {{ spool: {spool}, state: {state}, dashboards: {dashboards} }}\n");
         let web = if more.contains("web:") { "" } else { "\nweb: { enabled: false }\n" };
         self.write_configuration(&(paths + more + web));
+    }
+
+    /// The section `output` of the configuration for this Elasticsearch, whose password is put into a file.
+    pub fn output(&self, elasticsearch: &Elasticsearch) -> String {
+        let (url, username) = (elasticsearch.url(), elasticsearch.username());
+        let password = self.path("password");
+        fs::write(&password, elasticsearch.password()).unwrap();
+        let password = password.display();
+        let mut keys = format!("hosts: ['{url}'], username: {username}, password_file: {password}");
+        if url.starts_with("https") {
+            keys += &format!(", ca_file: {}", elasticsearch.ca_file().display());
+        }
+        format!("output: {{ elasticsearch: {{ {keys} }} }}\n")
     }
 
     /// Replaces the configuration with exactly this text.

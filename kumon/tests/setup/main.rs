@@ -3,6 +3,8 @@
 
 mod access;
 mod beats;
+#[path = "../common/mod.rs"]
+mod common;
 mod compose;
 mod elasticsearch_8;
 mod install;

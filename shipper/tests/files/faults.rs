@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use kumon_schema::Schema;
-use kumon_testing::{Child, wait_for};
+use kumon_testing::{Child, SmallDisk, wait_for};
 
 use crate::stand_in::{Fault, StandIn};
 use crate::support::{HEADER, LIMIT, Place, append, expect, lines, rows};
@@ -219,41 +219,14 @@ fn shipper_of_another_user() {
     shipper.run();
 }
 
-/// A tmpfs of 64 KiB, unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> SmallDisk {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(folder.path());
-        assert!(mount.status().unwrap().success());
-        SmallDisk(folder)
-    }
-
-    fn fill(&self) {
-        let ballast = fs::File::create(self.0.path().join("ballast")).unwrap();
-        while std::io::Write::write(&mut &ballast, &[0; 4096]).is_ok() {}
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.path().join("ballast")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn on_a_full_state_disk_shipping_halts_and_goes_on_once_there_is_room() {
     if !kumon_testing::require_root() {
         return;
     }
-    let (mut place, disk) = (Place::new(), SmallDisk::mount());
-    place.options.state = disk.0.path().join("state");
+    let mut place = Place::new();
+    let disk = SmallDisk::mount(place.path("disk"), c"size=64k");
+    place.options.state = disk.path().join("state");
     let sink = StandIn::default();
     sink.state().rejects = vec![1];
     let ship = place.ship(&sink);
@@ -263,7 +236,7 @@ fn on_a_full_state_disk_shipping_halts_and_goes_on_once_there_is_room() {
         stats.halted.as_ref().is_some_and(|halted| halted.reason.contains("the checkpoint can't be written"))
     });
     assert_eq!(sink.len(), 0, "nothing is sent under an identity that a crash would lose");
-    disk.free();
+    disk.make_room();
     ship.wait_until("the rows", |stats| stats.halted.is_none() && stats.lag == 0);
     let expected: Vec<u64> = (0..10).filter(|n| *n != 1).collect();
     assert_eq!((sink.numbers(), place.dead_letters().len()), (expected, 1));
@@ -274,7 +247,7 @@ fn on_a_full_state_disk_shipping_halts_and_goes_on_once_there_is_room() {
     disk.fill();
     append(&place.path("a.ndjson"), &(lines(1..2) + &lines(400..410)));
     ship.wait_until("the halt", |stats| stats.halted.is_some());
-    disk.free();
+    disk.make_room();
     ship.wait_until("the rest", |stats| stats.halted.is_none() && stats.lag == 0);
     ship.stop();
     assert_eq!((sink.numbers().last(), place.dead_letters().len()), (Some(&409), 2));
