@@ -23,6 +23,6 @@ pub use engine::{Book, Engine, Tried, acknowledge, test};
 pub use evaluate::{Evaluation, Group, evaluate};
 pub use mailbox::Mailbox;
 pub use notification::time_text;
-pub use set::{Selection, alerts};
+pub use set::{Alerts, Selection, Wrong, alerts};
 pub use source::{AlertError, Draft, Override, nearest};
 pub use state::{AlertState, GroupState, Time};

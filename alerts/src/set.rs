@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use serde::Deserialize;
 
@@ -39,39 +39,94 @@ impl Default for Selection {
     }
 }
 
-/// All alerts, by name; those that are off have `enabled` false. `datasets` are those of foreign inputs.
-///
-/// # Errors
-/// When a file can't be read, an alert can't be used, or the configuration names one that there isn't.
-pub fn alerts(selection: &Selection, datasets: &[&str]) -> Result<Vec<Alert>, AlertError> {
-    let mut drafts = BTreeMap::new();
+/// The alerts that there are.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Alerts {
+    /// By name; those that are off have `enabled` false.
+    pub usable: Vec<Alert>,
+    /// What is left out, so that the others are not.
+    pub wrong: Vec<Wrong>,
+}
+
+/// Something that can't be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wrong {
+    /// The alert that is left out; none where the mistake is in no alert.
+    pub alert: Option<String>,
+    pub error: AlertError,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.alert {
+            Some(alert) => write!(f, "the alert {alert} is left out: {}", self.error),
+            None => self.error.fmt(f),
+        }
+    }
+}
+
+/// All alerts. `datasets` are those of foreign inputs. What is wrong leaves out the alert that it is in, also where
+/// that has the name of a shipped one: whoever replaces an alert doesn't want the one that was replaced.
+pub fn alerts(selection: &Selection, datasets: &[&str]) -> Alerts {
+    let mut drafts: BTreeMap<String, Result<Draft, AlertError>> = BTreeMap::new();
     for (file, text) in SHIPPED {
-        let draft = Draft::parse(&Path::new("elk/alerts").join(file), text)?;
-        drafts.insert(draft.name().to_owned(), draft);
+        let file = Path::new("elk/alerts").join(file);
+        drafts.insert(stem(&file), Draft::parse(&file, text));
     }
-    for file in files(&selection.folder)? {
-        let text = fs::read_to_string(&file).map_err(|e| unreadable(&file, &e))?;
-        let draft = Draft::parse(&file, &text)?;
-        drafts.insert(draft.name().to_owned(), draft);
+    let mut wrong = Vec::new();
+    match files(&selection.folder) {
+        Ok(files) => drafts.extend(files.iter().map(|file| (stem(file), read(file)))),
+        Err(error) => wrong.push(Wrong { alert: None, error }),
     }
-    let known: Vec<String> = drafts.keys().cloned().collect();
-    let there = |key: &str, name: &str| {
-        let near = nearest(name, known.iter().map(String::as_str));
-        let hint = near.map_or_else(
-            || format!("there are {}", known.join(", ")),
-            |near| format!("did you mean '{near}'?"),
-        );
-        let place = format!("the configuration, alerts.{key}");
-        AlertError { place, message: format!("there is no alert '{name}'; {hint}") }
-    };
-    for (name, change) in &selection.r#override {
-        drafts.get_mut(name).ok_or_else(|| there("override", name))?.overlay(change);
+    configure(&mut drafts, selection, &mut wrong);
+    let mut usable = Vec::new();
+    for (name, draft) in drafts {
+        match draft.and_then(|draft| draft.check(datasets)) {
+            Ok(alert) => usable.push(alert),
+            Err(error) => wrong.push(Wrong { alert: Some(name), error }),
+        }
     }
-    for name in &selection.disabled {
-        let off = Override { enabled: Some(false), ..Override::default() };
-        drafts.get_mut(name).ok_or_else(|| there("disabled", name))?.overlay(&off);
+    Alerts { usable, wrong }
+}
+
+/// Applies what the configuration changes.
+fn configure(
+    drafts: &mut BTreeMap<String, Result<Draft, AlertError>>,
+    selection: &Selection,
+    wrong: &mut Vec<Wrong>,
+) {
+    let off = Override { enabled: Some(false), ..Override::default() };
+    let disabled = selection.disabled.iter().map(|name| ("disabled", name, &off));
+    let changes = selection.r#override.iter().map(|(name, change)| ("override", name, change));
+    for (key, name, change) in changes.chain(disabled) {
+        match drafts.get_mut(name) {
+            Some(Ok(draft)) => draft.overlay(change),
+            // Its own mistake is told.
+            Some(Err(_)) => {}
+            None => {
+                let place = format!("the configuration, alerts.{key}");
+                let message = unknown(name, drafts.keys().map(String::as_str));
+                wrong.push(Wrong { alert: None, error: AlertError { place, message } });
+            }
+        }
     }
-    drafts.into_values().map(|draft| draft.check(datasets)).collect()
+}
+
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let hint = nearest(name, known.clone()).map_or_else(
+        || format!("there are {}", known.collect::<Vec<_>>().join(", ")),
+        |near| format!("did you mean '{near}'?"),
+    );
+    format!("there is no alert '{name}'; {hint}")
+}
+
+fn stem(file: &Path) -> String {
+    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn read(file: &Path) -> Result<Draft, AlertError> {
+    let text = fs::read_to_string(file).map_err(|e| unreadable(file, &e))?;
+    Draft::parse(file, &text)
 }
 
 /// The folder's `*.yml`, by name; none where there is no such folder.
@@ -106,9 +161,9 @@ mod tests {
         let shipped: BTreeSet<String> = SHIPPED.iter().map(|(name, _)| name.to_string()).collect();
         assert_eq!(names.collect::<BTreeSet<_>>(), shipped);
         let selection = Selection { folder: "/nowhere".into(), ..Selection::default() };
-        let alerts = alerts(&selection, &[]).unwrap();
-        assert_eq!(alerts.len(), SHIPPED.len());
-        assert!(alerts.iter().all(|alert| alert.enabled && !alert.description.is_empty()));
+        let alerts = alerts(&selection, &[]);
+        assert_eq!((alerts.usable.len(), alerts.wrong), (SHIPPED.len(), Vec::new()));
+        assert!(alerts.usable.iter().all(|alert| alert.enabled && !alert.description.is_empty()));
     }
 
     #[test]
@@ -123,7 +178,7 @@ mod tests {
         selection
             .r#override
             .insert("node-silent".into(), Override { enabled: Some(false), ..Override::default() });
-        let alerts = alerts(&selection, &[]).unwrap();
+        let alerts = alerts(&selection, &[]).usable;
         assert_eq!(alerts.len(), SHIPPED.len() + 1);
         let off: Vec<&str> = alerts.iter().filter(|a| !a.enabled).map(|a| a.name.as_str()).collect();
         assert_eq!(off, ["my-execs", "node-silent"]);
@@ -131,16 +186,46 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_in_the_configuration_is_an_error() {
-        let selection = Selection {
-            folder: "/nowhere".into(),
-            disabled: vec!["disk-latncy".into()],
-            ..Selection::default()
-        };
-        let message = alerts(&selection, &[]).unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "the configuration, alerts.disabled: there is no alert 'disk-latncy'; did you mean 'disk-latency'?"
-        );
+    fn what_is_wrong_leaves_out_its_own_alert_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = "title: Mine\nmetric: exec\naggregation: count\nthreshold: '> 1000'\nseverity: info\n";
+        for (name, text) in [
+            ("right", own.to_owned()),
+            ("no-metric", own.replace("exec", "exce")),
+            ("disk-latency", "title: [".to_owned()),
+            ("Big", own.to_owned()),
+        ] {
+            fs::write(folder.path().join(format!("{name}.yml")), text).unwrap();
+        }
+        fs::create_dir(folder.path().join("folder.yml")).unwrap();
+        let mut selection = Selection { folder: folder.path().into(), ..Selection::default() };
+        selection.disabled = vec!["disk-latncy".into(), "disk-latency".into()];
+        let nonsense = Override { threshold: Some("high".into()), ..Override::default() };
+        selection.r#override.insert("node-silent".into(), nonsense);
+        let alerts = alerts(&selection, &[]);
+        let usable: Vec<&str> = alerts.usable.iter().map(|alert| alert.name.as_str()).collect();
+        let shipped = SHIPPED.iter().map(|(file, _)| file.trim_end_matches(".yml"));
+        let left = shipped.filter(|name| !["disk-latency", "node-silent"].contains(name));
+        assert_eq!(usable, left.chain(["right"]).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+        let wrong: Vec<(Option<&str>, String)> =
+            alerts.wrong.iter().map(|wrong| (wrong.alert.as_deref(), wrong.error.to_string())).collect();
+        let expected = [
+            (
+                None,
+                "the configuration, alerts.disabled: there is no alert 'disk-latncy'; did you mean 'disk-latency'?",
+            ),
+            (Some("Big"), "Big.yml: 'Big' can't be an alert's name"),
+            (Some("disk-latency"), "disk-latency.yml: line 1"),
+            (Some("folder"), "folder.yml: can't be read"),
+            (
+                Some("no-metric"),
+                "no-metric.yml: line 2 column 9: there is no metric 'exce'; did you mean 'exec'?",
+            ),
+            (Some("node-silent"), "the configuration, alerts.override.node-silent.threshold: "),
+        ];
+        assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
+        for ((alert, error), (expected_alert, part)) in wrong.iter().zip(expected) {
+            assert!(*alert == expected_alert && error.contains(part), "{alert:?} {error}");
+        }
     }
 }

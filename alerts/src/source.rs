@@ -122,11 +122,6 @@ impl Draft {
         })
     }
 
-    /// The alert's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Lets the configuration's changes prevail.
     pub fn overlay(&mut self, change: &Override) {
         let name = self.name.clone();

@@ -110,6 +110,36 @@ fn the_commands_say_what_there_is_what_was_delivered_and_what_is_wrong() {
         0,
         &["metrics-kumon.biolatency-*"],
     );
-    fs::write(node.path("alerts/app-errors.yml"), "title: Errors\nmetric: ap\n").unwrap();
-    says(&node.run(&["alerts", "list"]), 2, &["app-errors.yml", "missing field"]);
+}
+
+#[test]
+fn a_wrong_alert_is_left_out_and_named_and_the_others_go_on() {
+    let (url, bodies) = receiver();
+    let node = node(&url);
+    let wrong = "title: Errors\nmetric: ap\naggregation: count\nthreshold: '> 1'\nseverity: info\n";
+    fs::write(node.path("alerts/wrong.yml"), wrong).unwrap();
+    // Nor may a folder that can't be made keep rows from being shipped, and alerts from being told.
+    fs::create_dir_all(node.state().join("ship")).unwrap();
+    fs::write(node.state().join("ship/alerts"), "").unwrap();
+    let reason = "wrong.yml: line 2 column 9: there is no metric 'ap'; did you mean 'app'?";
+    let agent = node.start_agent(&["ship"]);
+    fs::write(node.path("app.log"), "{\"level\":\"error\"}\n{\"level\":\"error\"}\n").unwrap();
+    wait_for("the alert", PATIENCE, || bodies.lock().unwrap().len() == 1);
+    agent.wait_for_log(&["the alert wrong is left out", reason, "ship/alerts/lock: can't be locked"]);
+    node.wait_for_status(1, &["app: 2 rows delivered", "alerts: the alert wrong is left out", reason]);
+    agent.terminate().expect(0, &[]);
+
+    says(
+        &node.run(&["alerts", "list"]),
+        2,
+        &["app-errors", "node-silent", "the alert wrong is left out", reason],
+    );
+    says(&node.run(&["alerts", "test", "wrong"]), 2, &[reason]);
+    says(&node.run(&["alerts", "test", "app-errors"]), 0, &["hook: delivered"]);
+    says(&node.run(&["check"]), 1, &[reason]);
+    says(&node.run(&["setup", "--dry-run", "--only", "watches"]), 2, &[reason]);
+    fs::remove_file(node.state().join("ship/alerts")).unwrap();
+    says(&node.run(&["alerts", "status"]), 1, &["the alert wrong is left out", reason]);
+    fs::remove_file(node.path("alerts/wrong.yml")).unwrap();
+    says(&node.run(&["alerts", "list"]), 0, &["app-errors"]);
 }

@@ -35,7 +35,7 @@ pub(super) struct Shipping {
     handle: Handle,
     thread: JoinHandle<Ended>,
     server: Option<QueryServer>,
-    alerting: Option<Alerting>,
+    alerting: Alerting,
     output: String,
     state: PathBuf,
     ledger: Ledger,
@@ -77,7 +77,7 @@ impl Shipping {
         // Shedding is the collecting side's, which counts what is lost.
         let limits = Limits { spool_bytes: u64::MAX, ..config.spool_limits() };
         let spool = Spool::open(&config.path.spool, common, limits)?;
-        let alerting = Alerting::start(config, store.as_ref())?;
+        let alerting = Alerting::start(config, store.as_ref());
         let server = store
             .map(|store| {
                 let letters = DeadLetterFolder::of(&state);
@@ -85,7 +85,7 @@ impl Shipping {
             })
             .transpose()?;
         let thread = std::thread::Builder::new().name("ship".into()).spawn(move || shipper.run())?;
-        let written = status(&handle, &output);
+        let written = status(&handle, &output, &alerting);
         write_status(&state, &written);
         let now = Instant::now();
         Ok(Shipping {
@@ -106,7 +106,7 @@ impl Shipping {
 
     /// What it has done so far.
     pub(super) fn status(&self) -> ShipStatus {
-        status(&self.handle, &self.output)
+        status(&self.handle, &self.output, &self.alerting)
     }
 
     /// For what is to be asked after its end.
@@ -153,15 +153,13 @@ impl Shipping {
 
     /// Ships what stands in the files, for at most `limit`, and ends.
     pub(super) fn stop(mut self, limit: Duration) -> Result<Ended> {
-        if let Some(alerting) = self.alerting.take() {
-            alerting.stop();
-        }
+        self.alerting.stop();
         if let Err(e) = self.spool.close() {
             log::warn!("the shipper's own rows are lost: {e}");
         }
         self.handle.stop(limit);
         let ended = self.thread.join().ok().context("the shipping thread died; rows wait in their files")?;
-        write_status(&self.state, &status(&self.handle, &self.output));
+        write_status(&self.state, &status(&self.handle, &self.output, &self.alerting));
         if let Some(server) = self.server {
             server.stop();
         }
@@ -169,7 +167,7 @@ impl Shipping {
     }
 }
 
-fn status(handle: &Handle, output: &str) -> ShipStatus {
+fn status(handle: &Handle, output: &str, alerting: &Alerting) -> ShipStatus {
     let (stats, cost) = (handle.stats(), Cost::now());
     let counted = |count: fn(&kumon_shipper::Delivered) -> u64| {
         let counts =
@@ -191,6 +189,7 @@ fn status(handle: &Handle, output: &str) -> ShipStatus {
             .map(|(stream, halted)| (stream.clone(), (since(halted), halted.reason.clone())))
             .collect(),
         stuck: stats.stuck,
+        alerts_left_out: alerting.left_out().to_vec(),
         lag: stats.lag,
         memory: cost.memory,
         cpu_time: cost.cpu,

@@ -50,6 +50,9 @@ pub(crate) struct ShipStatus {
     pub(crate) held: BTreeMap<String, (String, String)>,
     /// Files that can't be shipped, with the reason.
     pub(crate) stuck: BTreeMap<String, String>,
+    /// What is not evaluated though it should be, with the reason.
+    #[serde(default)]
+    pub(crate) alerts_left_out: Vec<String>,
     /// Bytes not delivered yet.
     pub(crate) lag: u64,
     pub(crate) memory: u64,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use chrono::Utc;
 use clap::{Subcommand, ValueEnum};
 use kumon_alerts::render::{CONNECTORS, Form, rule, watch};
-use kumon_alerts::{Alert, AlertState, Book, Time, acknowledge, evaluate, nearest, test, time_text};
+use kumon_alerts::{Alert, AlertState, Alerts, Book, Time, acknowledge, evaluate, nearest, test, time_text};
 use kumon_shipper::elasticsearch::{Client, Method};
 
 use super::table::Table;
@@ -46,13 +46,7 @@ pub(crate) enum RenderAs {
 /// # Errors
 /// When the state or the cluster can't be asked.
 pub(crate) fn alerts(config: &Config, command: &AlertsCommand) -> Result<ExitCode> {
-    let alerts = match all::load(config) {
-        Ok(alerts) => alerts,
-        Err(e) => {
-            eprintln!("kumon: {e}");
-            return Ok(ExitCode::from(WRONG_USAGE));
-        }
-    };
+    let alerts = all::load(config);
     let mut out = io::stdout().lock();
     let name = match command {
         AlertsCommand::List => return list(config, &alerts, &mut out),
@@ -61,11 +55,8 @@ pub(crate) fn alerts(config: &Config, command: &AlertsCommand) -> Result<ExitCod
             name
         }
     };
-    let Some(alert) = alerts.iter().find(|alert| alert.name == *name) else {
-        let near = nearest(name, alerts.iter().map(|alert| alert.name.as_str()));
-        let hint =
-            near.map_or("'kumon alerts list' shows them".into(), |near| format!("did you mean '{near}'?"));
-        eprintln!("kumon: there is no alert '{name}'; {hint}");
+    let Some(alert) = alerts.usable.iter().find(|alert| alert.name == *name) else {
+        eprintln!("kumon: {}", why_not(name, &alerts));
         return Ok(ExitCode::from(WRONG_USAGE));
     };
     match command {
@@ -75,9 +66,19 @@ pub(crate) fn alerts(config: &Config, command: &AlertsCommand) -> Result<ExitCod
     }
 }
 
-fn list(config: &Config, alerts: &[Alert], out: &mut impl Write) -> Result<ExitCode> {
+/// Why an alert can't be used.
+fn why_not(name: &str, alerts: &Alerts) -> String {
+    if let Some(wrong) = alerts.wrong.iter().find(|wrong| wrong.alert.as_deref() == Some(name)) {
+        return wrong.error.to_string();
+    }
+    let near = nearest(name, alerts.usable.iter().map(|alert| alert.name.as_str()));
+    let hint = near.map_or("'kumon alerts list' shows them".into(), |near| format!("did you mean '{near}'?"));
+    format!("there is no alert '{name}'; {hint}")
+}
+
+fn list(config: &Config, alerts: &Alerts, out: &mut impl Write) -> Result<ExitCode> {
     let mut table = Table::new(&["alert", "state", "severity", "rows of", "channels", "fires at"]);
-    for alert in alerts {
+    for alert in &alerts.usable {
         let taking = config.channels.iter().filter(|(name, channel)| channel.takes(name, alert));
         let channels: Vec<&str> = taking.map(|(name, _)| name.as_str()).collect();
         let channels = if channels.is_empty() { "(log only)".to_owned() } else { channels.join(", ") };
@@ -93,7 +94,10 @@ fn list(config: &Config, alerts: &[Alert], out: &mut impl Write) -> Result<ExitC
     }
     write!(out, "{table}")?;
     writeln!(out, "{}", who_evaluates(config))?;
-    Ok(ExitCode::SUCCESS)
+    for wrong in &alerts.wrong {
+        eprintln!("kumon: {wrong}");
+    }
+    Ok(if alerts.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(WRONG_USAGE) })
 }
 
 fn who_evaluates(config: &Config) -> &'static str {
@@ -108,7 +112,7 @@ fn who_evaluates(config: &Config) -> &'static str {
     }
 }
 
-fn status(config: &Config, alerts: &[Alert], out: &mut impl Write) -> Result<ExitCode> {
+fn status(config: &Config, alerts: &Alerts, out: &mut impl Write) -> Result<ExitCode> {
     if config.alerts.evaluated_by == EvaluatedBy::Watcher {
         writeln!(out, "{}; Kibana shows them under Stack Management, Watcher", who_evaluates(config))?;
         return Ok(ExitCode::SUCCESS);
@@ -119,8 +123,11 @@ fn status(config: &Config, alerts: &[Alert], out: &mut impl Write) -> Result<Exi
         Some(at) => writeln!(out, "last evaluated {}", time_text(at))?,
         None => writeln!(out, "nothing was evaluated yet; does an agent run? ('kumon status')")?,
     }
-    let mut quiet = true;
-    for alert in alerts {
+    let mut quiet = alerts.wrong.is_empty();
+    for wrong in &alerts.wrong {
+        writeln!(out, "{wrong}")?;
+    }
+    for alert in &alerts.usable {
         let Some(state) = book.alerts.get(&alert.name) else { continue };
         quiet &= !state.is_firing() && state.error.is_none();
         print_state(alert, state, out)?;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::table::Table;
 use crate::config::Config;
-use crate::dashboards;
+use crate::{alerts, dashboards};
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// What loading BPF programs takes, with the bits of capabilities(7).
@@ -25,11 +25,14 @@ struct Findings {
     capabilities: Vec<(&'static str, bool)>,
     /// How many there are, or what is wrong with one.
     dashboards: Result<String, String>,
+    /// The same of alerts.
+    alerts: Result<String, String>,
     hooks: Vec<Hook>,
     left_out: Vec<LeftOut>,
 }
 
-/// Prints the machine's facts and each hook's strategy; fails when a metric can't be collected or a dashboard is wrong.
+/// Prints the machine's facts and each hook's strategy; fails when a metric can't be collected, or a dashboard or an
+/// alert is wrong.
 ///
 /// # Errors
 /// When nobody reads the output.
@@ -41,8 +44,9 @@ pub(crate) fn check(config: &Config, as_json: bool) -> io::Result<ExitCode> {
     } else {
         findings.print(&mut out)?;
     }
-    let complete = findings.dashboards.is_ok() && findings.hooks.iter().all(|hook| hook.strategy.is_ok());
-    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let right = findings.dashboards.is_ok() && findings.alerts.is_ok();
+    let complete = findings.hooks.iter().all(|hook| hook.strategy.is_ok());
+    Ok(if right && complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Findings {
@@ -53,6 +57,7 @@ impl Findings {
             has_btf: Path::new(BTF).exists(),
             capabilities: capabilities(),
             dashboards: count_dashboards(config),
+            alerts: count_alerts(config),
             hooks: collectors(&config.collectors).iter().flat_map(|collector| collector.probe()).collect(),
             left_out: left_out(&config.collectors),
         }
@@ -71,10 +76,11 @@ impl Findings {
             .map(|(name, has)| format!("{name} {}", if *has { "yes" } else { "missing" }))
             .collect();
         writeln!(out, "capabilities   {}", capabilities.join(", "))?;
-        let dashboards = match &self.dashboards {
-            Ok(text) | Err(text) => text,
-        };
-        writeln!(out, "dashboards     {dashboards}\n")?;
+        for (name, found) in [("dashboards", &self.dashboards), ("alerts", &self.alerts)] {
+            let (Ok(text) | Err(text)) = found;
+            writeln!(out, "{name:<14} {}", text.replace('\n', "\n               "))?;
+        }
+        writeln!(out)?;
 
         let mut table = Table::new(&["metric", "event", "strategy"]);
         for hook in &self.hooks {
@@ -135,6 +141,7 @@ impl Findings {
             "btf": self.has_btf,
             "capabilities": Value::Object(capabilities.collect()),
             "dashboards_error": self.dashboards.as_ref().err(),
+            "alerts_error": self.alerts.as_ref().err(),
             "hooks": self.hooks.iter().map(hook).collect::<Vec<_>>(),
             "left_out": self.left_out.iter().map(left_out).collect::<Vec<_>>(),
         })
@@ -145,6 +152,12 @@ fn count_dashboards(config: &Config) -> Result<String, String> {
     let all = dashboards::load(config).map_err(|e| e.to_string())?;
     let folder = config.path.dashboards.display();
     Ok(format!("{}, {} of them from {folder}", all.dashboards.len(), all.own))
+}
+
+fn count_alerts(config: &Config) -> Result<String, String> {
+    let all = alerts::load_all(config).map_err(|e| e.to_string())?;
+    let on = all.iter().filter(|alert| alert.enabled).count();
+    Ok(format!("{}, {on} of them on", all.len()))
 }
 
 /// The needed ones of CapEff in /proc/self/status.

@@ -25,7 +25,11 @@ pub(crate) fn status(config: &Config, json: bool) -> Result<ExitCode> {
         .as_ref()
         .is_some_and(|c| c.spool_error.is_none() && c.failed.is_empty() && !is_stale(&c.updated))
         && ship.as_ref().is_some_and(|s| {
-            s.halted.is_none() && s.held.is_empty() && s.stuck.is_empty() && !is_stale(&s.updated)
+            s.halted.is_none()
+                && s.held.is_empty()
+                && s.stuck.is_empty()
+                && s.alerts_left_out.is_empty()
+                && !is_stale(&s.updated)
         });
     let mut out = io::stdout().lock();
     if json {
@@ -102,6 +106,9 @@ fn print_ship(out: &mut impl Write, status: Option<&ShipStatus>) -> io::Result<(
     }
     for (stream, (since, reason)) in &status.held {
         writeln!(out, "  {stream}: halted since {since}, other streams go on: {reason}")?;
+    }
+    for what in &status.alerts_left_out {
+        writeln!(out, "  alerts: {what}")?;
     }
     writeln!(out, "  {} wait in files", ByteSize(status.lag))?;
     print_stale(out, &status.updated)

@@ -19,7 +19,7 @@ pub(super) fn are_unwanted(step: Step, config: &Config) -> bool {
 
 /// A watch for each alert that is on.
 pub(super) fn objects(config: &Config) -> Result<Vec<Object>> {
-    let alerts = alerts::load(config)?.into_iter().filter(|alert| alert.enabled);
+    let alerts = alerts::load_all(config)?.into_iter().filter(|alert| alert.enabled);
     let object = |alert: kumon_alerts::Alert| {
         let body = watch(&alert, config.alerts.interval, &config.alerts.watcher, Form::Current);
         Object::new(Kind::Watch, format!("kumon-{}", alert.name), body)
