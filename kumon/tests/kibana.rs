@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use common::{Ended, Node};
@@ -100,7 +101,8 @@ fn respond(request: &Request, objects: &mut BTreeMap<String, Value>) -> (u16, St
     if !request.headers.contains_key("kbn-xsrf") {
         return (400, json!({"message": "Request must contain a kbn-xsrf header."}).to_string());
     }
-    if request.headers.get("authorization").map(String::as_str) != Some("ApiKey a2V5") {
+    let authorization = request.headers.get("authorization").map_or("", String::as_str);
+    if authorization != "ApiKey a2V5" && !authorization.starts_with("Basic ") {
         return (401, json!({"message": "[security_exception]: unable to authenticate"}).to_string());
     }
     if path.ends_with("/api/saved_objects/_export") {
@@ -219,6 +221,27 @@ fn what_kibana_refuses_is_said_with_what_to_do() {
     let text = fs::read_to_string(node.config()).unwrap();
     node.write_configuration(&text.replace(&kibana.url, "http://127.0.0.1:1"));
     node.run(&["setup", "--only", "kibana"]).expect(1, &["can't be reached", "kibana.url"]);
+}
+
+#[test]
+fn a_password_from_a_pipe_serves_elasticsearch_and_kibana() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let (kibana, elasticsearch) = (StandIn::start(), Elasticsearch::shared());
+    let node = Node::new("");
+    let output = format!("output: {{ elasticsearch: {{ hosts: ['{}'] }} }}\n", elasticsearch.url());
+    node.configure(&format!("{output}kibana: {{ url: '{}' }}\n", kibana.url));
+    let who = ["--username", elasticsearch.username(), "--password-file", "/dev/stdin"];
+    let mut command = node.command(&[&["setup", "--only", "kibana"], &who[..]].concat());
+    let mut setup =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    setup.stdin.take().unwrap().write_all(elasticsearch.password().as_bytes()).unwrap();
+    let ended = setup.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let asked = kibana.requests.lock().unwrap().last().unwrap().headers["authorization"].clone();
+    let (status, user) = elasticsearch.request_as(&asked, "GET", "_security/_authenticate", Value::Null);
+    assert_eq!((status, &user["username"]), (200, &json!(elasticsearch.username())));
 }
 
 #[test]

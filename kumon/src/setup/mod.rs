@@ -27,7 +27,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use kumon_shipper::elasticsearch::Client;
+use kumon_shipper::elasticsearch::{Authentication, Client, OptionsError};
 
 use crate::WRONG_USAGE;
 use crate::cli::SetupArgs;
@@ -76,9 +76,7 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(WRONG_USAGE));
     };
     let mut options = output.client_options()?;
-    if let Some(authentication) = args.authentication() {
-        options.authentication = authentication;
-    }
+    options.authentication = credentials(args, &options.authentication)?;
     let kibana =
         config.kibana.as_ref().map(|section| Kibana::new(section, &options.authentication)).transpose()?;
     let places = Places { client: Client::new(options)?, kibana };
@@ -89,6 +87,17 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
     let complete = change(&places, config, &work, args, &mut out)
         .context("setup is not complete; it is safe to repeat")?;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Who sets up: the command line's, else who ships. Elasticsearch and Kibana are asked as the same one, whose secret may
+/// come from a file that can be read once only.
+fn credentials(args: &SetupArgs, shipper: &Authentication) -> Result<Authentication, OptionsError> {
+    match args.authentication() {
+        Some(given) => given
+            .read(Some("--username and --password-file, or --api-key-file"))
+            .map_err(|e| e.within("the command line's ")),
+        None => shipper.read(None).map_err(|e| e.within("output.elasticsearch.")),
+    }
 }
 
 /// Where the steps' objects are kept.

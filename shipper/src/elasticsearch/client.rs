@@ -92,7 +92,7 @@ impl Client {
 
     /// What an answer that is no success means.
     pub(super) fn refusal(&self, answer: &Answer) -> Failure {
-        Failure::of_status(answer, self.options.authentication.keys())
+        Failure::of_status(answer, &self.options.authentication.place())
     }
 
     fn send(
@@ -182,11 +182,14 @@ impl Answer {
 }
 
 fn transport(options: &Options, hosts: Hosts) -> Result<Transport, OptionsError> {
+    build(options, hosts).map_err(|e| e.within("output.elasticsearch."))
+}
+
+/// Errors begin with the key.
+fn build(options: &Options, hosts: Hosts) -> Result<Transport, OptionsError> {
     let mut builder = TransportBuilder::new(hosts).timeout(options.timeout);
     if let Some(path) = &options.ca_file {
-        let error = || {
-            OptionsError(format!("output.elasticsearch.ca_file: {} holds no PEM certificate", path.display()))
-        };
+        let error = || OptionsError(format!("ca_file: {} holds no PEM certificate", path.display()));
         let certificates = Certificate::from_pem(&read_file("ca_file", path)?).map_err(|_| error())?;
         if certificates.iter().next().is_none() {
             return Err(error());
@@ -204,7 +207,8 @@ fn transport(options: &Options, hosts: Hosts) -> Result<Transport, OptionsError>
         builder = builder.header(AUTHORIZATION, header);
     }
     builder.build().map_err(|e| {
-        OptionsError(format!("output.elasticsearch: the certificates or the key can't be used: {e}"))
+        let keys = "ca_file, client_certificate_file, client_key_file";
+        OptionsError(format!("{keys}: what they hold can't be used: {e}"))
     })
 }
 

@@ -56,17 +56,12 @@ impl Failure {
         Failure { message, needs_person: false, unclear: true, status: None }
     }
 
-    /// An answer that is no success. `credentials` are the configuration's keys that say who asks.
+    /// An answer that is no success. `credentials` is where it is configured who asks.
     pub(super) fn of_status(answer: &Answer, credentials: &str) -> Failure {
         let Answer { status, host, .. } = answer;
         let (at, reason) = (format!("Elasticsearch at {host}"), answer.reason());
         let (needs_person, message) = match status {
-            401 => (
-                true,
-                format!(
-                    "{at} does not accept the credentials ({reason}); check output.elasticsearch: {credentials}"
-                ),
-            ),
+            401 => (true, format!("{at} does not accept the credentials ({reason}); check {credentials}")),
             403 => (true, missing_privilege(&at, &reason)),
             404 | 405 => (
                 true,

@@ -37,6 +37,11 @@ pub enum Authentication {
     ApiKey {
         file: PathBuf,
     },
+    /// What [`Authentication::read`] gives.
+    Known {
+        header: HeaderValue,
+        from: String,
+    },
 }
 
 /// PEM files.
@@ -51,14 +56,32 @@ pub struct ClientCertificate {
 #[error("{0}")]
 pub struct OptionsError(pub(crate) String);
 
+impl OptionsError {
+    /// The same, of a key in that place: `output.elasticsearch.`.
+    pub fn within(self, place: &str) -> OptionsError {
+        OptionsError(format!("{place}{}", self.0))
+    }
+}
+
 impl Authentication {
+    /// The same with its secret read, for several to use: a file such as /dev/stdin can be read once only. `from` says
+    /// where the operator looks when the cluster refuses it, if not in the configuration's `output.elasticsearch`.
+    ///
+    /// # Errors
+    /// As [`Authentication::header`].
+    pub fn read(&self, from: Option<&str>) -> Result<Authentication, OptionsError> {
+        let from = from.map_or_else(|| self.place(), str::to_owned);
+        Ok(self.header()?.map_or(Authentication::None, |header| Authentication::Known { header, from }))
+    }
+
     /// The value of the header `Authorization`.
     ///
     /// # Errors
-    /// When the file can't be read, or holds something that can't be a secret.
+    /// When the file can't be read, or holds something that can't be a secret; begins with the key that names the file.
     pub fn header(&self) -> Result<Option<HeaderValue>, OptionsError> {
         let (text, path) = match self {
             Authentication::None => return Ok(None),
+            Authentication::Known { header, .. } => return Ok(Some(header.clone())),
             Authentication::Basic { username, password_file } => {
                 let password = read_secret("password_file", password_file)?;
                 let encoded = BASE64_STANDARD.encode(format!("{username}:{password}"));
@@ -78,27 +101,27 @@ impl Authentication {
     }
 
     /// Where the operator looks when the cluster refuses the credentials.
-    pub(crate) fn keys(&self) -> &'static str {
-        match self {
+    pub(crate) fn place(&self) -> String {
+        let keys = match self {
             Authentication::None => "a username and password_file or an api_key_file",
             Authentication::Basic { .. } => "username and password_file",
             Authentication::ApiKey { .. } => "api_key_file",
-        }
+            Authentication::Known { from, .. } => return from.clone(),
+        };
+        format!("output.elasticsearch: {keys}")
     }
 }
 
-/// Reads a file that the key `output.elasticsearch.<key>` names.
+/// Reads a file that the key `key` names.
 pub(crate) fn read_file(key: &str, path: &Path) -> Result<Vec<u8>, OptionsError> {
-    let error =
-        |e| OptionsError(format!("output.elasticsearch.{key}: reading {} failed: {e}", path.display()));
-    fs::read(path).map_err(error)
+    fs::read(path).map_err(|e| OptionsError(format!("{key}: reading {} failed: {e}", path.display())))
 }
 
 fn read_secret(key: &str, path: &Path) -> Result<String, OptionsError> {
     let secret = String::from_utf8_lossy(&read_file(key, path)?).trim().to_owned();
     if secret.is_empty() || secret.contains('\n') {
         let what = "must hold the secret and nothing else, on one line";
-        return Err(OptionsError(format!("output.elasticsearch.{key}: {} {what}", path.display())));
+        return Err(OptionsError(format!("{key}: {} {what}", path.display())));
     }
     Ok(secret)
 }

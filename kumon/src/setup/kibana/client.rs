@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use kumon_shipper::elasticsearch::{Authentication, Failure};
 use reqwest::blocking::{Client, ClientBuilder};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -37,7 +37,7 @@ impl Kibana {
     /// When a file can't be read or used.
     pub(in crate::setup) fn new(config: &KibanaConfig, other: &Authentication) -> Result<Kibana> {
         let authentication = config.authentication()?;
-        let header = authentication.as_ref().unwrap_or(other).header().map_err(|e| anyhow!("kibana: {e}"))?;
+        let header = authentication.as_ref().unwrap_or(other).header().map_err(|e| e.within("kibana."))?;
         // Without this one Kibana refuses whatever changes something, as the request might be forged by a page.
         let mut headers = HeaderMap::from_iter([("kbn-xsrf".parse()?, HeaderValue::from_static("kumon"))]);
         headers.extend(header.map(|header| (AUTHORIZATION, header)));
