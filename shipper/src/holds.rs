@@ -37,14 +37,14 @@ impl Holds {
             backoff: Backoff::new(initial, max),
             retry_at: Instant::now(),
         });
-        if hold.halted.reason != held.reason {
+        if hold.halted.is_news(&held.reason) {
             log::error!(
                 "{}: shipping halts, rows wait in their files, other streams go on: {}",
                 held.stream,
                 held.reason
             );
-            hold.halted.reason.clone_from(&held.reason);
         }
+        hold.halted.reason.clone_from(&held.reason);
         if held.needs_person {
             hold.backoff.slow_down();
         }

@@ -92,7 +92,7 @@ impl Ledger {
     /// Says once that rows have to wait, and why.
     pub(crate) fn halt(&mut self, cause: Cause, reason: String) {
         let halted = &mut self.halted[cause as usize];
-        if halted.as_ref().is_none_or(|halted| halted.reason != reason) {
+        if halted.as_ref().is_none_or(|halted| halted.is_news(&reason)) {
             log::error!("shipping halts, rows wait in their files: {reason}");
         }
         let since = halted.as_ref().map_or_else(SystemTime::now, |halted| halted.since);

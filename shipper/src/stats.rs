@@ -41,3 +41,28 @@ pub struct Halted {
     pub since: SystemTime,
     pub reason: String,
 }
+
+impl Halted {
+    /// Whether a further failure is worth another line in the log: what stands in parentheses is Elasticsearch's own
+    /// words, and other ones each time (bytes under way, rows in the request, addresses of objects).
+    pub(crate) fn is_news(&self, reason: &str) -> bool {
+        let own_words = |text: &str| text.split(" (").next().map(str::to_owned);
+        own_words(&self.reason) != own_words(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::Halted;
+
+    #[test]
+    fn other_counts_are_no_news() {
+        let halted =
+            Halted { since: SystemTime::now(), reason: "es1 has no room (429: 5 bytes); later".into() };
+        assert!(!halted.is_news("es1 has no room (429: 7 bytes); later"));
+        assert!(halted.is_news("es2 has no room (429: 5 bytes); later"));
+        assert!(halted.is_news("es1 can't be reached"));
+    }
+}

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -17,6 +18,7 @@ const ES9: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/es9");
 const ES8: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/es8");
 /// Elasticsearch 6.8.23: ILM and Watcher, which execute; none of what came since.
 const ES6: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../elk/fixture/es6");
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 const PASSWORD: &str = "kumon-test";
 const FAILED: &str = "Elasticsearch failed to start, see above";
 
@@ -161,7 +163,23 @@ impl Elasticsearch {
         assert!(stopped.as_ref().is_ok_and(|status| status.success()), "stopping Elasticsearch: {stopped:?}");
     }
 
-    /// Starts it again after [`Elasticsearch::stop`], with its data and on the same port.
+    /// Kills the node (SIGKILL); its data stay.
+    ///
+    /// # Panics
+    /// When it doesn't run.
+    pub fn kill(&self) {
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).expect("the node's pid file");
+        let killed = Command::new("kill").args(["-KILL", pid.trim()]).status();
+        assert!(killed.as_ref().is_ok_and(|status| status.success()), "killing Elasticsearch: {killed:?}");
+        crate::wait_for("the node to be gone", STOP_LIMIT, || !Path::new("/proc").join(pid.trim()).exists());
+    }
+
+    /// The folder of the node's data, where its shards are.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Starts it again after [`Elasticsearch::stop`] or [`Elasticsearch::kill`], with its data and on the same port.
     ///
     /// # Panics
     /// As [`Elasticsearch::start`].

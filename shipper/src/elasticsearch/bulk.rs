@@ -4,9 +4,9 @@ use serde::Deserialize;
 
 use super::error_cause::ErrorCause;
 
-/// Where batches go. A missing template must not end in an ordinary index with guessed field types; and what is not
-/// read need not be sent.
-pub(super) const PATH: &str = "_bulk?require_data_stream=true&filter_path=errors,items.create.status,\
+/// Where batches go. A missing template must not end in an ordinary index with guessed field types; what is not read
+/// need not be sent; and a shard that isn't there must not keep the rows for others waiting for a minute.
+pub(super) const PATH: &str = "_bulk?require_data_stream=true&timeout=3s&filter_path=errors,items.create.status,\
                                items.create.failure_store,items.create.error";
 
 /// What became of one document.
@@ -19,7 +19,7 @@ pub(super) enum Fate {
     FailureStore,
     /// May work later: the shard or the node has too much to do.
     Retry(String),
-    /// Needs a person: a privilege, a template.
+    /// Its stream can't take rows: a missing privilege or template, a shard that isn't there.
     Refused {
         status: u16,
         reason: String,
@@ -74,6 +74,12 @@ fn fate(create: Create) -> Fate {
         200..=299 if create.failure_store.as_deref() == Some("used") => Fate::FailureStore,
         200..=299 => Fate::Created,
         409 => Fate::Duplicate,
+        // Elasticsearch has waited for it already.
+        status @ 503
+            if create.error.as_ref().is_some_and(|error| error.is("unavailable_shards_exception")) =>
+        {
+            Fate::Refused { status, reason: reason() }
+        }
         429 | 500..=599 => Fate::Retry(reason()),
         // Index blocks (a full disk, a read-only index) come as 403 too.
         status @ (401 | 403 | 404) => Fate::Refused { status, reason: reason() },

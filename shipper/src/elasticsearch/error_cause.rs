@@ -16,6 +16,13 @@ pub(super) enum ErrorCause {
     },
 }
 
+impl ErrorCause {
+    /// Whether it is an error of this type.
+    pub(super) fn is(&self, name: &str) -> bool {
+        matches!(self, ErrorCause::Object { r#type, .. } if r#type == name)
+    }
+}
+
 impl std::fmt::Display for ErrorCause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

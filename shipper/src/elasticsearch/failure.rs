@@ -62,7 +62,7 @@ impl Failure {
         let (at, reason) = (format!("Elasticsearch at {host}"), answer.reason());
         let (needs_person, message) = match status {
             401 => (true, format!("{at} does not accept the credentials ({reason}); check {credentials}")),
-            403 => (true, missing_privilege(&at, &reason)),
+            403 => (true, forbidden(&at, &reason)),
             404 | 405 => (
                 true,
                 format!(
@@ -102,8 +102,13 @@ impl From<Failure> for SinkError {
     }
 }
 
-/// What a refused privilege needs.
-pub(super) fn missing_privilege(at: &str, reason: &str) -> String {
+/// What a 403 means: a block, or a missing privilege.
+pub(super) fn forbidden(at: &str, reason: &str) -> String {
+    if reason.starts_with("cluster_block_exception") {
+        return format!(
+            "{at} has closed the index for writing, or all of them ({reason}): a full disk, or a block set by hand"
+        );
+    }
     format!(
         "{at} does not allow this ({reason}); shipping needs the index privileges create_doc, auto_configure, \
          view_index_metadata and read on logs-* and metrics-*, see docs/elasticsearch.md"

@@ -1,4 +1,4 @@
-//! How many requests go at the same time.
+//! How many requests go at the same time, and how large they may be.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,6 +13,10 @@ const LEAST_BYTES: usize = 256 << 10;
 const CALM: u32 = 4;
 /// A round that took longer is not calm.
 const LONG: Duration = Duration::from_secs(1);
+/// Smaller requests are not worth trying where the cluster takes no larger ones. In bytes.
+const LEAST_PORTION: usize = 64 << 10;
+/// So many answered requests later a larger one is tried again: what the cluster has room for may have changed.
+const TRY_AGAIN: u32 = 100;
 
 /// Grows with calm, shrinks when the cluster pushes back. A file's rows never are in two requests at a time: so they
 /// arrive in their order.
@@ -20,15 +24,38 @@ const LONG: Duration = Duration::from_secs(1);
 pub(super) struct Lanes {
     now: usize,
     calm: u32,
+    /// A request has no more bytes, once the cluster had no room for a larger one.
+    portion: usize,
+    /// Requests until a larger one is tried.
+    rest: u32,
 }
 
 impl Default for Lanes {
     fn default() -> Lanes {
-        Lanes { now: 1, calm: 0 }
+        Lanes { now: 1, calm: 0, portion: usize::MAX, rest: 0 }
     }
 }
 
 impl Lanes {
+    /// Parts for requests that go one after the other.
+    pub(super) fn portions<'d>(&self, batch: &Batch, documents: &'d [usize]) -> Vec<&'d [usize]> {
+        let bytes = |document: &usize| batch.documents[*document].action.len();
+        let mut size = 0;
+        let fits = |first: &usize, next: &usize| {
+            size = if size == 0 { bytes(first) } else { size } + bytes(next);
+            let fits = size <= self.portion;
+            size *= usize::from(fits);
+            fits
+        };
+        documents.chunk_by(fits).collect()
+    }
+
+    /// The cluster had no room for a request of so many bytes.
+    pub(super) fn had_no_room(&mut self, bytes: usize) {
+        self.pushed_back();
+        (self.portion, self.rest) = ((bytes.min(self.portion) / 2).max(LEAST_PORTION), TRY_AGAIN);
+    }
+
     /// Parts for requests that may go at the same time; each keeps the documents' order.
     pub(super) fn split(&self, batch: &Batch, documents: &[usize]) -> Vec<Vec<usize>> {
         let lanes = self.now.min(batch.positions.len()).min(batch.body.len() / LEAST_BYTES);
@@ -58,6 +85,10 @@ impl Lanes {
 
     /// So many requests at a time were answered after this time.
     pub(super) fn took(&mut self, lanes: usize, time: Duration) {
+        self.rest = self.rest.saturating_sub(1);
+        if self.rest == 0 && self.portion < usize::MAX {
+            (self.portion, self.rest) = (self.portion.saturating_mul(2), TRY_AGAIN);
+        }
         if time > LONG {
             return self.pushed_back();
         }
@@ -81,7 +112,7 @@ mod tests {
 
     use kumon_schema::Kind;
 
-    use super::{LEAST_BYTES, Lanes, MOST};
+    use super::{LEAST_BYTES, LEAST_PORTION, Lanes, MOST, TRY_AGAIN};
     use crate::{Batch, Document, StreamName};
 
     /// A batch of files of so many documents, in turn; each document is of 1000 bytes.
@@ -122,6 +153,25 @@ mod tests {
         assert_eq!(lanes.split(&batch, &all).len(), MOST / 2);
         lanes.took(2, Duration::from_secs(3));
         assert_eq!(lanes.split(&batch, &all).len(), 1);
+    }
+
+    #[test]
+    fn what_the_cluster_has_no_room_for_goes_in_portions_for_a_while() {
+        let mut lanes = Lanes::default();
+        let batch = batch(&[600, 400]);
+        let all: Vec<usize> = (0..1000).collect();
+        let sizes =
+            |lanes: &Lanes| lanes.portions(&batch, &all).iter().map(|it| it.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(&lanes), [1000]);
+        lanes.had_no_room(batch.body.len());
+        assert_eq!(sizes(&lanes), [500, 500]);
+        lanes.had_no_room(500_000);
+        assert_eq!(sizes(&lanes), [250; 4]);
+        assert_eq!(lanes.portions(&batch, &all).concat(), all);
+        (0..20).for_each(|_| lanes.had_no_room(1));
+        assert_eq!(lanes.portions(&batch, &all)[0].len(), LEAST_PORTION / 1000);
+        (0..5 * TRY_AGAIN).for_each(|_| lanes.took(1, Duration::from_millis(50)));
+        assert_eq!(sizes(&lanes), [1000]);
     }
 
     #[test]

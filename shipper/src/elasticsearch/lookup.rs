@@ -12,14 +12,18 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::Client;
+use super::error_cause::ErrorCause;
 use super::failure::Failure;
+use super::progress::Progress;
 use crate::{Batch, Outcome, StreamName};
 
 /// Below `index.max_result_window`, which is 10,000.
 const IDS_PER_REQUEST: usize = 5000;
 
 /// How many of the older indices may hold documents that no search sees yet: streams roll over minutes apart (ILM looks
-/// every 10 minutes), indices are refreshed within seconds, but somebody may roll over by hand, twice in a row.
+/// every 10 minutes), indices are refreshed within seconds, but somebody may roll over by hand, twice in a row. They are
+/// also those that what was sent last is in; so a stream waits for their shards, but not for older ones', which may be
+/// gone for good.
 const UNREFRESHED: usize = 3;
 
 /// Knows of which files everything that was sent is accounted for.
@@ -32,9 +36,15 @@ pub(super) struct Lookup {
 }
 
 impl Lookup {
-    /// Indices of the batch's documents that are in the cluster already and would not be answered 409.
-    pub(super) fn existing(&mut self, client: &Client, batch: &Batch) -> Result<HashSet<usize>, Failure> {
-        let mut unclear: HashMap<&StreamName, Vec<usize>> = HashMap::new();
+    /// Indices of the batch's documents that are in the cluster already and would not be answered 409. A stream of
+    /// which that can't be told now has to wait.
+    pub(super) fn existing(
+        &mut self,
+        client: &Client,
+        batch: &Batch,
+        progress: &mut Progress,
+    ) -> Result<HashSet<usize>, Failure> {
+        let mut unclear: HashMap<&Arc<StreamName>, Vec<usize>> = HashMap::new();
         let clear: Vec<bool> = batch.positions.iter().map(|(file, _)| self.clear.contains(file)).collect();
         for (index, document) in batch.documents.iter().enumerate() {
             if !clear[document.file] {
@@ -45,9 +55,10 @@ impl Lookup {
         for (stream, documents) in unclear {
             match existing_in(client, batch, stream, &documents) {
                 Ok(found) => existing.extend(found),
+                Err(Unknown::Stream(failure)) => progress.hold(stream, failure),
                 // Shipping is more important than what a rollover at the worst moment might double.
-                Err(failure) if failure.status == Some(403) => self.warn(&failure),
-                Err(failure) => return Err(failure),
+                Err(Unknown::All(failure)) if failure.status == Some(403) => self.warn(&failure),
+                Err(Unknown::All(failure)) => return Err(failure),
             }
         }
         Ok(existing)
@@ -88,12 +99,25 @@ impl Lookup {
     }
 }
 
+/// Why it can't be told what has arrived.
+enum Unknown {
+    /// A shard of this stream isn't there.
+    Stream(Failure),
+    All(Failure),
+}
+
+impl From<Failure> for Unknown {
+    fn from(failure: Failure) -> Unknown {
+        Unknown::All(failure)
+    }
+}
+
 fn existing_in(
     client: &Client,
     batch: &Batch,
     stream: &StreamName,
     documents: &[usize],
-) -> Result<Vec<usize>, Failure> {
+) -> Result<Vec<usize>, Unknown> {
     let indices = backing_indices(client, stream)?;
     let Some((_write, older)) = indices.split_last() else { return Ok(Vec::new()) };
     if older.is_empty() {
@@ -132,8 +156,9 @@ fn backing_indices(client: &Client, stream: &StreamName) -> Result<Vec<String>, 
     Ok(resolved.data_streams.into_iter().next().map(|stream| stream.backing_indices).unwrap_or_default())
 }
 
-/// Which of the ids are in an index, whether it was refreshed or not.
-fn get(client: &Client, index: &str, ids: &[&str]) -> Result<Vec<String>, Failure> {
+/// Which of the ids are in an index, whether it was refreshed or not. Of a closed one nothing is asked: who closed it
+/// wants nothing from it.
+fn get(client: &Client, index: &str, ids: &[&str]) -> Result<Vec<String>, Unknown> {
     #[derive(Deserialize, Default)]
     struct Documents {
         #[serde(default)]
@@ -144,11 +169,27 @@ fn get(client: &Client, index: &str, ids: &[&str]) -> Result<Vec<String>, Failur
         _id: String,
         #[serde(default)]
         found: bool,
+        #[serde(default)]
+        error: Option<ErrorCause>,
     }
-    let path = format!("{index}/_mget?_source=false&filter_path=docs._id,docs.found");
+    let path = format!(
+        "{index}/_mget?_source=false&filter_path=docs._id,docs.found,docs.error.type,docs.error.reason"
+    );
     let answer = client.request(Method::Post, &path, Some(&json!({"ids": ids})))?;
     let documents: Documents = serde_json::from_slice(&client.ok(answer)?.body).unwrap_or_default();
+    let mut errors = documents.docs.iter().filter_map(|got| got.error.as_ref());
+    if let Some(error) = errors.find(|error| !error.is("index_closed_exception")) {
+        return Err(Unknown::Stream(shard_missing(index, error)));
+    }
     Ok(documents.docs.into_iter().filter(|got| got.found).map(|got| got._id).collect())
+}
+
+fn shard_missing(index: &str, error: &ErrorCause) -> Failure {
+    let message = format!(
+        "whether rows of it have arrived already can't be told, because Elasticsearch can't read {index} ({error}); see \
+         its _cluster/allocation/explain, and restore the index, close it or delete it if it is lost"
+    );
+    Failure { message, needs_person: false, unclear: false, status: Some(503) }
 }
 
 /// Which of the ids are in any index of the data stream, as far as it was refreshed.
@@ -168,8 +209,12 @@ fn search(client: &Client, stream: &StreamName, ids: &[&str]) -> Result<Vec<Stri
         _id: String,
     }
     let query = json!({"size": ids.len(), "_source": false, "query": {"ids": {"values": ids}}});
-    let answer =
-        client.request(Method::Post, &format!("{stream}/_search?filter_path=hits.hits._id"), Some(&query))?;
+    let path = format!("{stream}/_search?ignore_unavailable=true&filter_path=hits.hits._id");
+    let answer = client.request(Method::Post, &path, Some(&query))?;
+    if answer.status == 503 && answer.reason().starts_with("search_phase_execution_exception") {
+        // No shard at all that could be asked.
+        return Ok(Vec::new());
+    }
     let response: Response = serde_json::from_slice(&client.ok(answer)?.body).unwrap_or_default();
     Ok(response.hits.hits.into_iter().map(|hit| hit._id).collect())
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::bulk::Fate;
-use super::failure::{Failure, missing_privilege};
+use super::failure::{Failure, forbidden};
 use crate::{Batch, Held, Outcome, Rejected, StreamName};
 
 /// Those of which nothing is noted were created.
@@ -43,7 +43,7 @@ impl Progress {
                 Fate::Refused { status, reason } => {
                     let stream = &batch.documents[document].stream;
                     if !self.holds(stream) {
-                        self.held.insert(stream.clone(), refusal(at, status, &reason));
+                        self.hold(stream, refusal(at, status, &reason));
                     }
                 }
             }
@@ -54,6 +54,11 @@ impl Progress {
     /// Never to be taken.
     pub(super) fn reject(&mut self, document: usize, reason: String) {
         self.rejected.push(Rejected { document, reason });
+    }
+
+    /// A stream's rows have to wait.
+    pub(super) fn hold(&mut self, stream: &Arc<StreamName>, failure: Failure) {
+        self.held.insert(stream.clone(), failure);
     }
 
     /// Whether a stream's rows have to wait.
@@ -99,18 +104,16 @@ impl Progress {
     }
 }
 
-/// Documents that no person has to look at, but a person has to let in.
+/// Documents that nothing is wrong with, and that can't go in all the same.
 fn refusal(at: &str, status: u16, reason: &str) -> Failure {
-    let message = if status == 404 {
-        format!(
+    let message = match status {
+        404 => format!(
             "{at} has no data stream for this and no index template to make one ({reason}): run 'kumon setup'"
-        )
-    } else if reason.starts_with("cluster_block_exception") {
-        format!("{at} has closed the index for writing ({reason}): a full disk, or a block set by hand")
-    } else {
-        missing_privilege(at, reason)
+        ),
+        503 => format!("{at} lacks the shard to write to ({reason}); see its _cluster/allocation/explain"),
+        _ => forbidden(at, reason),
     };
-    Failure { message, needs_person: true, unclear: false, status: Some(status) }
+    Failure { message, needs_person: status != 503, unclear: false, status: Some(status) }
 }
 
 fn busy(reason: &str, tries: u32) -> Failure {

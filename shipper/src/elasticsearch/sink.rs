@@ -38,13 +38,18 @@ impl ElasticsearchSink {
 
     fn deliver(&mut self, batch: &Batch) -> Result<Progress, Failure> {
         let mut progress = Progress::default();
-        let existing = self.lookup.existing(&self.client, batch)?;
+        let existing = self.lookup.existing(&self.client, batch, &mut progress)?;
         progress.duplicates.extend(&existing);
-        let mut pending: Vec<usize> =
-            (0..batch.documents.len()).filter(|document| !existing.contains(document)).collect();
+        let is_due = |document: &usize| {
+            !existing.contains(document) && !progress.holds(&batch.documents[*document].stream)
+        };
+        let mut pending: Vec<usize> = (0..batch.documents.len()).filter(is_due).collect();
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
-            let mut again = self.send_documents(batch, &pending, &mut progress)?;
+            let mut again = Vec::new();
+            for portion in self.lanes.portions(batch, &pending) {
+                again.extend(self.send_documents(batch, portion, &mut progress)?);
+            }
             again.retain(|again| !progress.holds(&batch.documents[again.document].stream));
             if again.is_empty() {
                 break;
@@ -118,6 +123,11 @@ impl ElasticsearchSink {
             400 if !answer.reason().contains("unrecognized parameter") => {
                 progress.reject(documents[0], answer.reason());
                 Ok(Vec::new())
+            }
+            429 => {
+                let bytes = documents.iter().map(|document| batch.documents[*document].action.len()).sum();
+                self.lanes.had_no_room(bytes);
+                Err(self.client.refusal(answer))
             }
             _ => {
                 self.lanes.pushed_back();

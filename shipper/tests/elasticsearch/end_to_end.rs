@@ -1,88 +1,13 @@
 //! A shipper at work, from files to a real Elasticsearch, with faults in between.
 
-use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kumon_schema::Common;
-use kumon_shipper::elasticsearch::ElasticsearchSink;
-use kumon_shipper::{Format, Handle, Input, Options, Shipper};
 use kumon_testing::{Elasticsearch, require_elasticsearch, wait_for};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::relay::{Network, Relay};
-use crate::support::{Access, count, install_template};
-
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// A shipper of `<folder>/<dataset>.ndjson`; ends with the test.
-struct Shipping {
-    folder: TempDir,
-    handle: Handle,
-}
-
-impl Shipping {
-    fn start(datasets: &[&str], access: &Access) -> Shipping {
-        let folder = tempfile::tempdir().unwrap();
-        let input = |dataset: &&str| Input {
-            paths: vec![path(folder.path(), dataset).display().to_string()],
-            format: Format::Ndjson,
-            schema: None,
-            dataset: (*dataset).to_owned(),
-            timestamp_field: None,
-        };
-        let options = Options {
-            spool: folder.path().join("spool"),
-            state: folder.path().join("state"),
-            inputs: datasets.iter().map(input).collect(),
-            namespace: "default".into(),
-            common: Common::default(),
-            batch_bytes: 5_000_000,
-            dead_letter_bytes: 1 << 20,
-            retry_initial: Duration::from_millis(50),
-            retry_max: Duration::from_millis(500),
-        };
-        let sink = ElasticsearchSink::new(access.options.clone()).unwrap();
-        let (shipper, handle) = Shipper::new(options, Box::new(sink)).unwrap();
-        std::thread::spawn(move || shipper.run());
-        Shipping { folder, handle }
-    }
-
-    fn append(&self, dataset: &str, numbers: Range<u64>) {
-        let path = path(self.folder.path(), dataset);
-        let mut text = String::new();
-        numbers.for_each(|n| writeln!(text, "{{\"n\":{n}}}").unwrap());
-        OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
-    }
-
-    fn wait_until_all_is_delivered(&self) {
-        wait_for("all to be delivered", LIMIT, || {
-            let stats = self.handle.stats();
-            stats.lag == 0 && stats.files > 0 && stats.halted.is_none() && stats.held.is_empty()
-        });
-    }
-
-    fn wait_until_halted(&self, parts: &[&str]) {
-        wait_for(&format!("a halt with {parts:?}"), LIMIT, || {
-            let halted = self.handle.stats().halted;
-            halted.is_some_and(|halted| parts.iter().all(|part| halted.reason.contains(part)))
-        });
-    }
-}
-
-impl Drop for Shipping {
-    fn drop(&mut self) {
-        self.handle.stop(Duration::ZERO);
-    }
-}
-
-fn path(folder: &Path, dataset: &str) -> PathBuf {
-    folder.join(format!("{dataset}.ndjson"))
-}
+use crate::shipping::{LIMIT, Shipping};
+use crate::support::{Access, count, install_template, roll_over};
 
 fn port(node: &Elasticsearch) -> u16 {
     node.url().rsplit(':').next().unwrap().parse().unwrap()
@@ -92,11 +17,6 @@ fn through(relays: &[&Relay], node: &Elasticsearch) -> Access {
     let mut access = Access::new(relays.iter().map(|relay| relay.url.clone()).collect(), node.password());
     access.options.timeout = Duration::from_secs(1);
     access
-}
-
-fn roll_over(node: &Elasticsearch, dataset: &str) {
-    let (status, answer) = node.request("POST", &format!("logs-{dataset}-default/_rollover"), Value::Null);
-    assert_eq!((status, &answer["rolled_over"]), (200, &Value::Bool(true)), "{answer}");
 }
 
 #[test]
@@ -126,7 +46,7 @@ fn no_fault_of_the_network_loses_or_doubles_a_row_even_when_the_stream_rolls_ove
         shipping.wait_until_all_is_delivered();
         assert_eq!(count(node, dataset), sent, "{network:?}");
     }
-    let stats = shipping.handle.stats();
+    let stats = shipping.stats();
     assert_eq!(stats.datasets[dataset].created, sent);
     assert!(stats.duplicates >= 500, "{stats:?}");
 }
@@ -178,14 +98,14 @@ fn a_stream_that_takes_nothing_halts_alone_and_goes_on_when_it_is_mended() {
     // Backlogs of those that can't be delivered, and single rows of the one that can.
     shipping.append(blocked, 1..20_000);
     shipping.append(missing, 0..20_000);
-    wait_for("both to be held", LIMIT, || shipping.handle.stats().held.len() == 2);
-    let held = shipping.handle.stats().held;
+    wait_for("both to be held", LIMIT, || shipping.stats().held.len() == 2);
+    let held = shipping.stats().held;
     assert!(
         held[&format!("logs-{blocked}-default")].reason.contains("closed the index for writing"),
         "{held:?}"
     );
     assert!(held[&format!("logs-{missing}-default")].reason.contains("kumon setup"), "{held:?}");
-    assert!(shipping.handle.stats().halted.is_none());
+    assert!(shipping.stats().halted.is_none());
     for n in 0..5 {
         shipping.append(good, n..n + 1);
         wait_for("the row", Duration::from_secs(5), || count(node, good) == n + 1);
@@ -211,7 +131,7 @@ fn two_million_lines_arrive_once_each() {
         shipping.append(dataset, first..first + 100_000);
     }
     wait_for("two million rows", Duration::from_secs(900), || {
-        shipping.handle.stats().datasets.get(dataset).is_some_and(|delivered| delivered.created == LINES)
+        shipping.stats().datasets.get(dataset).is_some_and(|delivered| delivered.created == LINES)
     });
     println!("{LINES} lines in {:.0} s", start.elapsed().as_secs_f64());
     assert_eq!(count(node, dataset), LINES);
@@ -219,5 +139,5 @@ fn two_million_lines_arrive_once_each() {
     let query = json!({"size": 0, "aggs": {"sum": {"sum": {"field": "n"}}}});
     let (_, answer) = node.request("POST", &format!("logs-{dataset}-default/_search"), query);
     assert_eq!(answer["aggregations"]["sum"]["value"], (LINES * (LINES - 1) / 2) as f64);
-    assert_eq!(shipping.handle.stats().duplicates, 0);
+    assert_eq!(shipping.stats().duplicates, 0);
 }

@@ -6,5 +6,7 @@ mod end_to_end;
 mod faults;
 mod relay;
 mod rollover;
+mod server_faults;
+mod shipping;
 mod support;
 mod tls;

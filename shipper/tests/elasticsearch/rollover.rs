@@ -4,7 +4,7 @@ use kumon_shipper::{Outcome, Sink};
 use kumon_testing::{Elasticsearch, require_elasticsearch};
 use serde_json::Value;
 
-use crate::support::{Access, batch, count, install_template};
+use crate::support::{Access, batch, count, install_template, roll_over};
 
 #[test]
 fn what_arrived_before_a_kill_does_not_double_when_the_stream_rolled_over_since() {
@@ -29,9 +29,4 @@ fn what_arrived_before_a_kill_does_not_double_when_the_stream_rolled_over_since(
     let outcome = restarted.send(&batch(dataset, "recent", (0..20).map(Value::from))).unwrap();
     assert_eq!(outcome, Outcome { created: 10, duplicates: 10, ..Outcome::default() });
     assert_eq!(count(node, dataset), 40);
-}
-
-fn roll_over(node: &Elasticsearch, dataset: &str) {
-    let (status, answer) = node.request("POST", &format!("logs-{dataset}-default/_rollover"), Value::Null);
-    assert_eq!((status, &answer["rolled_over"]), (200, &Value::Bool(true)), "{answer}");
 }

@@ -14,11 +14,16 @@ use tempfile::TempDir;
 
 /// What `kumon setup` would have put there: data streams `logs-<dataset>-default` with a number and nothing else.
 pub(crate) fn install_template(node: &Elasticsearch, dataset: &str) {
+    install_template_with(node, dataset, json!({"number_of_replicas": 0}));
+}
+
+/// As [`install_template`], with other settings for the indices that are made from now on.
+pub(crate) fn install_template_with(node: &Elasticsearch, dataset: &str, settings: Value) {
     let mapping =
         json!({"dynamic": false, "properties": {"@timestamp": {"type": "date"}, "n": {"type": "long"}}});
     let template = json!({
         "index_patterns": [format!("logs-{dataset}-*")], "data_stream": {}, "priority": 500,
-        "template": {"mappings": mapping, "settings": {"number_of_replicas": 0}},
+        "template": {"mappings": mapping, "settings": settings},
     });
     let (status, answer) = node.request("PUT", &format!("_index_template/{dataset}"), template);
     assert_eq!(status, 200, "{answer}");
@@ -52,6 +57,12 @@ pub(crate) fn batch(dataset: &str, generation: &str, values: impl IntoIterator<I
     }
     batch.positions.push((Arc::from(generation), batch.documents.len() as u64));
     batch
+}
+
+/// The data stream of a dataset writes to a new index from now on.
+pub(crate) fn roll_over(node: &Elasticsearch, dataset: &str) {
+    let (status, answer) = node.request("POST", &format!("logs-{dataset}-default/_rollover"), Value::Null);
+    assert_eq!((status, &answer["rolled_over"]), (200, &Value::Bool(true)), "{answer}");
 }
 
 /// How many documents the data stream of a dataset holds, old indices included.
