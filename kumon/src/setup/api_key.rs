@@ -7,8 +7,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use kumon_shipper::elasticsearch::{Client, Method};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::place::{Missing, missing};
 use super::roles;
 use crate::config::Config;
 
@@ -50,6 +51,51 @@ pub(super) fn create(
         }
     }
     Ok(())
+}
+
+/// Revokes the keys that setup made, of all nodes: those that carry its mark. Who may only manage own keys revokes those.
+pub(super) fn revoke_all(client: &Client, out: &mut impl Write) -> Result<()> {
+    let (revoked, refused) = match revoke(client, false)? {
+        Err(Missing::Privilege(reason)) => (revoke(client, true)?, Some(reason)),
+        revoked => (revoked, None),
+    };
+    match revoked {
+        Ok(keys) => keys.iter().try_for_each(|key| writeln!(out, "revoked API key {key}"))?,
+        Err(missing) => writeln!(out, "skipped API keys: {missing}")?,
+    }
+    if let Some(reason) = refused {
+        writeln!(out, "skipped API keys that others made: {}", Missing::Privilege(reason))?;
+    }
+    Ok(())
+}
+
+/// Revokes the marked keys that may be seen, or one's own; names and ids of them.
+fn revoke(client: &Client, own: bool) -> Result<Result<Vec<String>, Missing>> {
+    let path = format!("_security/api_key?name=kumon-*&owner={own}");
+    let answer = client.request(Method::Get, &path, None)?;
+    if let Some(missing) = missing(answer.status, &answer.reason()) {
+        return Ok(Err(missing));
+    }
+    let keys = client.ok(answer).context("the API keys can't be listed")?.json();
+    let is_ours = |key: &&Value| key["invalidated"] == false && key["metadata"]["managed_by"] == "kumon";
+    let ours: Vec<&Value> = keys["api_keys"].as_array().into_iter().flatten().filter(is_ours).collect();
+    if ours.is_empty() {
+        return Ok(Ok(Vec::new()));
+    }
+    let ids: Vec<&Value> = ours.iter().map(|key| &key["id"]).collect();
+    let answer =
+        client.request(Method::Delete, "_security/api_key", Some(&json!({"ids": ids, "owner": own})))?;
+    if let Some(missing) = missing(answer.status, &answer.reason()) {
+        return Ok(Err(missing));
+    }
+    let answer = client.ok(answer).context("the API keys were not revoked")?.json();
+    anyhow::ensure!(
+        answer["error_count"] == 0,
+        "some API keys were not revoked: {}",
+        answer["error_details"]
+    );
+    let text = |key: &Value, field: &str| key[field].as_str().unwrap_or_default().to_owned();
+    Ok(Ok(ours.into_iter().map(|key| format!("{} ({})", text(key, "name"), text(key, "id"))).collect()))
 }
 
 /// A file in the making, beside its final place.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::object::Object;
 use super::place::{Missing, Place, Refused};
 use super::plan::{Planned, Verdict, plan};
-use super::records::Records;
+use super::records::{Author, Records};
 
 /// What became of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(super) enum Outcome {
     KeptChanged,
     /// KuMon did not make it.
     KeptForeign,
+    /// Another node's configuration has it otherwise.
+    KeptOthers(Author),
     Skipped(Missing),
     Rejected(String),
     Removed,
@@ -46,16 +48,17 @@ pub(super) fn install<'o>(
             Verdict::Keep => Outcome::Kept,
             Verdict::KeepChanged => Outcome::KeptChanged,
             Verdict::KeepForeign => Outcome::KeptForeign,
+            Verdict::KeepOthers(author) => Outcome::KeptOthers(author),
             Verdict::Missing(skip) => Outcome::Skipped(skip),
             Verdict::Create | Verdict::Change => match write(object, place)? {
                 Ok(content) => {
-                    installed.push((object, content));
+                    installed.push((object, records.record(object, Some(content))));
                     if verdict == Verdict::Create { Outcome::Created } else { Outcome::Changed }
                 }
                 Err(outcome) => {
                     // What is there, if anything, stays what it was.
-                    match record.and_then(|record| record.installed) {
-                        Some(content) => installed.push((object, content)),
+                    match record.filter(|record| record.installed.is_some()) {
+                        Some(record) => installed.push((object, record)),
                         None => unrecorded.push(object),
                     }
                     outcome
@@ -87,7 +90,7 @@ pub(super) fn remove<'o>(
             Verdict::KeepChanged => Outcome::KeptChanged,
             Verdict::KeepForeign => Outcome::KeptForeign,
             Verdict::Missing(skip) => Outcome::Skipped(skip),
-            Verdict::Keep | Verdict::Change => match place.delete(object) {
+            Verdict::Keep | Verdict::Change | Verdict::KeepOthers(_) => match place.delete(object) {
                 Ok(()) => Outcome::Removed,
                 Err(refused) => refused.outcome(object)?,
             },

@@ -15,6 +15,7 @@ mod pipelines;
 mod place;
 mod plan;
 mod records;
+mod remove;
 mod report;
 mod retention;
 mod roles;
@@ -36,7 +37,7 @@ use estimate::Rates;
 use kibana::Kibana;
 use object::Object;
 use place::Place;
-use records::Records;
+use records::{Author, Records};
 use report::Report;
 pub(crate) use step::Step;
 
@@ -81,10 +82,10 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
         config.kibana.as_ref().map(|section| Kibana::new(section, &options.authentication)).transpose()?;
     let places = Places { client: Client::new(options)?, kibana };
     if args.dry_run {
-        dry_run(&places, config, &work, args, &mut out)?;
+        dry_run(&places, config, work, args, &mut out)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let complete = change(&places, config, &work, args, &mut out)
+    let complete = change(&places, config, work, args, &mut out)
         .context("setup is not complete; it is safe to repeat")?;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -124,20 +125,20 @@ impl Places {
 fn dry_run(
     places: &Places,
     config: &Config,
-    work: &Work,
+    work: Work,
     args: &SetupArgs,
     out: &mut impl Write,
 ) -> Result<()> {
-    let records = Records::new(&places.client);
-    for (step, objects) in work {
-        if watches::are_unwanted(*step, config) {
+    let records = Records::new(&places.client, Author::this(crate::host::common()?.host_name));
+    for (step, objects) in beside_others(work, &records, args.force)? {
+        if watches::are_unwanted(step, config) {
             writeln!(out, "{}", watches::BY_KUMON)?;
             continue;
         }
-        if let Some(place) = places.of(*step, out)? {
-            report::dry_run(&plan::plan(objects, place, &records, args.force)?, out)?;
+        if let Some(place) = places.of(step, out)? {
+            report::dry_run(&plan::plan(&objects, place, &records, args.force)?, out)?;
         }
-        if *step == Step::Ilm {
+        if step == Step::Ilm {
             estimate::print(config, &Rates::counted(&places.client)?, "# ", out)?;
         }
     }
@@ -148,52 +149,67 @@ fn dry_run(
 fn change(
     places: &Places,
     config: &Config,
-    work: &Work,
+    work: Work,
     args: &SetupArgs,
     out: &mut impl Write,
 ) -> Result<bool> {
-    let client = &places.client;
-    let records = Records::new(client);
-    let holder = format!("{} (process {})", crate::host::common()?.host_name, std::process::id());
+    let author = Author::this(crate::host::common()?.host_name);
+    let holder = format!("{} (process {})", author.node, std::process::id());
+    let records = Records::new(&places.client, author);
     lock::alone(&records, &holder, || {
         let mut report = Report::default();
         if args.remove {
-            for (step, objects) in work.iter().rev() {
-                if watches::are_unwanted(*step, config) && records.of(objects)?.is_empty() {
-                    continue;
-                }
-                if let Some(place) = places.of(*step, out)? {
-                    report.step(&install::remove(objects, place, &records, args.force)?, out)?;
-                }
-            }
-            report.end(true, out)?;
-            writeln!(out, "data streams and their rows stay; DELETE _data_stream/NAME removes one")?;
-            records.delete_if_empty()?;
+            remove::remove(places, config, work, &records, args.force, &mut report, out)?;
         } else {
-            for (step, objects) in work {
-                let Some(place) = places.of(*step, out)? else { continue };
-                if watches::are_unwanted(*step, config) {
-                    // Of the time before the configuration was changed.
-                    if !records.of(objects)?.is_empty() {
-                        report.step(&install::remove(objects, place, &records, args.force)?, out)?;
-                    }
-                    writeln!(out, "{}", watches::BY_KUMON)?;
-                    continue;
-                }
-                let outcomes = install::install(objects, place, &records, args.force)?;
-                report.step(&outcomes, out)?;
-                match step {
-                    Step::Ilm => estimate::print(config, &Rates::counted(client)?, "", out)?,
-                    Step::Templates => templates::roll_over(client, &outcomes, out)?,
-                    Step::Kibana => kibana::create_streams(client, config, out)?,
-                    _ => {}
-                }
-            }
-            report.end(false, out)?;
-            if let Some(path) = &args.create_api_key {
-                api_key::create(client, config, path, args.force, out)?;
-            }
+            let work = beside_others(work, &records, args.force)?;
+            install(places, config, &work, args, &records, &mut report, out)?;
         }
         Ok(report.complete())
     })
+}
+
+fn install(
+    places: &Places,
+    config: &Config,
+    work: &Work,
+    args: &SetupArgs,
+    records: &Records,
+    report: &mut Report,
+    out: &mut impl Write,
+) -> Result<()> {
+    let client = &places.client;
+    for (step, objects) in work {
+        let Some(place) = places.of(*step, out)? else { continue };
+        let objects = if watches::are_unwanted(*step, config) {
+            writeln!(out, "{}", watches::BY_KUMON)?;
+            &[]
+        } else {
+            objects.as_slice()
+        };
+        let outcomes = install::install(objects, place, records, args.force)?;
+        report.step(&outcomes, out)?;
+        match step {
+            Step::Ilm => estimate::print(config, &Rates::counted(client)?, "", out)?,
+            Step::Templates => templates::roll_over(client, &outcomes, out)?,
+            Step::Kibana => kibana::create_streams(client, config, out)?,
+            Step::Watches => {
+                let unwanted = watches::unwanted(objects, records)?;
+                report.step(&install::remove(&unwanted, place, records, args.force)?, out)?;
+            }
+            Step::Roles | Step::Pipelines => {}
+        }
+    }
+    report.end(false, out)?;
+    match &args.create_api_key {
+        Some(path) => api_key::create(client, config, path, args.force, out),
+        None => Ok(()),
+    }
+}
+
+/// What is shared with other nodes is theirs as well, unless this configuration alone is to count.
+fn beside_others(mut work: Work, records: &Records, force: bool) -> Result<Work> {
+    for (_, objects) in work.iter_mut().filter(|(step, _)| *step == Step::Roles && !force) {
+        roles::add_others(objects, records)?;
+    }
+    Ok(work)
 }

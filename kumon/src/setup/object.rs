@@ -91,6 +91,11 @@ impl Object {
         Object { kind, path: format!("{}/{name}", kind.api()), name, body }
     }
 
+    /// One of which only the name is known: it can be looked at and deleted.
+    pub(super) fn named(kind: Kind, name: String) -> Object {
+        Object { kind, path: format!("{}/{name}", kind.api()), name, body: Value::Null }
+    }
+
     /// What people call it: `ILM policy kumon.exec`.
     pub(super) fn title(&self) -> String {
         format!("{} {}", self.kind.label(), self.name)

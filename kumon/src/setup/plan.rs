@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::object::{Kind, Object};
 use super::place::{Missing, Place, Refused};
-use super::records::{self, Record, Records};
+use super::records::{self, Author, Record, Records};
 
 /// An object beside what is there.
 #[derive(Debug)]
@@ -31,6 +31,9 @@ pub(super) enum Verdict {
     KeepChanged,
     /// KuMon did not put it there.
     KeepForeign,
+    /// KuMon put it there on another node, whose configuration has it otherwise. Nodes with different settings would
+    /// else undo each other's at each setup.
+    KeepOthers(Author),
     /// Its kind is not to be had there.
     Missing(Missing),
 }
@@ -51,7 +54,8 @@ pub(super) fn plan<'o>(
             Some(skip) => (None, Verdict::Missing(skip.clone())),
             None => match read(object, place)? {
                 Ok(installed) => {
-                    let verdict = verdict(object, installed.as_ref(), record.as_ref(), force);
+                    let verdict =
+                        verdict(object, installed.as_ref(), record.as_ref(), records.author(), force);
                     (installed, verdict)
                 }
                 Err(skip) => {
@@ -75,16 +79,32 @@ fn read(object: &Object, place: &dyn Place) -> Result<Result<Option<Value>, Miss
     }
 }
 
-fn verdict(object: &Object, installed: Option<&Value>, record: Option<&Record>, force: bool) -> Verdict {
+fn verdict(
+    object: &Object,
+    installed: Option<&Value>,
+    record: Option<&Record>,
+    this: &Author,
+    force: bool,
+) -> Verdict {
     let Some(installed) = installed else { return Verdict::Create };
-    let Some(record) = record else {
+    let Some(Record { fingerprint, installed: known, author }) = record else {
         return if force { Verdict::Change } else { Verdict::KeepForeign };
     };
-    match &record.installed {
-        Some(known) if known != installed && !force => Verdict::KeepChanged,
-        Some(known) if known == installed && record.fingerprint == object.fingerprint() => Verdict::Keep,
-        _ => Verdict::Change,
+    // Setup was interrupted: whatever is there is KuMon's.
+    let Some(known) = known else { return Verdict::Change };
+    if known == installed && *fingerprint == object.fingerprint() {
+        return Verdict::Keep;
     }
+    if force {
+        return Verdict::Change;
+    }
+    if known != installed {
+        return Verdict::KeepChanged;
+    }
+    // A role has what all nodes need, see there.
+    let is_others =
+        |author: &&Author| author.node != this.node && author.is_as_new_as(this) && object.kind != Kind::Role;
+    author.as_ref().filter(is_others).map_or(Verdict::Change, |author| Verdict::KeepOthers(author.clone()))
 }
 
 #[cfg(test)]
@@ -92,17 +112,31 @@ mod tests {
     use serde_json::json;
 
     use super::super::object::{Kind, Object};
-    use super::super::records::Record;
+    use super::super::records::{Author, Record};
     use super::{Verdict, verdict};
+
+    fn author(node: &str, version: &str) -> Author {
+        Author { node: node.into(), version: version.into() }
+    }
 
     #[test]
     fn what_is_there_decides_and_force_overwrites_only_what_differs() {
         let object = Object::new(Kind::Component, "kumon@settings".into(), json!({"template": {}}));
-        let record = |fingerprint: &str, installed| Record { fingerprint: fingerprint.into(), installed };
+        let this = author("this", "0.10.0");
+        let record = |fingerprint: &str, installed, author| Record {
+            fingerprint: fingerprint.into(),
+            installed,
+            author,
+        };
         let ours = json!({"template": {}, "default": true});
-        let known = record(&object.fingerprint(), Some(ours.clone()));
-        let older = record("older", Some(ours.clone()));
-        let interrupted = record(&object.fingerprint(), None);
+        let known = record(&object.fingerprint(), Some(ours.clone()), Some(this.clone()));
+        let older = record("older", Some(ours.clone()), None);
+        let interrupted = record(&object.fingerprint(), None, Some(this.clone()));
+        let of_other = |version: &str| record("other", Some(ours.clone()), Some(author("other", version)));
+        let (of_equal, of_newer, of_older) = (of_other("0.10.0"), of_other("1.0"), of_other("0.9.9"));
+        let same_of_other =
+            record(&object.fingerprint(), Some(ours.clone()), Some(author("other", "0.10.0")));
+        let others = |version| Verdict::KeepOthers(author("other", version));
         let edited = json!({"template": {"settings": {}}, "default": true});
         for (installed, record, without_force, with_force) in [
             (None, None, Verdict::Create, Verdict::Create),
@@ -113,9 +147,15 @@ mod tests {
             (Some(&edited), Some(&known), Verdict::KeepChanged, Verdict::Change),
             (Some(&edited), Some(&older), Verdict::KeepChanged, Verdict::Change),
             (Some(&edited), None, Verdict::KeepForeign, Verdict::Change),
+            (Some(&ours), Some(&same_of_other), Verdict::Keep, Verdict::Keep),
+            (Some(&ours), Some(&of_equal), others("0.10.0"), Verdict::Change),
+            (Some(&ours), Some(&of_newer), others("1.0"), Verdict::Change),
+            (Some(&ours), Some(&of_older), Verdict::Change, Verdict::Change),
+            (Some(&edited), Some(&of_equal), Verdict::KeepChanged, Verdict::Change),
         ] {
-            assert_eq!(verdict(&object, installed, record, false), without_force, "{installed:?} {record:?}");
-            assert_eq!(verdict(&object, installed, record, true), with_force, "{installed:?} {record:?}");
+            let verdict = |force| verdict(&object, installed, record, &this, force);
+            assert_eq!(verdict(false), without_force, "{installed:?} {record:?}");
+            assert_eq!(verdict(true), with_force, "{installed:?} {record:?}");
         }
     }
 }

@@ -11,13 +11,41 @@ use anyhow::{Context, Result};
 use kumon_shipper::elasticsearch::{Client, Method};
 use serde_json::{Value, json};
 
-use super::object::Object;
+use super::object::{Kind, Object};
 
 pub(super) const INDEX: &str = "kumon-setup";
+/// A search answers no more by default; KuMon puts some hundred objects there.
+const MOST: u32 = 10_000;
 
 /// The records of a cluster.
 pub(super) struct Records<'a> {
     client: &'a Client,
+    /// Who sets up now.
+    author: Author,
+}
+
+/// Who put something there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Author {
+    /// The node's name.
+    pub(super) node: String,
+    /// KuMon's.
+    pub(super) version: String,
+}
+
+impl Author {
+    /// This program on this node.
+    pub(super) fn this(node: String) -> Author {
+        Author { node, version: env!("CARGO_PKG_VERSION").into() }
+    }
+
+    /// Whether its KuMon is not older than that of `other`.
+    pub(super) fn is_as_new_as(&self, other: &Author) -> bool {
+        let numbers = |version: &str| -> Vec<u64> {
+            version.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
+        };
+        numbers(&self.version) >= numbers(&other.version)
+    }
 }
 
 /// What is known of one object.
@@ -27,12 +55,19 @@ pub(super) struct Record {
     pub(super) fingerprint: String,
     /// What a GET showed afterwards; none when setup was interrupted between the two.
     pub(super) installed: Option<Value>,
+    /// Who put it there; none where the record does not say so.
+    pub(super) author: Option<Author>,
 }
 
 impl<'a> Records<'a> {
     /// The records of that cluster, which may have none yet.
-    pub(super) fn new(client: &'a Client) -> Records<'a> {
-        Records { client }
+    pub(super) fn new(client: &'a Client, author: Author) -> Records<'a> {
+        Records { client, author }
+    }
+
+    /// Who sets up now.
+    pub(super) fn author(&self) -> &Author {
+        &self.author
     }
 
     /// Where they are.
@@ -75,14 +110,41 @@ impl<'a> Records<'a> {
         Ok(documents.into_iter().filter_map(record).collect())
     }
 
+    /// All objects of these kinds that setup put there, also those that this configuration does not have, with who did.
+    pub(super) fn of_kinds(&self, kinds: &[Kind]) -> Result<Vec<(Object, Option<Author>)>> {
+        let labels: Vec<&str> = kinds.iter().map(|kind| kind.label()).collect();
+        let query = json!({"size": MOST, "query": {"terms": {"kind": labels}}, "_source": {"excludes": ["installed"]}});
+        self.client.request(Method::Post, &format!("{INDEX}/_refresh"), None)?;
+        let answer = self.client.request(Method::Post, &format!("{INDEX}/_search"), Some(&query))?;
+        if answer.status == 404 {
+            return Ok(Vec::new());
+        }
+        let answer = self.client.ok(answer).with_context(needed)?.json();
+        let mut objects: Vec<(Object, Option<Author>)> = Vec::new();
+        for hit in answer["hits"]["hits"].as_array().into_iter().flatten() {
+            let source = &hit["_source"];
+            let kind = kinds.iter().find(|kind| source["kind"] == kind.label());
+            if let (Some(kind), Some(name)) = (kind, source["name"].as_str()) {
+                objects.push((Object::named(*kind, name.to_owned()), author(source)));
+            }
+        }
+        objects.sort_by(|(a, _), (b, _)| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        Ok(objects)
+    }
+
     /// Notes that these are about to be put: whatever is found there after a crash is KuMon's.
     pub(super) fn begin(&self, objects: &[&Object]) -> Result<()> {
-        self.write(objects.iter().map(|object| (*object, Value::Null)))
+        self.write(objects.iter().map(|object| (*object, self.record(object, None))))
     }
 
     /// Notes what a GET shows of these after they were put.
-    pub(super) fn finish(&self, installed: Vec<(&Object, Value)>) -> Result<()> {
+    pub(super) fn finish(&self, installed: Vec<(&Object, Record)>) -> Result<()> {
         self.write(installed.into_iter())
+    }
+
+    /// Of what is put there now.
+    pub(super) fn record(&self, object: &Object, installed: Option<Value>) -> Record {
+        Record { fingerprint: object.fingerprint(), installed, author: Some(self.author.clone()) }
     }
 
     /// Forgets these.
@@ -102,15 +164,17 @@ impl<'a> Records<'a> {
         Ok(())
     }
 
-    fn write<'o>(&self, installed: impl Iterator<Item = (&'o Object, Value)>) -> Result<()> {
-        let lines = installed.map(|(object, installed)| {
-            let record = json!({
+    fn write<'o>(&self, records: impl Iterator<Item = (&'o Object, Record)>) -> Result<()> {
+        let lines = records.map(|(object, record)| {
+            let document = json!({
                 "kind": object.kind.label(),
                 "name": object.name,
-                "fingerprint": object.fingerprint(),
-                "installed": installed,
+                "fingerprint": record.fingerprint,
+                "installed": record.installed,
+                "node": record.author.as_ref().map(|author| &author.node),
+                "version": record.author.as_ref().map(|author| &author.version),
             });
-            format!("{}\n{record}\n", json!({"index": {"_id": id(object)}}))
+            format!("{}\n{document}\n", json!({"index": {"_id": id(object)}}))
         });
         self.bulk(lines.collect())
     }
@@ -135,7 +199,15 @@ fn record(mut document: Value) -> Option<(String, Record)> {
     let source = document.get_mut("_source")?;
     let installed = Some(source["installed"].take()).filter(|installed| !installed.is_null());
     let fingerprint = source["fingerprint"].as_str()?.to_owned();
-    Some((document["_id"].as_str()?.to_owned(), Record { fingerprint, installed }))
+    let author = author(source);
+    Some((document["_id"].as_str()?.to_owned(), Record { fingerprint, installed, author }))
+}
+
+fn author(source: &Value) -> Option<Author> {
+    Some(Author {
+        node: source["node"].as_str()?.to_owned(),
+        version: source["version"].as_str()?.to_owned(),
+    })
 }
 
 fn needed() -> String {

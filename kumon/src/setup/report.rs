@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::difference::differences;
 use super::install::Outcome;
 use super::object::{Kind, Object};
 use super::place::Missing;
 use super::plan::{Planned, Verdict};
+use super::records::Author;
 
 /// Counts what became of all objects.
 #[derive(Debug, Default)]
@@ -54,6 +56,10 @@ impl Report {
                 Outcome::KeptForeign => {
                     self.theirs += 1;
                     writeln!(out, "left {title}: setup did not put it there")?;
+                }
+                Outcome::KeptOthers(author) => {
+                    self.theirs += 1;
+                    writeln!(out, "left {title}: {}", of_another(author))?;
                 }
                 Outcome::InUse => {
                     self.in_use += 1;
@@ -136,6 +142,7 @@ pub(super) fn dry_run(planned: &[Planned], out: &mut impl Write) -> Result<()> {
                 format!("{title}: would be left, it was changed since setup put it there")
             }
             Verdict::KeepForeign => format!("{title}: would be left, setup did not put it there"),
+            Verdict::KeepOthers(author) => format!("{title}: would be left, {}", of_another(author)),
             Verdict::Missing(skip) => format!("{title}: would be skipped, {skip}"),
         };
         writeln!(out, "# {what}")?;
@@ -144,11 +151,33 @@ pub(super) fn dry_run(planned: &[Planned], out: &mut impl Write) -> Result<()> {
                 writeln!(out, "#   since then {line}")?;
             }
         }
+        if let (Verdict::KeepOthers(_), Some(theirs)) = (verdict, installed) {
+            for line in settings_that_differ(object, theirs) {
+                writeln!(out, "#   by this configuration {line}")?;
+            }
+        }
         if matches!(verdict, Verdict::Create | Verdict::Change) {
             request(object, out)?;
         }
     }
     Ok(())
+}
+
+fn of_another(author: &Author) -> String {
+    format!(
+        "setup on node {} (KuMon {}) put another one there, by other settings than this configuration's",
+        author.node, author.version
+    )
+}
+
+/// Where this configuration sets something else. Of policies alone: they come back as they were sent, but for defaults.
+fn settings_that_differ(object: &Object, theirs: &Value) -> Vec<String> {
+    let mut lines = match object.kind {
+        Kind::Policy => differences(theirs, &object.body["policy"]),
+        _ => Vec::new(),
+    };
+    lines.retain(|line| !line.ends_with("→ nothing"));
+    lines
 }
 
 /// What a PUT of the object sends. Kibana's are sent as a file, see [`file`].

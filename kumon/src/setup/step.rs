@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use super::object::Object;
+use super::object::{Kind, Object};
 use super::{kibana, pipelines, retention, roles, templates, watches};
 use crate::config::Config;
 
@@ -28,6 +28,18 @@ impl Step {
     /// All, in the order in which they have to be done.
     pub(super) const ALL: [Step; 6] =
         [Step::Roles, Step::Ilm, Step::Templates, Step::Pipelines, Step::Kibana, Step::Watches];
+
+    /// The kinds of what the step puts there.
+    pub(super) fn kinds(self) -> &'static [Kind] {
+        match self {
+            Step::Roles => &[Kind::Role],
+            Step::Ilm => &[Kind::Policy],
+            Step::Templates => &[Kind::Component, Kind::Template],
+            Step::Pipelines => &[Kind::Pipeline],
+            Step::Kibana => &[Kind::Tag, Kind::DataView, Kind::Search, Kind::Dashboard],
+            Step::Watches => &[Kind::Watch],
+        }
+    }
 
     /// What the step puts there, in this order.
     pub(super) fn objects(self, config: &Config) -> Result<Vec<Object>> {

@@ -5,6 +5,7 @@ use kumon_alerts::render::{Form, watch};
 
 use super::Step;
 use super::object::{Kind, Object};
+use super::records::{Author, Records};
 use crate::alerts;
 use crate::config::{Config, EvaluatedBy};
 
@@ -15,6 +16,15 @@ pub(super) const BY_KUMON: &str = "no watches: each agent evaluates its own node
 /// Whether the step is the watches', and the agents evaluate.
 pub(super) fn are_unwanted(step: Step, config: &Config) -> bool {
     step == Step::Watches && config.alerts.evaluated_by == EvaluatedBy::Kumon
+}
+
+/// Those of an earlier configuration of this node, which would go on: of alerts that are off or gone, or of all where
+/// the agents evaluate now. What another node's setup put there is its own.
+pub(super) fn unwanted(wanted: &[Object], records: &Records) -> Result<Vec<Object>> {
+    let put = records.of_kinds(&[Kind::Watch])?.into_iter();
+    let is_own = |author: &Option<Author>| author.as_ref().is_none_or(|a| a.node == records.author().node);
+    let own = put.filter(|(_, author)| is_own(author)).map(|(object, _)| object);
+    Ok(own.filter(|object| wanted.iter().all(|wanted| wanted.name != object.name)).collect())
 }
 
 /// A watch for each alert that is on.

@@ -171,4 +171,15 @@ fn the_admin_can_set_up_and_the_reader_can_only_read() {
             .run(&[&admin[..], &["--remove", "--only", "templates"]].concat())
             .contains("removed index template")
     );
+    // Of keys, the admin may revoke its own; and no role.
+    let superusers = setup.path("superusers-key");
+    setup.run(&["--only", "roles", "--create-api-key", superusers.to_str().unwrap()]);
+    let superusers = format!("ApiKey {}", fs::read_to_string(&superusers).unwrap().trim());
+    let removed = setup.output(&[&admin[..], &["--remove", "--only", "roles"]].concat());
+    let report = String::from_utf8(removed.stdout).unwrap();
+    assert_eq!(removed.status.code(), Some(1), "{report}");
+    assert!(report.contains("revoked API key kumon-"), "{report}");
+    assert!(report.contains("skipped API keys that others made: a privilege is missing"), "{report}");
+    let status = |who: &str| node.request_as(who, "GET", "_security/_authenticate", Value::Null).0;
+    assert_eq!((status(&key), status(&superusers)), (401, 200), "{report}");
 }

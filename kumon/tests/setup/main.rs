@@ -9,6 +9,7 @@ mod compose;
 mod elasticsearch_8;
 mod install;
 mod mapping;
+mod nodes;
 mod pipelines;
 mod retention;
 mod support;
