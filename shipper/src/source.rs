@@ -1,10 +1,10 @@
 //! A file that is being shipped; where it comes from decides how its end and its identity are told.
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use std::{fs, io};
 
 use kumon_spool::{FileName, is_being_written, lock_for_reading, release_reading};
 
@@ -300,7 +300,7 @@ impl Source {
         let size = self.tail.size()?;
         if self.tail.acknowledged.offset >= size {
             if is_spool {
-                fs::remove_file(&self.tail.path)?;
+                kumon_spool::remove(&self.tail.path)?;
             }
             return Ok(true);
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::file::{open, open_with};
 use crate::lock;
 
 /// The folder of the announcements.
@@ -28,7 +29,7 @@ impl Announcement {
         fs::create_dir_all(&folder)?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(format!("{}-{}-{number}", std::process::id(), pid_namespace()?));
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)?;
+        let file = open_with(OpenOptions::new().create(true).truncate(false).read(true).write(true), &path)?;
         lock::lock_for_reading(&file)?;
         Ok(Announcement { path, _locked: file })
     }
@@ -52,11 +53,12 @@ pub(crate) fn processes(root: &Path) -> io::Result<Vec<u32>> {
         let mut parts = name.to_str().unwrap_or_default().split('-');
         let (pid, of) = (parts.next().and_then(|pid| pid.parse().ok()), parts.next());
         let Some(pid) = pid.filter(|_| of == Some(&namespace)) else { continue };
-        match File::open(entry.path()) {
+        match open(&entry.path()) {
             Ok(file) if lock::is_read_locked(&file)? => processes.push(pid),
             Ok(_) => remove_stale(&entry),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(e),
+            // Gone meanwhile, or what somebody put there and no process made.
+            Err(_) => {}
         }
     }
     processes.sort_unstable();
@@ -102,6 +104,14 @@ mod tests {
         for name in [format!("1-{}-0", pid_namespace().unwrap()), "1".into(), "x-y-z".into(), "-".into()] {
             File::create(root.path().join(FOLDER).join(name)).unwrap();
         }
+        let planted = root.path().join(FOLDER).join(format!("2-{}-0", pid_namespace().unwrap()));
+        std::os::unix::fs::symlink(root.path().join("victim"), &planted).unwrap();
+        let next = Announcement::make(root.path()).unwrap();
+        let planted = next.path.with_file_name(format!("3-{}-0", pid_namespace().unwrap()));
+        assert!(std::process::Command::new("mkfifo").arg(planted).status().unwrap().success());
+        assert_eq!(processes(root.path()).unwrap(), [std::process::id()]);
+        assert!(!root.path().join("victim").exists());
+        drop(next);
         assert_eq!(processes(root.path()).unwrap(), [0; 0]);
     }
 }

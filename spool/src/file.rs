@@ -9,6 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::libc;
 
+use crate::folder::Folder;
+
 /// The name of a spool file: `<metric>-<id>.v<version>.csv`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileName {
@@ -77,14 +79,23 @@ pub fn sidecar(root: &Path, metric: &str, version: u32) -> PathBuf {
 /// Puts a file with this content in the place of `path`, in one step. The other side's user may write to the same
 /// folder: what it put at `new` is not followed anywhere else.
 pub(crate) fn replace(path: &Path, new: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = Folder::of(new)?;
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW);
-    options.open(new)?.write_all(content)?;
-    fs::rename(new, path)
+    options.open(folder.join(new))?.write_all(content)?;
+    fs::rename(folder.join(new), folder.join(path))
 }
 
-/// Opens a file of the spool. The other side's user may write to the folder: a link or a pipe that it puts there must
-/// lend it nobody's rights and hold up nobody.
+/// Deletes a file of the spool; as [`open`], in its own folder only.
+///
+/// # Errors
+/// When it can't be deleted.
+pub fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(Folder::of(path)?.join(path))
+}
+
+/// Opens a file of the spool. The other side's user may write to the folders: a link or a pipe that it puts in the place
+/// of a file, or a link in that of a folder, must lend it nobody's rights and hold up nobody.
 ///
 /// # Errors
 /// When it can't be opened, or is no regular file.
@@ -93,7 +104,8 @@ pub fn open(path: &Path) -> io::Result<File> {
 }
 
 pub(crate) fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let folder = Folder::of(path)?;
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(folder.join(path))?;
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("it is no regular file")),

@@ -13,11 +13,13 @@
 mod acknowledged;
 mod announce;
 mod file;
+mod folder;
 mod lock;
 mod shed;
 mod writer;
 
 pub use acknowledged::Acknowledged;
-pub use file::{FileName, SpoolFile, list, open, read, sidecar};
+pub use file::{FileName, SpoolFile, list, open, read, remove, sidecar};
+pub use folder::make_folder;
 pub use lock::{FolderLock, is_being_written, lock_for_reading, release_reading};
 pub use writer::{Limits, Lost, Spool, SpoolError, Stats};

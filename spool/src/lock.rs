@@ -10,6 +10,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
+use crate::folder::make_folder;
+
 /// Whether a writer holds the file; not so means that it is closed for good, also after a crash.
 ///
 /// # Errors
@@ -78,7 +80,7 @@ impl FolderLock {
     /// # Errors
     /// When the folder can't be made or the lock file not be opened.
     pub fn take(folder: &Path) -> io::Result<Option<FolderLock>> {
-        std::fs::create_dir_all(folder)?;
+        make_folder(folder)?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
         for _ in 0..LOOKERS_PATIENCE {
             match file.try_lock() {

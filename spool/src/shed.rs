@@ -1,10 +1,10 @@
 //! Shedding: what happens at the spool's size limit.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::file::open_with;
+use crate::file::{open_with, remove};
 use crate::lock::lock_for_shedding;
 use crate::{Acknowledged, SpoolFile, is_being_written, list};
 
@@ -58,7 +58,7 @@ fn delete(root: &Path, file: &SpoolFile) -> io::Result<Option<u64>> {
     let delivered = acknowledged(root).0.get(&file.name.to_string()).copied().unwrap_or(0);
     open.seek(SeekFrom::Start(delivered))?;
     let records = count_records(&mut open)?;
-    match fs::remove_file(&file.path) {
+    match remove(&file.path) {
         Ok(()) => {}
         // The shipper was quicker: it has delivered all of it.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(0)),

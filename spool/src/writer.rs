@@ -11,6 +11,7 @@ use kumon_schema::{Common, Row, Schema, builtin, write_row};
 
 use crate::announce::{self, Announcement};
 use crate::file::{FileName, entries, open, replace, sidecar};
+use crate::folder::Folder;
 use crate::shed::shed;
 
 /// When files are closed, and how much may wait.
@@ -290,7 +291,8 @@ impl OpenFile {
 
         let name = FileName::new(metric, schema.version).map_err(failed(&folder, "naming a new file"))?;
         let path = name.path(root);
-        let unfinished = folder.join(format!(".{name}"));
+        let held = Folder::of(&path).map_err(failed(&folder, "opening the metric's folder"))?;
+        let unfinished = held.join(&folder.join(format!(".{name}")));
         let header = schema.header();
         let create = || -> io::Result<File> {
             // The group may write as far as the umask lets it: the collector, as another user than the shipper,
@@ -298,7 +300,7 @@ impl OpenFile {
             let mut file = OpenOptions::new().append(true).create_new(true).mode(0o660).open(&unfinished)?;
             file.lock()?;
             file.write_all(header.as_bytes())?;
-            fs::rename(&unfinished, &path)?;
+            fs::rename(&unfinished, held.join(&path))?;
             Ok(file)
         };
         let file = create().map_err(|e| {

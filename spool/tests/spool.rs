@@ -240,6 +240,36 @@ fn records_that_a_failing_disk_kept_are_not_written_once_more() {
 }
 
 #[test]
+fn a_metric_s_folder_replaced_by_a_link_leads_no_writer_and_no_reader_elsewhere() {
+    if !kumon_testing::require_root() {
+        return;
+    }
+    let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let limits = Limits { file_age: Duration::ZERO, ..Limits::default() };
+    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    spool.append(&exec(1));
+    spool.flush().unwrap();
+    let (file, folder) = (list(root.path()).unwrap().remove(0), root.path().join("exec"));
+    // Who may write to the spool folder, and is another user.
+    fs::rename(&folder, root.path().join("away")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), &folder).unwrap();
+    std::os::unix::fs::lchown(&folder, Some(65534), Some(65534)).unwrap();
+    fs::write(elsewhere.path().join(file.name.to_string()), "secret").unwrap();
+
+    spool.append(&exec(2));
+    let refused = spool.flush().unwrap_err().to_string();
+    assert!(refused.contains("a link to a folder of another user"), "{refused}");
+    assert!(kumon_spool::open(&file.path).is_err() && kumon_spool::remove(&file.path).is_err());
+    let there: Vec<_> = fs::read_dir(elsewhere.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(there, [file.name.to_string().as_str()], "nothing is made there and nothing deleted");
+
+    fs::remove_file(&folder).unwrap();
+    fs::rename(root.path().join("away"), &folder).unwrap();
+    spool.flush().unwrap();
+    assert_eq!((pids(root.path()), spool.stats().lost.len()), (vec![1, 2], 0));
+}
+
+#[test]
 fn links_planted_in_the_spool_are_followed_by_nobody() {
     let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let limits = Limits { spool_bytes: 0, file_age: Duration::ZERO, ..Limits::default() };

@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;
+use kumon_spool::make_folder;
 
 use super::DeadLetter;
 
@@ -120,8 +121,8 @@ impl DeadLetterFolder {
     /// Appends whole lines, durably, to a file that has no more than `file_bytes` yet. Then drops the oldest files
     /// until all are within `max_bytes`; answers how many letters that cost.
     pub(super) fn append(&self, lines: &[u8], file_bytes: u64, max_bytes: u64) -> io::Result<u64> {
-        fs::create_dir_all(&self.path)?;
-        let _folder = self.lock()?;
+        make_folder(&self.path)?;
+        let folder = self.lock()?;
         let path = self.newest(file_bytes)?;
         let mut file = OpenOptions::new().create(true).read(true).append(true).mode(0o640).open(&path)?;
         let before = file.metadata()?.len();
@@ -132,6 +133,10 @@ impl DeadLetterFolder {
             // They are written again, so half of them must not stay; if this fails too, one line is cut.
             let _ = file.set_len(before);
             return Err(e);
+        }
+        if before == 0 {
+            // So that a power cut doesn't take the new file's name back.
+            folder.sync_all()?;
         }
         self.shrink(max_bytes)
     }
