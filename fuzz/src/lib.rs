@@ -12,6 +12,8 @@ mod elasticsearch;
 #[path = "../../shipper/src/mark.rs"]
 mod mark;
 
+use std::borrow::Cow;
+
 use kumon_schema::{Common, Schema};
 use serde_json::value::RawValue;
 
@@ -26,12 +28,12 @@ pub fn csv(bytes: &[u8]) {
     let schema = match choice % 3 {
         0 => None,
         1 => Schema::parse(TYPES).ok(),
-        _ => kumon_schema::builtin("exec").cloned(),
+        _ => None,
     };
     let decoder = || {
         let timestamp = (choice % 2 == 1).then(|| "t".to_owned());
         Decoder::Csv(Box::new(match choice % 3 {
-            2 => CsvDecoder::own(schema.clone().expect("exec is built in")),
+            2 => CsvDecoder::own(Cow::Borrowed(kumon_schema::builtin("exec").expect("exec is built in"))),
             _ => CsvDecoder::foreign(schema.clone(), origin(), timestamp),
         }))
     };

@@ -1,5 +1,6 @@
 //! Finding KuMon's own files.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
@@ -165,14 +166,15 @@ impl SpoolFiles {
     }
 
     /// The schema the file was written with: this release's, or that of the sidecar an older or newer one left.
-    fn schema(&self, name: &FileName) -> Result<Schema, String> {
+    fn schema(&self, name: &FileName) -> Result<Cow<'static, Schema>, String> {
         if let Some(own) = builtin(&name.metric).filter(|own| own.version == name.version) {
-            return Ok(own.clone());
+            return Ok(Cow::Borrowed(own));
         }
         let path = sidecar(&self.root, &name.metric, name.version);
         let text = kumon_spool::read(&path)
             .map_err(|e| format!("its schema {} can't be read: {e}", path.display()))?;
         Schema::parse(&String::from_utf8_lossy(&text))
+            .map(Cow::Owned)
             .map_err(|e| format!("its schema {} is damaged: {e}", path.display()))
     }
 }

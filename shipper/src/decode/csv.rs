@@ -1,5 +1,7 @@
 //! CSV (RFC 4180) to documents, in one pass and driven by the schema.
 
+use std::borrow::Cow;
+
 use csv_core::{ReadRecordResult, Reader};
 use kumon_schema::{Field, FieldType, Schema};
 
@@ -11,7 +13,8 @@ const MAX_RECORD: usize = 1 << 20;
 /// Decodes the files of one schema.
 #[derive(Debug)]
 pub(crate) struct CsvDecoder {
-    schema: Option<Schema>,
+    /// Hundreds of spool files may be open: they share those that are built in.
+    schema: Option<Cow<'static, Schema>>,
     /// Set for foreign files only.
     foreign: Option<Foreign>,
     /// Known once the header was read, in the file's order.
@@ -58,7 +61,7 @@ enum Value {
 
 impl CsvDecoder {
     /// For KuMon's own files.
-    pub(crate) fn own(schema: Schema) -> CsvDecoder {
+    pub(crate) fn own(schema: Cow<'static, Schema>) -> CsvDecoder {
         CsvDecoder::new(Some(schema), None)
     }
 
@@ -68,10 +71,10 @@ impl CsvDecoder {
         origin: Origin,
         timestamp_field: Option<String>,
     ) -> CsvDecoder {
-        CsvDecoder::new(schema, Some(Foreign { origin, timestamp_field }))
+        CsvDecoder::new(schema.map(Cow::Owned), Some(Foreign { origin, timestamp_field }))
     }
 
-    fn new(schema: Option<Schema>, foreign: Option<Foreign>) -> CsvDecoder {
+    fn new(schema: Option<Cow<'static, Schema>>, foreign: Option<Foreign>) -> CsvDecoder {
         CsvDecoder {
             schema,
             foreign,
@@ -166,8 +169,8 @@ impl CsvDecoder {
             names.push(name.to_owned());
         }
         let schema = match &self.schema {
-            Some(schema) => schema,
-            none => &none.clone().map_or_else(|| text_schema(&names), Ok)?,
+            Some(schema) => schema.as_ref(),
+            None => &text_schema(&names)?,
         };
         let timestamp_field = self.foreign.as_ref().and_then(|foreign| foreign.timestamp_field.as_deref());
         if let Some(missing) = timestamp_field.filter(|field| !names.iter().any(|name| name == field)) {
@@ -305,6 +308,8 @@ fn is_line_end(byte: &u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use kumon_schema::rows::Exec;
     use kumon_schema::{Common, Schema, builtin, write_row};
 
@@ -348,7 +353,7 @@ mod tests {
         let common = Common { host_name: "node-1".into(), ..Common::default() };
         let row = Exec { pid: 7, uid: 1000, name: b"a,b\"\n=1+1", command_line: b"\xff", ..Exec::default() };
         write_row(&mut bytes, &common, &row);
-        let rows = decode(&mut CsvDecoder::own(schema.clone()), &bytes).unwrap();
+        let rows = decode(&mut CsvDecoder::own(Cow::Borrowed(schema)), &bytes).unwrap();
         let [Ok(document)] = &rows[..] else { panic!("{rows:?}") };
         assert_eq!(document["@timestamp"], "1970-01-01T00:00:00.000000Z");
         assert_eq!(document["host.name"], "node-1");

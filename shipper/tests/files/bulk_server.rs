@@ -25,6 +25,8 @@ pub(crate) struct BulkServer {
 struct State {
     random: Random,
     faulty: bool,
+    /// Requests refused since it is away; `None` while it is there.
+    away: Option<u64>,
     ids: HashSet<String>,
     numbers: Vec<u64>,
     resends: u64,
@@ -64,6 +66,7 @@ impl BulkServer {
         let state = State {
             random: Random(seed),
             faulty: false,
+            away: None,
             ids: HashSet::new(),
             numbers: Vec::new(),
             resends: 0,
@@ -83,6 +86,16 @@ impl BulkServer {
     /// Whether every third request fails from now on.
     pub(crate) fn fail(&self, faulty: bool) {
         self.state.lock().unwrap().faulty = faulty;
+    }
+
+    /// Whether each request is answered that there is no Elasticsearch behind this proxy.
+    pub(crate) fn away(&self, away: bool) {
+        self.state.lock().unwrap().away = away.then_some(0);
+    }
+
+    /// Requests that came since it is away.
+    pub(crate) fn refused(&self) -> u64 {
+        self.state.lock().unwrap().away.unwrap_or(0)
     }
 
     /// The rows' numbers in the order of arrival.
@@ -146,6 +159,10 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
 
 impl State {
     fn next_fault(&mut self) -> Option<Fault> {
+        if let Some(refused) = &mut self.away {
+            *refused += 1;
+            return Some(Fault::Status(503));
+        }
         let fault = self.random.below(FAULTS.len() as u64) as usize;
         (self.faulty && self.random.below(3) == 0).then_some(FAULTS[fault])
     }
@@ -161,7 +178,8 @@ impl State {
             let status = if refuse > 0 && self.random.below(refuse) == 0 {
                 429
             } else if self.ids.insert(id) {
-                let n = &document["n"];
+                // KuMon's own rows have none but the process's.
+                let n = document.get("n").unwrap_or(&document["process.pid"]);
                 self.numbers.push(n.as_u64().or_else(|| n.as_str()?.parse().ok()).unwrap());
                 201
             } else {

@@ -8,6 +8,7 @@ mod dead_letters;
 mod faults;
 mod identity;
 mod kills;
+mod outage;
 mod random;
 mod restart;
 mod rotation;
