@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::Collecting;
 use kumon_bpf::{Enabled, FileHooks, Settings, collectors};
-use kumon_testing::{require_bpf, wait_for};
+use kumon_testing::{require_bpf, time_scale, wait_for};
 use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter};
 
 /// Programs, maps and links of the kernel by their ids.
@@ -51,6 +51,12 @@ impl Objects {
         self
     }
 
+    fn add(&mut self, others: &Objects) {
+        self.programs.extend(&others.programs);
+        self.maps.extend(&others.maps);
+        self.links.extend(&others.links);
+    }
+
     /// What of it is still in the kernel.
     fn left(&self) -> usize {
         let programs = ProgInfoIter::default().filter(|info| self.programs.contains(&info.id)).count();
@@ -78,31 +84,46 @@ fn everything() -> Settings {
     settings
 }
 
+/// Agents at work at the same time: most of a start and a stop is waiting for the kernel.
+const AGENTS: usize = 10;
+
+/// How often each of them starts and stops. An emulated processor takes a hundred times as long.
+fn rounds() -> usize {
+    if time_scale() == 1 { 10 } else { 1 }
+}
+
+/// Starts and stops all collectors, and says what it saw held meanwhile.
+fn start_and_stop() -> Objects {
+    let mut held = Objects::default();
+    for _ in 0..rounds() {
+        let names = collectors(&everything()).into_iter().map(|collector| collector.name());
+        let started: Vec<Collecting> = names.map(|name| Collecting::start(name, everything())).collect();
+        held.add(&Objects::held());
+        started.into_iter().for_each(|collecting| drop(collecting.stop()));
+    }
+    held
+}
+
 #[test]
-fn twenty_starts_and_stops_of_each_collector_leave_no_program_map_link_or_descriptor() {
+fn a_hundred_starts_and_stops_of_all_collectors_leave_no_program_map_link_or_descriptor() {
     if !require_bpf() {
         return;
     }
-    for collector in collectors(&everything()) {
-        let name = collector.name();
-        let (before, open) = (Objects::held(), descriptors());
-        let mut loaded = Objects::default();
-        for _ in 0..20 {
-            let collecting = Collecting::start(name, everything());
-            let held = Objects::held().since(&before);
-            assert!(
-                !held.programs.is_empty() && !held.maps.is_empty() && !held.links.is_empty(),
-                "{name}: {held:?}"
-            );
-            loaded.programs.extend(held.programs);
-            loaded.maps.extend(held.maps);
-            loaded.links.extend(held.links);
-            collecting.stop();
-        }
-        assert_eq!((Objects::held(), descriptors()), (before, open), "{name}");
-        // The kernel frees them in the background.
-        wait_for("the kernel to free what was loaded", Duration::from_secs(20), || loaded.left() == 0);
+    let (before, open) = (Objects::held(), descriptors());
+    let mut loaded = Objects::default();
+    let agents: Vec<_> = (0..AGENTS).map(|_| std::thread::spawn(start_and_stop)).collect();
+    for agent in agents {
+        loaded.add(&agent.join().unwrap());
     }
+    assert_eq!((Objects::held(), descriptors()), (before.clone(), open));
+    let loaded = loaded.since(&before);
+    // Each start has programs, maps and links of its own.
+    let least = AGENTS * rounds() * collectors(&everything()).len();
+    for ids in [&loaded.programs, &loaded.maps, &loaded.links] {
+        assert!(ids.len() >= least, "{} of {least}", ids.len());
+    }
+    // The kernel frees them in the background.
+    wait_for("the kernel to free what was loaded", Duration::from_secs(20), || loaded.left() == 0);
     // Nothing is pinned either.
     if Path::new("/sys/fs/bpf").is_dir() {
         let pinned = files_in(Path::new("/sys/fs/bpf"));
