@@ -7,38 +7,17 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Cgroup, Collected, Collecting, Row};
+use common::{Cgroup, Collected, Collecting, Programs, Row, assert_close, usage_of};
 use kumon_bpf::{Filter, Settings, collectors};
 use kumon_testing::{require, require_bpf, wait_for};
-use tempfile::TempDir;
 
 const NOBODY: u32 = 65_534;
 
-/// Programs that differ in nothing but their names.
-struct Programs(TempDir);
-
 impl Programs {
-    fn new() -> Programs {
-        let folder = tempfile::tempdir().unwrap();
-        // Other users have to get in.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), open).unwrap();
-        Programs(folder)
-    }
-
-    /// A copy of a program under another name.
-    fn copy(&self, of: &str, name: &str) -> PathBuf {
-        let path = self.0.path().join(name);
-        if !path.exists() {
-            std::fs::copy(of, &path).unwrap();
-        }
-        path
-    }
-
     fn run(&self, name: &str) -> u32 {
         end(Command::new(self.copy("/bin/true", name)))
     }
@@ -231,12 +210,12 @@ fn one_in_so_many_is_told_and_the_others_are_counted() {
     assert_eq!((collected.rows("exit").len() as u64, collected.lost("exit")), (PROCESSES, 0));
 }
 
-/// Runs for so many milliseconds of CPU time under a name.
+/// Starts what runs for so many milliseconds of CPU time under a name.
 fn burn(programs: &Programs, name: &str, milliseconds: u64) -> u32 {
     let script = format!("import time\nwhile time.process_time() < {}: pass", milliseconds as f64 / 1000.0);
     let mut python = Command::new(programs.copy("/usr/bin/python3", name));
     python.args(["-c", &script]);
-    end(python)
+    python.spawn().unwrap().id()
 }
 
 #[test]
@@ -252,11 +231,14 @@ fn each_metric_of_a_shared_program_has_its_own_filter() {
     settings.runqslower.filter = filter(r#"{"comm": ["kumon-other"]}"#);
     let collecting = Collecting::start("sched", settings);
     let chosen = burn(&programs, "kumon-chosen", 200);
+    let used = usage_of(chosen).cpu_time;
     let other = burn(&programs, "kumon-other", 200);
+    usage_of(other);
     let collected = collecting.stop();
     let [row] = &collected.rows("cputime")[..] else { panic!("{:?}", collected.rows("cputime")) };
     assert_eq!(row.number("pid") as u32, chosen);
-    assert!((180_000_000..400_000_000).contains(&row.number("on_cpu")), "{row:?}");
+    assert!(row.number("on_cpu") >= 180_000_000, "{row:?}");
+    assert_close(row.number("on_cpu"), used, 5);
     assert_eq!(collected.rows("runqlat").len(), 0);
     assert_eq!(pids(&collected.rows("runqslower")), BTreeSet::from([other]));
 }
@@ -274,9 +256,11 @@ fn waits_are_summed_for_the_chosen_processes_only() {
     let script = format!("import time\nfor i in range({NAPS}): time.sleep(0.001)");
     let mut napper = Command::new(programs.copy("/usr/bin/python3", "kumon-napper"));
     napper.args(["-c", &script]);
-    end(napper);
+    let usage = usage_of(napper.spawn().unwrap().id());
     let rows = collecting.stop().rows("runqlat");
     let waits: i64 = rows.iter().map(|row| row.number("count")).sum();
-    // Each nap ends with a wait, unless its time was up before it began; preemptions and the start add some.
-    assert!((NAPS * 9 / 10..NAPS * 2).contains(&waits), "{waits}");
+    // Each nap ends with a wait, unless its time was up before it began; and no wait is without a switch before it, but
+    // the first one.
+    let switches = usage.voluntary_switches + usage.involuntary_switches;
+    assert!((NAPS * 9 / 10..=switches + 1).contains(&waits), "{waits} waits, {switches} switches");
 }

@@ -5,11 +5,10 @@
 
 mod common;
 
-use std::mem::zeroed;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Collected, Collecting, Row};
+use common::{Collected, Collecting, Row, assert_close, cpu_time_now, usage_of};
 use kumon_bpf::Settings;
 use kumon_testing::{Child, require_bpf, time_scale, wait_for};
 
@@ -26,26 +25,6 @@ fn spin() -> Child {
     Child::spawn(Command::new("sh").args(["-c", "while :; do :; done"]))
 }
 
-/// Waits for the end of a child, and returns its CPU time in ns as wait4(2) tells it.
-fn cpu_time_of(pid: u32) -> i64 {
-    // SAFETY: rusage is plain data, and the pid is that of a child nobody else waits for.
-    let usage = unsafe {
-        let mut usage: libc::rusage = zeroed();
-        assert_eq!(libc::wait4(pid as i32, std::ptr::null_mut(), 0, &raw mut usage), pid as i32);
-        usage
-    };
-    let ns = |time: libc::timeval| time.tv_sec * 1_000_000_000 + time.tv_usec * 1_000;
-    ns(usage.ru_utime) + ns(usage.ru_stime)
-}
-
-/// User and system time of a living process in ns, from /proc/pid/stat.
-fn cpu_time_now(pid: u32) -> i64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: i64 = fields[11].parse::<i64>().unwrap() + fields[12].parse::<i64>().unwrap();
-    ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second() as i64
-}
-
 fn rows_of(collected: &Collected, pid: u32) -> Vec<Row> {
     let mut rows = collected.rows("cputime");
     rows.retain(|row| row.text("pid") == pid.to_string());
@@ -54,11 +33,6 @@ fn rows_of(collected: &Collected, pid: u32) -> Vec<Row> {
 
 fn sum(rows: &[Row], column: &str) -> i64 {
     rows.iter().map(|row| row.number(column)).sum()
-}
-
-#[track_caller]
-fn assert_close(ours: i64, theirs: i64, percent: i64) {
-    assert!((ours - theirs).abs() * 100 <= theirs * percent, "{ours} is not within {percent} % of {theirs}");
 }
 
 fn settings(interval: Duration) -> Settings {
@@ -75,7 +49,7 @@ fn a_process_that_ended_has_the_cpu_time_that_wait4_tells() {
     }
     let collecting = Collecting::start("sched", settings(Duration::from_millis(300)));
     let pid = burn(1_000).spawn().unwrap().id();
-    let used = cpu_time_of(pid);
+    let used = usage_of(pid).cpu_time;
     let collected = collecting.stop();
     let rows = rows_of(&collected, pid);
     assert!(rows.len() > 2, "several intervals: {rows:?}");
@@ -124,11 +98,11 @@ fn ended_threads_and_short_processes_are_folded_in() {
         def burn():\n end = time.thread_time() + 0.05\n while time.thread_time() < end: pass\n\
         for i in range(10):\n thread = threading.Thread(target=burn)\n thread.start()\n thread.join()";
     let threads = Command::new("/usr/bin/python3").args(["-c", script]).spawn().unwrap().id();
-    let used = cpu_time_of(threads);
+    let used = usage_of(threads).cpu_time;
     let short: Vec<(u32, i64)> = (0..20)
         .map(|_| {
             let pid = burn(20).spawn().unwrap().id();
-            (pid, cpu_time_of(pid))
+            (pid, usage_of(pid).cpu_time)
         })
         .collect();
     let collected = collecting.stop();
@@ -147,7 +121,7 @@ fn a_sleeper_is_off_the_cpu_and_switches_voluntarily() {
     let script = "import time\nfor i in range(50): time.sleep(0.01)";
     let begin = Instant::now();
     let pid = Command::new("/usr/bin/python3").args(["-c", script]).spawn().unwrap().id();
-    let used = cpu_time_of(pid);
+    let used = usage_of(pid).cpu_time;
     let lived = begin.elapsed().as_nanos() as i64;
     let rows = rows_of(&collecting.stop(), pid);
     let [row] = rows.as_slice() else { panic!("{rows:?}") };
@@ -166,7 +140,7 @@ fn what_is_below_the_top_is_summed_in_the_row_other() {
     limited.cputime.top = 3;
     let collecting = Collecting::start("sched", limited);
     let pids: Vec<u32> = (0..8).map(|_| burn(200).spawn().unwrap().id()).collect();
-    let used: i64 = pids.iter().map(|&pid| cpu_time_of(pid)).sum();
+    let used: i64 = pids.iter().map(|&pid| usage_of(pid).cpu_time).sum();
     let rows = collecting.stop().rows("cputime");
 
     let (other, top): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.text("pid").is_empty());
@@ -191,7 +165,7 @@ fn a_process_that_renames_itself_comes_back_byte_by_byte() {
         ctypes.CDLL(None).prctl(15, b'a,b\"\\n=1+1', 0, 0, 0)\n\
         for i in range(50): time.sleep(0.001)";
     let pid = Command::new("/usr/bin/python3").args(["-c", script]).spawn().unwrap().id();
-    cpu_time_of(pid);
+    usage_of(pid);
     let collected = collecting.stop();
     let rows = rows_of(&collected, pid);
     let [row] = rows.as_slice() else { panic!("{rows:?}") };
@@ -216,21 +190,16 @@ fn tasks_that_end_while_they_are_read_are_accounted_once() {
          for i in range({THREADS}):\n thread = threading.Thread(target=lambda: None)\n thread.start()\n thread.join()"
     );
     let pid = Command::new("/usr/bin/python3").args(["-c", &script]).spawn().unwrap().id();
-    // SAFETY: rusage is plain data, and the pid is that of a child nobody else waits for.
-    let usage = unsafe {
-        let mut usage: libc::rusage = zeroed();
-        assert_eq!(libc::wait4(pid as i32, std::ptr::null_mut(), 0, &raw mut usage), pid as i32);
-        usage
-    };
+    let usage = usage_of(pid);
     let rows = rows_of(&collecting.stop(), pid);
     assert!(rows.len() > 20, "many readings: {}", rows.len());
     // wait4 leaves out the last switch of each thread.
-    let (ours, theirs) = (sum(&rows, "voluntary_switches"), usage.ru_nvcsw + THREADS + 1);
+    let (ours, theirs) = (sum(&rows, "voluntary_switches"), usage.voluntary_switches + THREADS + 1);
     // A thread may sleep once more on its way out, after wait4's account is closed.
     assert!(
         (ours - theirs).abs() * 1_000 <= theirs,
         "{ours} switches, wait4 tells {theirs} with the last ones"
     );
-    let (ours, theirs) = (sum(&rows, "involuntary_switches"), usage.ru_nivcsw);
+    let (ours, theirs) = (sum(&rows, "involuntary_switches"), usage.involuntary_switches);
     assert!((ours - theirs).abs() <= theirs / 50 + 2, "{ours} preemptions, wait4 tells {theirs}");
 }

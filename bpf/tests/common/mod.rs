@@ -130,6 +130,65 @@ pub fn percentile_bucket(histogram: &BTreeMap<u64, u64>, percent: u64) -> u32 {
     found.unwrap().0.checked_ilog2().unwrap_or(0)
 }
 
+/// Programs that differ in nothing but their names.
+pub struct Programs(TempDir);
+
+impl Programs {
+    pub fn new() -> Programs {
+        let folder = tempfile::tempdir().unwrap();
+        // Other users have to get in.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), open).unwrap();
+        Programs(folder)
+    }
+
+    /// A copy of a program under another name.
+    pub fn copy(&self, of: &str, name: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        if !path.exists() {
+            std::fs::copy(of, &path).unwrap();
+        }
+        path
+    }
+}
+
+/// What wait4(2) tells of a child that ended.
+pub struct Usage {
+    /// User and system time, ns.
+    pub cpu_time: i64,
+    pub voluntary_switches: i64,
+    pub involuntary_switches: i64,
+}
+
+/// Waits for the end of a child.
+pub fn usage_of(pid: u32) -> Usage {
+    // SAFETY: rusage is plain data, and the pid is that of a child nobody else waits for.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::wait4(pid as i32, std::ptr::null_mut(), 0, &raw mut usage), pid as i32);
+        usage
+    };
+    let ns = |time: libc::timeval| time.tv_sec * 1_000_000_000 + time.tv_usec * 1_000;
+    Usage {
+        cpu_time: ns(usage.ru_utime) + ns(usage.ru_stime),
+        voluntary_switches: usage.ru_nvcsw,
+        involuntary_switches: usage.ru_nivcsw,
+    }
+}
+
+/// User and system time of a living process in ns, from /proc/pid/stat.
+pub fn cpu_time_now(pid: u32) -> i64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: i64 = fields[11].parse::<i64>().unwrap() + fields[12].parse::<i64>().unwrap();
+    ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second() as i64
+}
+
+#[track_caller]
+pub fn assert_close(ours: i64, theirs: i64, percent: i64) {
+    assert!((ours - theirs).abs() * 100 <= theirs * percent, "{ours} is not within {percent} % of {theirs}");
+}
+
 /// A cgroup v2 that is removed in the end.
 pub struct Cgroup(pub PathBuf);
 
