@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Result};
+use libbpf_rs::{AsRawLibbpf, Map, MapCore, MapFlags, MapHandle, OpenMap, OpenMapMut, Result, libbpf_sys};
 
 use crate::started::Poll;
 
@@ -46,16 +46,39 @@ pub(crate) struct IntervalMaps {
 const BATCH: u32 = 64;
 
 impl IntervalMaps {
-    /// Takes what `INTERVAL_MAPS(name, …)` declared: `name`, `name_0` and `name_1`; before programs are attached.
-    pub(crate) fn new<'a, M>(current: &'a M, first: &'a M, second: &'a M) -> Result<IntervalMaps>
-    where
-        MapHandle: TryFrom<&'a M, Error = libbpf_rs::Error>,
-    {
-        let maps = [MapHandle::try_from(first)?, MapHandle::try_from(second)?];
+    /// Makes the maps that `INTERVAL_MAPS(name, …)` describes, before the array itself is made, with room for so many
+    /// keys, and in hashes for the one of what finds no place. The array is made for these very maps: before Linux 5.10
+    /// it takes maps of one size only, and before 6.2 of one kind of type information only, here none.
+    pub(crate) fn make(array: &mut OpenMapMut<'_>, keys: u32) -> Result<[MapHandle; 2]> {
+        // SAFETY: the array is a map of an open object, which is borrowed. libbpf-rs has no way to what it holds.
+        let described = unsafe { libbpf_sys::bpf_map__inner_map(array.as_libbpf_object().as_ptr()) };
+        // SAFETY: it belongs to the array, and nobody else refers to it.
+        let Some(described) = (unsafe { described.as_ref() }) else {
+            return Err(std::io::Error::other("it is no array of maps").into());
+        };
+        let described = OpenMap::new(described);
+        let entries = if described.map_type().is_hash_map() { keys.saturating_add(1) } else { keys };
+        let (key_size, value_size) = (described.key_size(), described.value_size());
+        let options = libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+            map_flags: described.map_flags(),
+            ..Default::default()
+        };
+        let (kind, name) = (described.map_type(), array.name());
+        let make = || MapHandle::create(kind, Some(name), key_size, value_size, entries, &options);
+        let maps = [make()?, make()?];
+        array.set_inner_map_fd(maps[0].as_fd())?;
+        Ok(maps)
+    }
+
+    /// Puts them to work in their array, before programs are attached.
+    pub(crate) fn new(array: &Map<'_>, maps: [MapHandle; 2]) -> Result<IntervalMaps> {
         for map in &maps {
             make_other(map)?;
         }
-        Ok(IntervalMaps { current: MapHandle::try_from(current)?, maps, filled: 0 })
+        let mut interval = IntervalMaps { current: MapHandle::try_from(array)?, maps, filled: 1 };
+        interval.swap()?;
+        Ok(interval)
     }
 
     /// Takes every key and value of the hash that was filled up to now. What the programs counted under no key of

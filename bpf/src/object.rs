@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{
-    Link, MapCore, MapFlags, Object, OpenMapMut, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
+    Link, MapCore, MapFlags, MapHandle, Object, OpenMapMut, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
 };
 
+use crate::interval::IntervalMaps;
 use crate::selection::Selection;
 use crate::started::Metrics;
 use crate::{CollectorError, Loss, ProgramCost, Settings, tracepoint};
@@ -55,7 +56,7 @@ where
             size_events(collector, &mut map, settings)?;
         }
     }
-    Ok(Opened { collector, skeleton, selection })
+    Ok(Opened { collector, skeleton, selection, intervals: Vec::new() })
 }
 
 /// An object before it is loaded: what the collector wants else can still be set in its skeleton.
@@ -63,13 +64,18 @@ pub(crate) struct Opened<S> {
     collector: &'static str,
     pub(crate) skeleton: S,
     selection: Selection,
+    intervals: Vec<Turns>,
 }
+
+/// The name of an array of maps, and the maps that are to take turns in it.
+type Turns = (&'static str, [MapHandle; 2]);
 
 /// An object in the kernel, not attached yet.
 pub(crate) struct Loaded<S> {
     pub(crate) collector: &'static str,
     pub(crate) skeleton: S,
     pub(crate) selection: Selection,
+    intervals: Vec<Turns>,
 }
 
 impl<S: OpenSkel<'static>> Opened<S> {
@@ -83,34 +89,41 @@ impl<S: OpenSkel<'static>> Opened<S> {
         Ok(())
     }
 
-    /// Makes room for so many keys in each of the hash maps of `INTERVAL_MAPS(name, …)`, and for the one of what finds
-    /// no place. Since Linux 5.10 the array of maps takes them whatever the size it was made for.
-    pub(crate) fn size_interval(&mut self, name: &str, keys: u32) -> Result<(), CollectorError> {
-        let tried = format!("making room for {keys} keys in its maps {name}");
-        let because = || CollectorError::because(self.collector, &tried);
-        let [first, second] = [format!("{name}_0"), format!("{name}_1")];
-        for mut map in self.skeleton.open_object_mut().maps_mut() {
-            let map_name = map.name();
-            if map_name == OsStr::new(&first) || map_name == OsStr::new(&second) {
-                map.set_max_entries(keys.saturating_add(1)).map_err(because())?;
-            }
+    /// Makes the maps of `INTERVAL_MAPS(name, …)`, with room for so many keys; [`Loaded::interval`] gives them out.
+    pub(crate) fn make_interval(&mut self, name: &'static str, keys: u32) -> Result<(), CollectorError> {
+        let tried = format!("making its maps {name} for {keys} keys");
+        for mut map in self.skeleton.open_object_mut().maps_mut().filter(|map| map.name() == OsStr::new(name))
+        {
+            let maps = IntervalMaps::make(&mut map, keys);
+            self.intervals.push((name, maps.map_err(CollectorError::because(self.collector, &tried))?));
         }
         Ok(())
     }
 
     /// Loads the programs whose autoload is on, and fills the maps that all objects have.
     pub(crate) fn load(self) -> Result<Loaded<S::Output>, CollectorError> {
-        let Opened { collector, skeleton, mut selection } = self;
+        let Opened { collector, skeleton, mut selection, intervals } = self;
         let skeleton =
             skeleton.load().map_err(CollectorError::because(collector, "loading its BPF programs"))?;
         selection
             .install(skeleton.object())
             .map_err(CollectorError::because(collector, "setting its filters"))?;
-        Ok(Loaded { collector, skeleton, selection })
+        Ok(Loaded { collector, skeleton, selection, intervals })
     }
 }
 
 impl<S: Skel<'static>> Loaded<S> {
+    /// The maps that [`Opened::make_interval`] made, at work in their array.
+    pub(crate) fn interval(&mut self, name: &'static str) -> Result<IntervalMaps, CollectorError> {
+        let maps = self.intervals.iter().position(|(array, _)| *array == name);
+        let array = self.skeleton.object().maps().find(|map| map.name() == OsStr::new(name));
+        let interval = match (maps, array) {
+            (Some(index), Some(array)) => IntervalMaps::new(&array, self.intervals.swap_remove(index).1),
+            _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound).into()),
+        };
+        interval.map_err(CollectorError::because(self.collector, &format!("opening its maps {name}")))
+    }
+
     /// Attaches every loaded program to the hook that its section names.
     pub(crate) fn attach(&self) -> Result<Vec<Link>, CollectorError> {
         let loaded = self.skeleton.object().progs_mut().filter(|program| program.autoload());
@@ -209,8 +222,60 @@ fn infos(object: &Object) -> impl Iterator<Item = (String, libbpf_sys::bpf_prog_
 
 #[cfg(test)]
 mod tests {
-    use super::{REASONS, missed_runs};
+    use kumon_testing::require_bpf;
+    use libbpf_rs::{AsRawLibbpf, MapCore, libbpf_sys, skel::OpenSkel};
+
+    use super::{Opened, REASONS, missed_runs};
     use crate::started::Metrics;
+    use crate::{Settings, block::Block, sched::Sched};
+
+    /// Arrays of maps, and how many keys their maps take as the kernel says. Both maps of an array must be alike in what
+    /// Linux before 5.10 compares with the one that the array was made for (bpf_map_meta_equal of
+    /// kernel/bpf/map_in_map.c), and that one must be the first of them.
+    fn intervals<S: OpenSkel<'static>>(mut opened: Opened<S>) -> Vec<(&'static str, u32)> {
+        let mut sizes = Vec::new();
+        for (name, maps) in &opened.intervals {
+            let compared = maps.each_ref().map(|map| {
+                let info = map.info().unwrap().info;
+                [info.type_, info.key_size, info.value_size, info.map_flags, info.max_entries]
+            });
+            assert_eq!(compared[0], compared[1], "{name}");
+            sizes.push((*name, compared[0][4]));
+        }
+        for map in opened.skeleton.open_object_mut().maps_mut() {
+            if sizes.iter().any(|(name, _)| map.name() == *name) {
+                // SAFETY: it is a map of an open object.
+                let described = unsafe { libbpf_sys::bpf_map__inner_map(map.as_libbpf_object().as_ptr()) };
+                assert!(described.is_null(), "{}: made for the map that is described", map.name().display());
+            }
+        }
+        sizes
+    }
+
+    #[test]
+    fn arrays_of_maps_are_made_for_maps_of_the_very_size_that_they_get() {
+        if !require_bpf() {
+            return;
+        }
+        let mut settings = Settings::default();
+        settings.cputime.max_ended = 11;
+        settings.biolatency.max_keys = 22;
+        settings.bitesize.max_processes = 33;
+        let mut sizes = intervals(Sched::new(&settings).open().unwrap());
+        settings.runqlat.per_cgroup = true;
+        settings.runqlat.max_cgroups = 44;
+        sizes.extend(intervals(Sched::new(&settings).open().unwrap()));
+        sizes.extend(intervals(Block::new(&settings).open().unwrap()));
+        let expected = [
+            ("ended", 12),
+            ("waits", 1),
+            ("ended", 12),
+            ("cgroup_waits", 45),
+            ("latencies", 23),
+            ("sizes", 34),
+        ];
+        assert_eq!(sizes, expected);
+    }
 
     #[test]
     fn a_missed_run_counts_for_every_metric_that_the_program_serves() {

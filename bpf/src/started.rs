@@ -120,7 +120,7 @@ impl<S: Skel<'static>> Started<S> {
         sources: Vec<Box<dyn Source>>,
         metrics: Metrics,
     ) -> Started<S> {
-        let Loaded { collector, skeleton, selection } = loaded;
+        let Loaded { collector, skeleton, selection, .. } = loaded;
         Started { collector, attached: Box::new(attached), sources, metrics, selection, skeleton }
     }
 }

@@ -3,7 +3,7 @@
 use kumon_spool::Spool;
 
 use super::BiolatencySettings;
-use super::skeleton::{BlockSkel, types};
+use super::skeleton::types;
 use crate::containers::Containers;
 use crate::events;
 use crate::histogram::{Histogram, LATENCY, append_histogram};
@@ -31,17 +31,9 @@ struct Latencies {
 }
 
 impl Biolatency {
-    pub(super) fn new(
-        skeleton: &BlockSkel<'static>,
-        settings: &BiolatencySettings,
-    ) -> libbpf_rs::Result<Biolatency> {
-        let maps = &skeleton.maps;
-        Ok(Biolatency {
-            interval: Interval::new(settings.interval),
-            top: settings.top,
-            containers: Containers::of_this_node(),
-            latencies: IntervalMaps::new(&maps.latencies, &maps.latencies_0, &maps.latencies_1)?,
-        })
+    pub(super) fn new(latencies: IntervalMaps, settings: &BiolatencySettings) -> Biolatency {
+        let (interval, containers) = (Interval::new(settings.interval), Containers::of_this_node());
+        Biolatency { interval, top: settings.top, containers, latencies }
     }
 
     fn append(&mut self, latencies: &Latencies, (timestamp, interval): (i64, u64), spool: &mut Spool) {

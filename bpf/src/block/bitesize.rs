@@ -3,7 +3,7 @@
 use kumon_spool::Spool;
 
 use super::BitesizeSettings;
-use super::skeleton::{BlockSkel, types};
+use super::skeleton::types;
 use crate::Entities;
 use crate::containers::Containers;
 use crate::events;
@@ -31,15 +31,9 @@ struct Sizes {
 }
 
 impl Bitesize {
-    pub(super) fn new(
-        skeleton: &BlockSkel<'static>,
-        settings: &BitesizeSettings,
-        entities: Entities,
-    ) -> libbpf_rs::Result<Bitesize> {
-        let maps = &skeleton.maps;
-        let sizes = IntervalMaps::new(&maps.sizes, &maps.sizes_0, &maps.sizes_1)?;
+    pub(super) fn new(sizes: IntervalMaps, settings: &BitesizeSettings, entities: Entities) -> Bitesize {
         let (interval, containers) = (Interval::new(settings.interval), Containers::of_this_node());
-        Ok(Bitesize { interval, top: settings.top, entities, containers, sizes })
+        Bitesize { interval, top: settings.top, entities, containers, sizes }
     }
 
     fn append(&mut self, sizes: &Sizes, (timestamp, interval): (i64, u64), spool: &mut Spool) {

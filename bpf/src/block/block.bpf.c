@@ -67,6 +67,7 @@ struct process_key {
     u32 pid;
     u32 is_key;
 };
+EXPORT_TYPE(process_key);
 
 struct process_sizes {
     char name[TASK_COMM_LEN];
@@ -81,7 +82,7 @@ struct in_flight {
     struct disk_key disk;
 };
 
-/* Requests on their way. User space sets the size, as that of the maps below. */
+/* Requests on their way. User space sets the size. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 16384);
@@ -89,8 +90,8 @@ struct {
     __type(value, struct in_flight);
 } in_flight SEC(".maps");
 
-INTERVAL_MAPS(latencies, BPF_MAP_TYPE_HASH, 512, BPF_F_NO_PREALLOC, struct disk_key, struct disk_latency);
-INTERVAL_MAPS(sizes, BPF_MAP_TYPE_HASH, 2048, BPF_F_NO_PREALLOC, struct process_key, struct process_sizes);
+INTERVAL_MAPS(latencies, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, struct disk_key, struct disk_latency);
+INTERVAL_MAPS(sizes, BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC, struct process_key, struct process_sizes);
 
 static const struct disk_latency no_latencies;
 static const struct process_sizes no_sizes;

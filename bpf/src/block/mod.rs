@@ -7,12 +7,13 @@ mod settings;
 
 pub use settings::{BiolatencySettings, BitesizeSettings};
 
-use crate::object::{self, skeleton};
+use crate::object::{self, Opened, skeleton};
 use crate::selection::Selection;
 use crate::started::{Metrics, Source, Started};
 use crate::{Collector, CollectorError, Entities, Hook, Running, Settings, probe};
 use biolatency::Biolatency;
 use bitesize::Bitesize;
+use skeleton::OpenBlockSkel;
 
 skeleton!("block");
 
@@ -30,6 +31,29 @@ pub(crate) struct Block {
 impl Block {
     pub(crate) fn new(settings: &Settings) -> Block {
         Block { settings: settings.clone() }
+    }
+
+    /// Its object, configured and sized.
+    pub(crate) fn open(&self) -> Result<Opened<OpenBlockSkel<'static>>, CollectorError> {
+        let Settings { biolatency, bitesize, .. } = &self.settings;
+        let filters = [(&biolatency.filter, biolatency.sample), (&bitesize.filter, bitesize.sample)];
+        let selection = Selection::new(&self.settings, filters);
+        let mut open = object::open::<skeleton::BlockSkelBuilder>(NAME, &self.settings, selection)?;
+        if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
+            constants.with_biolatency = biolatency.enabled;
+            constants.latencies_per_cgroup = biolatency.per_cgroup;
+            constants.with_bitesize = bitesize.enabled;
+            constants.queue_comes_first = probe::parameters("block_rq_issue") == Some(2);
+        }
+        open.skeleton.progs.complete.set_autoload(biolatency.enabled);
+        open.size_map("in_flight", biolatency.max_requests)?;
+        if biolatency.enabled {
+            open.make_interval("latencies", biolatency.max_keys)?;
+        }
+        if bitesize.enabled {
+            open.make_interval("sizes", bitesize.max_processes)?;
+        }
+        Ok(open)
     }
 }
 
@@ -62,31 +86,15 @@ impl Collector for Block {
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
         let Settings { biolatency, bitesize, .. } = &self.settings;
-        let filters = [(&biolatency.filter, biolatency.sample), (&bitesize.filter, bitesize.sample)];
-        let selection = Selection::new(&self.settings, filters);
-        let mut open = object::open::<skeleton::BlockSkelBuilder>(NAME, &self.settings, selection)?;
-        if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
-            constants.with_biolatency = biolatency.enabled;
-            constants.latencies_per_cgroup = biolatency.per_cgroup;
-            constants.with_bitesize = bitesize.enabled;
-            constants.queue_comes_first = probe::parameters("block_rq_issue") == Some(2);
-        }
-        open.skeleton.progs.complete.set_autoload(biolatency.enabled);
-        open.size_map("in_flight", biolatency.max_requests)?;
-        open.size_interval("latencies", biolatency.max_keys)?;
-        open.size_interval("sizes", bitesize.max_processes)?;
-        let loaded = open.load()?;
+        let mut loaded = self.open()?.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
-        let opened = "opening its BPF maps";
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         if biolatency.enabled {
-            let latencies = Biolatency::new(&loaded.skeleton, biolatency);
-            sources.push(Box::new(latencies.map_err(CollectorError::because(NAME, opened))?));
+            sources.push(Box::new(Biolatency::new(loaded.interval("latencies")?, biolatency)));
         }
         if bitesize.enabled {
-            let sizes = Bitesize::new(&loaded.skeleton, bitesize, entities);
-            sources.push(Box::new(sizes.map_err(CollectorError::because(NAME, opened))?));
+            sources.push(Box::new(Bitesize::new(loaded.interval("sizes")?, bitesize, entities)));
         }
         let links = loaded.attach()?;
         let metrics = Metrics {

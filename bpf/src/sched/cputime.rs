@@ -47,17 +47,17 @@ struct Usage {
 impl Cputime {
     pub(super) fn new(
         skeleton: &SchedSkel<'static>,
+        ended: IntervalMaps,
         settings: &CputimeSettings,
         entities: Entities,
     ) -> libbpf_rs::Result<Cputime> {
-        let maps = &skeleton.maps;
         Ok(Cputime {
             interval: Interval::new(settings.interval),
             top: settings.top,
             entities,
             containers: Containers::of_this_node(),
             iterator: skeleton.progs.read_tasks.attach()?,
-            ended: IntervalMaps::new(&maps.ended, &maps.ended_0, &maps.ended_1)?,
+            ended,
             processes: HashMap::new(),
         })
     }

@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 pub use settings::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
 
 use crate::containers::Containers;
-use crate::object::{self, skeleton};
+use crate::object::{self, Opened, skeleton};
 use crate::selection::Selection;
 use crate::started::{EventSource, Metrics, Source, Started};
 use crate::{Collector, CollectorError, Entities, Hook, Running, Sample, Settings, probe};
@@ -48,6 +48,29 @@ impl Sched {
 
     fn measures_waits(&self) -> bool {
         self.settings.runqlat.enabled || self.settings.runqslower.enabled
+    }
+
+    /// Its object, configured and sized.
+    pub(crate) fn open(&self) -> Result<Opened<OpenSchedSkel<'static>>, CollectorError> {
+        let Settings { runqlat, runqslower, cputime, .. } = &self.settings;
+        let filters = [
+            (&runqlat.filter, runqlat.sample),
+            (&runqslower.filter, runqslower.sample),
+            (&cputime.filter, Sample::default()),
+        ];
+        let selection = Selection::new(&self.settings, filters);
+        let mut open = object::open::<skeleton::SchedSkelBuilder>(NAME, &self.settings, selection)?;
+        self.configure(&mut open.skeleton);
+        self.keep_tasks(&mut open.skeleton)
+            .map_err(CollectorError::because(NAME, "keeping what tasks did"))?;
+        open.size_map("unlisted", self.settings.max_waiting_threads)?;
+        open.make_interval("ended", if cputime.enabled { cputime.max_ended } else { 1 })?;
+        if runqlat.enabled && runqlat.per_cgroup {
+            open.make_interval("cgroup_waits", runqlat.max_cgroups)?;
+        } else if runqlat.enabled {
+            open.make_interval("waits", 1)?;
+        }
+        Ok(open)
     }
 
     fn configure(&self, open: &mut OpenSchedSkel<'_>) {
@@ -136,25 +159,12 @@ impl Collector for Sched {
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
         let Settings { runqlat, runqslower, cputime, .. } = &self.settings;
-        let filters = [
-            (&runqlat.filter, runqlat.sample),
-            (&runqslower.filter, runqslower.sample),
-            (&cputime.filter, Sample::default()),
-        ];
-        let selection = Selection::new(&self.settings, filters);
-        let mut open = object::open::<skeleton::SchedSkelBuilder>(NAME, &self.settings, selection)?;
-        self.configure(&mut open.skeleton);
-        self.keep_tasks(&mut open.skeleton)
-            .map_err(CollectorError::because(NAME, "keeping what tasks did"))?;
-        open.size_map("unlisted", self.settings.max_waiting_threads)?;
-        open.size_interval("ended", if cputime.enabled { cputime.max_ended } else { 1 })?;
-        let split = runqlat.enabled && runqlat.per_cgroup;
-        open.size_interval("cgroup_waits", if split { runqlat.max_cgroups } else { 1 })?;
-        let loaded = open.load()?;
+        let mut loaded = self.open()?.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
         let opened = "opening its BPF maps";
-        let mut tasks = Cputime::new(&loaded.skeleton, cputime, entities.clone())
+        let ended = loaded.interval("ended")?;
+        let mut tasks = Cputime::new(&loaded.skeleton, ended, cputime, entities.clone())
             .map_err(CollectorError::because(NAME, opened))?;
         let links = self.attach(&loaded.skeleton, &mut tasks)?;
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
@@ -166,11 +176,9 @@ impl Collector for Sched {
             sources.push(Box::new(events.map_err(CollectorError::because(NAME, opened))?));
         }
         if runqlat.enabled && runqlat.per_cgroup {
-            let waits = RunqlatPerCgroup::new(&loaded.skeleton, runqlat);
-            sources.push(Box::new(waits.map_err(CollectorError::because(NAME, opened))?));
+            sources.push(Box::new(RunqlatPerCgroup::new(loaded.interval("cgroup_waits")?, runqlat)));
         } else if runqlat.enabled {
-            let waits = Runqlat::new(&loaded.skeleton, runqlat);
-            sources.push(Box::new(waits.map_err(CollectorError::because(NAME, opened))?));
+            sources.push(Box::new(Runqlat::new(loaded.interval("waits")?, runqlat)));
         }
         if cputime.enabled {
             sources.push(Box::new(tasks));

@@ -3,7 +3,7 @@
 use kumon_spool::Spool;
 
 use super::RunqlatSettings;
-use super::skeleton::{SchedSkel, types};
+use super::skeleton::types;
 use crate::containers::Containers;
 use crate::events;
 use crate::histogram::{Histogram, LATENCY, append_histogram};
@@ -31,13 +31,8 @@ pub(super) struct RunqlatPerCgroup {
 }
 
 impl Runqlat {
-    pub(super) fn new(
-        skeleton: &SchedSkel<'static>,
-        settings: &RunqlatSettings,
-    ) -> libbpf_rs::Result<Runqlat> {
-        let maps = &skeleton.maps;
-        let waits = IntervalMaps::new(&maps.waits, &maps.waits_0, &maps.waits_1)?;
-        Ok(Runqlat { interval: Interval::new(settings.interval), waits })
+    pub(super) fn new(waits: IntervalMaps, settings: &RunqlatSettings) -> Runqlat {
+        Runqlat { interval: Interval::new(settings.interval), waits }
     }
 }
 
@@ -58,14 +53,9 @@ impl Source for Runqlat {
 }
 
 impl RunqlatPerCgroup {
-    pub(super) fn new(
-        skeleton: &SchedSkel<'static>,
-        settings: &RunqlatSettings,
-    ) -> libbpf_rs::Result<RunqlatPerCgroup> {
-        let maps = &skeleton.maps;
-        let waits = IntervalMaps::new(&maps.cgroup_waits, &maps.cgroup_waits_0, &maps.cgroup_waits_1)?;
+    pub(super) fn new(waits: IntervalMaps, settings: &RunqlatSettings) -> RunqlatPerCgroup {
         let (interval, containers) = (Interval::new(settings.interval), Containers::of_this_node());
-        Ok(RunqlatPerCgroup { interval, top: settings.top, waits, containers })
+        RunqlatPerCgroup { interval, top: settings.top, waits, containers }
     }
 }
 

@@ -146,8 +146,7 @@ struct {
 
 /*
  * When the wait of a task without record began, by thread id. iter/task lists only the tasks of KuMon's own
- * pid namespace, so that in a container all others are here until they end. User space sets the size, as that
- * of the maps below.
+ * pid namespace, so that in a container all others are here until they end. User space sets the size.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -156,9 +155,9 @@ struct {
     __type(value, u64);
 } unlisted SEC(".maps");
 
-INTERVAL_MAPS(waits, BPF_MAP_TYPE_PERCPU_ARRAY, 1, 0, u32, struct histogram);
-INTERVAL_MAPS(cgroup_waits, BPF_MAP_TYPE_HASH, 1, 0, struct cgroup_key, struct histogram);
-INTERVAL_MAPS(ended, BPF_MAP_TYPE_HASH, 8192, 0, struct process_key, struct process_usage);
+INTERVAL_MAPS(waits, BPF_MAP_TYPE_PERCPU_ARRAY, 0, u32, struct histogram);
+INTERVAL_MAPS(cgroup_waits, BPF_MAP_TYPE_HASH, 0, struct cgroup_key, struct histogram);
+INTERVAL_MAPS(ended, BPF_MAP_TYPE_HASH, 0, struct process_key, struct process_usage);
 EVENTS(256 * 1024);
 
 static const struct histogram no_waits;
