@@ -28,11 +28,12 @@ fn logged(database: &Database) -> BTreeMap<usize, f64> {
         .map(|n| format!("{} AS n{n}; ", database.sleep(if n % 2 == 0 { 0.15 } else { 0.02 })))
         .collect();
     match database.kind {
-        Kind::MariaDb => {
+        Kind::MariaDb | Kind::MySql => {
             database.query("SET GLOBAL log_output = 'TABLE', GLOBAL slow_query_log = ON");
             database
                 .query(&format!("SET SESSION long_query_time = {}; {statements}", THRESHOLD.as_secs_f64()));
-            let log = "SELECT TIME_TO_SEC(query_time) * 1000, sql_text FROM mysql.slow_log";
+            let log =
+                "SELECT MICROSECOND(query_time) / 1000, CONVERT(sql_text USING utf8) FROM mysql.slow_log";
             let log = database.query(log);
             let lines = log.lines().filter_map(|line| line.split_once('\t'));
             lines
@@ -55,7 +56,7 @@ fn logged(database: &Database) -> BTreeMap<usize, f64> {
 
 #[test]
 fn slow_statements_are_those_that_the_server_logs() {
-    for kind in [Kind::MariaDb, Kind::PostgreSql] {
+    for kind in [Kind::MariaDb, Kind::MySql, Kind::PostgreSql] {
         if !require_bpf() || !kind.required() {
             continue;
         }

@@ -12,7 +12,7 @@ enum metric { METRIC_DBSLOWER };
 #define MAX_STATEMENT_BYTES 4096
 #define SERVER_NAMES        4
 
-enum database { DATABASE_MARIADB, DATABASE_POSTGRESQL };
+enum database { DATABASE_MARIADB, DATABASE_MYSQL, DATABASE_POSTGRESQL };
 
 const volatile u64 threshold = 0; /* ns */
 const volatile u32 max_statement_bytes = MAX_STATEMENT_BYTES;
@@ -41,6 +41,8 @@ struct statement {
     u64 begin;   /* CLOCK_BOOTTIME, ns; 0: none is running */
     u64 end;     /* PostgreSQL: when it was done last; 0: not yet */
     u64 command; /* MariaDB: enum_server_command */
+    u64 thd;     /* MySQL: whose statement it is */
+    bool has_text;
     struct statement_event event;
     /* Room for a byte more than is kept, which tells that there was more, and for the NUL. */
     char text[MAX_STATEMENT_BYTES + 8];
@@ -75,6 +77,7 @@ static __always_inline struct statement *begin_statement(void) {
     }
     statement->begin = bpf_ktime_get_boot_ns();
     statement->end = 0;
+    statement->has_text = false;
     statement->event.statement_bytes = 0;
     statement->event.truncated = 0;
     return statement;
@@ -131,8 +134,9 @@ static __always_inline void tell(struct statement *statement, u64 end, enum data
     send_event(METRIC_DBSLOWER, event, sizeof(*event) + bytes);
 }
 
-/* From include/my_command.h of MariaDB: the protocol's numbers, which don't change. */
-enum { COM_QUERY = 3, COM_STMT_EXECUTE = 23, COM_STMT_BULK_EXECUTE = 250 };
+/* The numbers of the protocol that MySQL and MariaDB share, which don't change. Only MariaDB knows the last.
+ */
+enum { COM_SLEEP = 0, COM_QUERY = 3, COM_STMT_EXECUTE = 23, COM_STMT_BULK_EXECUTE = 250 };
 
 /* dispatch_command(enum_server_command command, THD *thd, char *packet, uint packet_length, …) */
 SEC("uprobe")
@@ -181,6 +185,53 @@ int mariadb_end(struct pt_regs *ctx) {
         tell(statement, end, DATABASE_MARIADB);
     }
     statement->begin = 0;
+    return 0;
+}
+
+/*
+ * THD::set_command(enum_server_command command), by which MySQL's dispatch_command begins and, with
+ * COM_SLEEP, ends. SQL that a plugin runs meanwhile in a session of its own has another THD.
+ */
+SEC("uprobe")
+int mysql_command(struct pt_regs *ctx) {
+    u64 thd = PT_REGS_PARM1(ctx);
+    u32 command = PT_REGS_PARM2(ctx);
+    struct statement *statement;
+    u64 end;
+
+    if (command == COM_QUERY || command == COM_STMT_EXECUTE) {
+        statement = begin_statement();
+        if (statement)
+            statement->thd = thd;
+        return 0;
+    }
+    statement = current_statement();
+    if (command != COM_SLEEP || !statement || !statement->begin || statement->thd != thd)
+        return 0;
+    end = bpf_ktime_get_boot_ns();
+    if (end - statement->begin >= threshold) {
+        if (!statement->has_text)
+            statement->event.truncated = 1;
+        tell(statement, end, DATABASE_MYSQL);
+    }
+    statement->begin = 0;
+    return 0;
+}
+
+/*
+ * THD::set_query(LEX_CSTRING query), which a struct of two words in registers is. The first text is what the
+ * client sent or had prepared; what comes behind it are parts of it, and statements of procedures.
+ */
+SEC("uprobe")
+int mysql_text(struct pt_regs *ctx) {
+    const char *text = (const char *)PT_REGS_PARM2(ctx);
+    struct statement *statement = current_statement();
+
+    if (!text || !statement || !statement->begin || statement->thd != PT_REGS_PARM1(ctx) ||
+        statement->has_text)
+        return 0;
+    statement->has_text = true;
+    read_text(statement, text, PT_REGS_PARM3(ctx));
     return 0;
 }
 

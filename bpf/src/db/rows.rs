@@ -27,6 +27,7 @@ impl EventRows for Rows {
         let text = &text[..text.len().min(header.statement_bytes as usize)];
         let (database, dialect) = match header.database {
             types::database::DATABASE_POSTGRESQL => ("postgresql", Dialect::PostgreSql),
+            types::database::DATABASE_MYSQL => ("mysql", Dialect::MariaDb),
             _ => ("mariadb", Dialect::MariaDb),
         };
         let statement =

@@ -13,7 +13,7 @@ use super::NAME;
 use super::executable::{self, Executable};
 use super::skeleton::DbProgs;
 
-/// File names of servers' executables; mysqld is what MariaDB's was called before 10.5.
+/// File names of servers' executables; mysqld is MySQL's, and MariaDB's before 10.5.
 pub(super) const NAMES: [&str; 4] = ["mariadbd", "mysqld", "postgres", "postmaster"];
 
 /// How often it is looked whether a server still runs. A new one is told by the kernel.
@@ -63,8 +63,10 @@ impl Servers {
 
     fn scan(&mut self, programs: &DbProgs<'_>) {
         let found = self.running();
+        // Only while one of its processes runs a file surely stays the same to the kernel: file systems such as 9p
+        // make another inode of it for the next, with the same number.
         self.known.retain(|file, server| {
-            let runs = found.contains_key(file);
+            let runs = found.get(file).is_some_and(|(_, running)| !running.is_disjoint(&server.processes));
             if !runs {
                 log::info!("{NAME}: the last process of {} is gone", server.path.display());
             }
@@ -151,10 +153,17 @@ fn attach(path: &Path, programs: &DbProgs<'_>) -> Result<Vec<Link>, String> {
             uprobe(&programs.postgres_done, "AbortCurrentTransaction", 0)?,
         ]);
     }
-    // With the command as its first parameter it is MariaDB's; MySQL has it as its last.
+    // MySQL 8.0 and later; before, the text was handed over by reference.
+    const SET_QUERY: &str = "_ZN3THD9set_queryE17MYSQL_LEX_CSTRING";
+    if executable.function(SET_QUERY).is_ok() {
+        return Ok(vec![
+            uprobe(&programs.mysql_text, SET_QUERY, 0)?,
+            uprobe(&programs.mysql_command, "_ZN3THD11set_commandE19enum_server_command", 0)?,
+        ]);
+    }
     const DISPATCH: &str = "_Z16dispatch_command19enum_server_commandP3THDPc";
     if executable.function(DISPATCH).is_err() {
-        return Err("it is neither a PostgreSQL nor a MariaDB server; MySQL isn't supported".to_owned());
+        return Err("it is neither a PostgreSQL nor a MariaDB server, nor MySQL 8.0 or later".to_owned());
     }
     let query_offset = executable.query_offset()?;
     Ok(vec![

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use kumon_testing::{Child, require, require_program, wait_for};
+use kumon_testing::{Child, require, require_bpf, require_program, wait_for};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -20,6 +20,8 @@ pub const NOBODY: u32 = 65_534;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     MariaDb,
+    /// In a root folder of its own, as in a container.
+    MySql,
     PostgreSql,
 }
 
@@ -30,12 +32,29 @@ pub struct Database {
     folder: TempDir,
 }
 
+/// The kinds of servers that a test of dbslower can run with.
+pub fn kinds() -> Vec<Kind> {
+    let mut kinds = vec![Kind::MariaDb, Kind::MySql, Kind::PostgreSql];
+    kinds.retain(|kind| require_bpf() && kind.required());
+    kinds
+}
+
 impl Kind {
     /// As the column `database` names it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::MariaDb => "mariadb",
+            Kind::MySql => "mysql",
             Kind::PostgreSql => "postgresql",
+        }
+    }
+
+    /// The name of the server's process.
+    pub fn process(self) -> &'static str {
+        match self {
+            Kind::MariaDb => "mariadbd",
+            Kind::MySql => "mysqld",
+            Kind::PostgreSql => "postgres",
         }
     }
 
@@ -43,6 +62,8 @@ impl Kind {
     pub fn required(self) -> bool {
         match self {
             Kind::MariaDb => require_program("mariadbd") && require_program("mariadb"),
+            // The clients are MariaDB's.
+            Kind::MySql => Kind::MariaDb.required() && require(mysql().join("complete").exists(), "MySQL"),
             Kind::PostgreSql => require(postgresql().is_some(), "postgresql"),
         }
     }
@@ -53,6 +74,7 @@ impl Database {
     pub fn start(kind: Kind) -> Database {
         match kind {
             Kind::MariaDb => Database::start_with(kind, |folder| start_mariadb(folder, mariadbd())),
+            Kind::MySql => Database::start_with(kind, start_mysql),
             Kind::PostgreSql => Database::start_with(kind, start_postgresql),
         }
     }
@@ -90,14 +112,14 @@ impl Database {
 
     /// A marked statement that takes `seconds`, which may be a parameter.
     pub fn sleep(&self, seconds: impl std::fmt::Display) -> String {
-        let function = if self.kind == Kind::MariaDb { "SLEEP" } else { "pg_sleep" };
+        let function = if self.kind == Kind::PostgreSql { "pg_sleep" } else { "SLEEP" };
         format!("SELECT {} {function}({seconds})", self.mark())
     }
 
     /// A client that runs `sql` and prints the bare result.
     pub fn client(&self, sql: &str) -> Command {
         let mut client = self.connection();
-        let option = if self.kind == Kind::MariaDb { "--execute" } else { "--command" };
+        let option = if self.kind == Kind::PostgreSql { "--command" } else { "--execute" };
         client.args([option, sql]).stdin(Stdio::null());
         client
     }
@@ -128,7 +150,7 @@ impl Database {
     fn connection(&self) -> Command {
         let folder = self.folder.path();
         let mut client = match self.kind {
-            Kind::MariaDb => {
+            Kind::MariaDb | Kind::MySql => {
                 let mut client = Command::new("mariadb");
                 client.args(["--no-defaults", "--user=root", "--skip-column-names", "--comments"]);
                 client.arg(option("--socket", &folder.join("socket")));
@@ -146,10 +168,10 @@ impl Database {
     }
 
     /// Prepares `sql`, whose only parameter is a number of seconds, and executes it by the binary protocol of
-    /// MariaDB or the extended one of PostgreSQL.
+    /// MariaDB and MySQL or the extended one of PostgreSQL.
     pub fn execute_prepared(&self, sql: &str, seconds: f64) {
         let mut client = match self.kind {
-            Kind::MariaDb => {
+            Kind::MariaDb | Kind::MySql => {
                 let source = format!(
                     "DBI:MariaDB:mariadb_socket={};mariadb_server_prepare=1",
                     self.folder.path().join("socket").display()
@@ -223,6 +245,25 @@ fn start_mariadb(folder: &Path, mut server: Command) -> Child {
 
 fn mariadbd() -> Command {
     unprivileged("/usr/sbin/mariadbd")
+}
+
+fn start_mysql(folder: &Path) -> Child {
+    let data = mysql().join("srv/data");
+    text(Command::new("cp").arg("--archive").args([&data, folder]).output().unwrap());
+    let script = format!(
+        "mount --bind \"$1\" \"$0/srv\" && exec chroot --userspec={NOBODY}:{NOBODY} \"$0\" /usr/sbin/mysqld \
+         --no-defaults --datadir=/srv/data --socket=/srv/socket --tmpdir=/srv --secure-file-priv= \
+         --skip-networking --mysqlx=OFF --skip-log-bin --innodb-flush-log-at-trx-commit=0 \
+         --innodb-redo-log-capacity=8M --innodb-buffer-pool-size=32M"
+    );
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--propagation=private", "sh", "-c", &script]).arg(mysql()).arg(folder);
+    Child::spawn(unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
+}
+
+/// The root folder that scripts/setup puts MySQL into.
+fn mysql() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/mysql")
 }
 
 fn start_postgresql(folder: &Path) -> Child {
