@@ -131,7 +131,7 @@ impl Delivery {
     ///
     /// # Errors
     /// When the batch has to be tried again.
-    pub(crate) fn finish(&mut self, sent: Sent) -> Result<Option<(Batch, Outcome)>, SinkError> {
+    pub(crate) fn finish(&mut self, sent: Sent) -> Result<Option<(Arc<Batch>, Outcome)>, SinkError> {
         self.busy = false;
         let Some(batch) = self.current.take() else { return Ok(None) };
         let outcome = match sent.result {
@@ -154,14 +154,15 @@ impl Delivery {
                 "the dead letters in the state folder can't be written: {e}; free some space if the disk is full"
             )));
         }
-        // The sender has let go of it before it answered.
-        Ok(Arc::into_inner(batch).map(|batch| (batch, outcome)))
+        Ok(Some((batch, outcome)))
     }
 
-    /// Keeps the memory of a batch that is done with.
-    pub(crate) fn recycle(&mut self, mut batch: Batch) {
-        batch.clear();
-        self.spare = batch;
+    /// Keeps the memory of a batch that is done with, unless an aborted request still has it.
+    pub(crate) fn recycle(&mut self, batch: Arc<Batch>) {
+        if let Some(mut batch) = Arc::into_inner(batch) {
+            batch.clear();
+            self.spare = batch;
+        }
     }
 
     /// Gives memory back that only a backlog needs.

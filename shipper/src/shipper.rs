@@ -56,7 +56,7 @@ pub(crate) enum Message {
     Sent(Sent),
     /// The thread that sends died of a bug.
     Died,
-    Deliver(Batch, Sender<Result<Outcome, SinkError>>),
+    Deliver(Arc<Batch>, Sender<Result<Outcome, SinkError>>),
     Forget(Vec<Arc<str>>),
     Stop(Duration),
 }
@@ -107,7 +107,7 @@ impl Handle {
     pub(crate) fn deliver(&self, batch: Batch) -> Result<Outcome, SinkError> {
         let (reply, answer) = channel();
         let ended = || SinkError::Unavailable("the shipper has ended; start it again".into());
-        self.messages.send(Message::Deliver(batch, reply)).map_err(|_| ended())?;
+        self.messages.send(Message::Deliver(batch.into(), reply)).map_err(|_| ended())?;
         answer.recv().unwrap_or_else(|_| Err(ended()))
     }
 
@@ -472,7 +472,7 @@ impl Shipper {
     }
 
     /// Delivers what somebody asks for beside the files' rows.
-    fn deliver(&mut self, batch: &Batch) -> Result<Outcome, SinkError> {
+    fn deliver(&mut self, batch: &Arc<Batch>) -> Result<Outcome, SinkError> {
         let mut sink = self.delivery.sink();
         let delivered = sink.send(batch).and_then(|outcome| {
             sink.settle(true)?;

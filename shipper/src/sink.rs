@@ -12,7 +12,7 @@ pub trait Sink: Send {
     /// # Errors
     /// When nothing, or not everything, of the batch could be delivered now; the shipper waits and sends the same
     /// batch again, until it succeeds or the shipper is stopped.
-    fn send(&mut self, batch: &Batch) -> Result<Outcome, SinkError>;
+    fn send(&mut self, batch: &Arc<Batch>) -> Result<Outcome, SinkError>;
 
     /// Whether all that was sent is durable, so that the files' positions may move. A sink that gathers rows
     /// before it commits them does so here when it is time, or at once when `now` asks for it.

@@ -143,7 +143,7 @@ impl StoreSink {
 }
 
 impl Sink for StoreSink {
-    fn send(&mut self, batch: &Batch) -> Result<Outcome, SinkError> {
+    fn send(&mut self, batch: &Arc<Batch>) -> Result<Outcome, SinkError> {
         self.writer()?;
         let mut outcome = Outcome::default();
         for (index, document) in batch.documents.iter().enumerate() {

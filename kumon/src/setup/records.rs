@@ -183,7 +183,7 @@ impl<'a> Records<'a> {
         if lines.is_empty() {
             return Ok(());
         }
-        let answer = self.client.post_ndjson(&format!("{INDEX}/_bulk"), &[lines.as_bytes()])?;
+        let answer = self.client.post_ndjson(&format!("{INDEX}/_bulk"), lines.into())?;
         let answer = self.client.ok(answer).with_context(needed)?.json();
         anyhow::ensure!(answer["errors"] != true, "the index {INDEX} refuses a note: {}", answer["items"][0]);
         Ok(())

@@ -42,7 +42,7 @@ pub trait Deliver {
 /// A sink that no shipper uses.
 impl Deliver for Box<dyn Sink> {
     fn deliver(&mut self, batch: Batch) -> Result<Outcome, SinkError> {
-        let outcome = self.send(&batch)?;
+        let outcome = self.send(&Arc::new(batch))?;
         self.settle(true)?;
         Ok(outcome)
     }
@@ -50,7 +50,7 @@ impl Deliver for Box<dyn Sink> {
     fn forget(&mut self, generations: Vec<Arc<str>>) {
         Sink::forget(self.as_mut(), &generations);
         // A sink that keeps positions keeps these until it commits something else; they cost some bytes at most.
-        let _ = self.send(&Batch::default()).and_then(|_| self.settle(true));
+        let _ = self.send(&Arc::default()).and_then(|_| self.settle(true));
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::bulk::{PATH, all_created, fates};
 use super::client::{Answer, Client};
 use super::failure::Failure;
@@ -36,7 +38,7 @@ impl ElasticsearchSink {
         Ok(ElasticsearchSink { client, lookup: Lookup::default(), lanes: Lanes::default() })
     }
 
-    fn deliver(&mut self, batch: &Batch) -> Result<Progress, Failure> {
+    fn deliver(&mut self, batch: &Arc<Batch>) -> Result<Progress, Failure> {
         let mut progress = Progress::default();
         let existing = self.lookup.existing(&self.client, batch, &mut progress)?;
         progress.duplicates.extend(&existing);
@@ -70,7 +72,7 @@ impl ElasticsearchSink {
     /// Sends these documents, at once or in several requests at a time. Returns those that are to be sent again.
     fn send_documents(
         &mut self,
-        batch: &Batch,
+        batch: &Arc<Batch>,
         documents: &[usize],
         progress: &mut Progress,
     ) -> Result<Vec<Again>, Failure> {
@@ -78,9 +80,9 @@ impl ElasticsearchSink {
             return Ok(Vec::new());
         }
         let parts = self.lanes.split(batch, documents);
-        let bodies: Vec<Vec<&[u8]>> = parts.iter().map(|part| body(batch, part)).collect();
+        let bodies = parts.iter().map(|part| body(batch, part)).collect();
         let start = Instant::now();
-        let answers = self.client.post_all(PATH, &bodies);
+        let answers = self.client.post_all(PATH, bodies);
         self.lanes.took(parts.len(), start.elapsed());
         let (mut again, mut failures) = (Vec::new(), Vec::new());
         // What one answer says holds whatever became of the others.
@@ -96,7 +98,7 @@ impl ElasticsearchSink {
     /// What an answer says of these documents. Those that were too large for one request are sent in several.
     fn heed(
         &mut self,
-        batch: &Batch,
+        batch: &Arc<Batch>,
         documents: &[usize],
         answer: &Answer,
         progress: &mut Progress,
@@ -137,16 +139,25 @@ impl ElasticsearchSink {
     }
 }
 
-/// The parts of a request's body.
-fn body<'b>(batch: &'b Batch, documents: &[usize]) -> Vec<&'b [u8]> {
+/// A request's body. That of a whole batch is the batch's own, not a copy.
+fn body(batch: &Arc<Batch>, documents: &[usize]) -> Bytes {
     if documents.len() == batch.documents.len() {
-        return vec![&batch.body];
+        return Bytes::from_owner(Whole(batch.clone()));
     }
-    documents.iter().map(|document| &batch.body[batch.documents[*document].action.clone()]).collect()
+    let lines = documents.iter().map(|document| &batch.body[batch.documents[*document].action.clone()]);
+    lines.collect::<Vec<_>>().concat().into()
+}
+
+struct Whole(Arc<Batch>);
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.body
+    }
 }
 
 impl Sink for ElasticsearchSink {
-    fn send(&mut self, batch: &Batch) -> Result<Outcome, SinkError> {
+    fn send(&mut self, batch: &Arc<Batch>) -> Result<Outcome, SinkError> {
         match self.deliver(batch) {
             Ok(progress) => {
                 let (outcome, duplicates) = progress.outcome(batch);

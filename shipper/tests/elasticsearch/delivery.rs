@@ -1,5 +1,7 @@
 //! What arrives, what is refused, and how that is said.
 
+use std::sync::Arc;
+
 use kumon_shipper::elasticsearch::Authentication;
 use kumon_shipper::{Outcome, Sink, SinkError};
 use kumon_testing::{Elasticsearch, free_port, require_elasticsearch};
@@ -52,7 +54,7 @@ fn a_line_that_is_no_json_is_found_and_rejected_alone() {
     install_template(node, "delivery.broken");
     let mut broken = batch("delivery.broken", "g", (0..9).map(Value::from));
     let line = broken.documents[4].json.clone();
-    broken.body[line.start] = b'}';
+    Arc::get_mut(&mut broken).unwrap().body[line.start] = b'}';
     let outcome = Access::of(node).sink().send(&broken).unwrap();
     assert_eq!((outcome.created, outcome.rejected.len()), (8, 1), "{outcome:?}");
     assert_eq!(outcome.rejected[0].document, 4);

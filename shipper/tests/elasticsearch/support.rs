@@ -30,7 +30,7 @@ pub(crate) fn install_template_with(node: &Elasticsearch, dataset: &str, setting
 }
 
 /// One batch of one file; `n` is the document's value and its id.
-pub(crate) fn batch(dataset: &str, generation: &str, values: impl IntoIterator<Item = Value>) -> Batch {
+pub(crate) fn batch(dataset: &str, generation: &str, values: impl IntoIterator<Item = Value>) -> Arc<Batch> {
     let stream = Arc::new(StreamName {
         kind: Kind::Event,
         dataset: dataset.to_owned(),
@@ -56,7 +56,7 @@ pub(crate) fn batch(dataset: &str, generation: &str, values: impl IntoIterator<I
         });
     }
     batch.positions.push((Arc::from(generation), batch.documents.len() as u64));
-    batch
+    batch.into()
 }
 
 /// The data stream of a dataset writes to a new index from now on.

@@ -193,7 +193,7 @@ impl State {
 }
 
 impl Sink for StandIn {
-    fn send(&mut self, batch: &Batch) -> Result<Outcome, SinkError> {
+    fn send(&mut self, batch: &Arc<Batch>) -> Result<Outcome, SinkError> {
         std::thread::sleep(self.slow());
         let mut state = self.state();
         state.check()?;

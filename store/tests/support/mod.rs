@@ -31,7 +31,7 @@ impl File {
     }
 
     /// The next rows as one batch.
-    pub(crate) fn batch(&mut self, rows: &[Value]) -> Batch {
+    pub(crate) fn batch(&mut self, rows: &[Value]) -> Arc<Batch> {
         let (mut body, mut documents) = (Vec::new(), Vec::new());
         for row in rows {
             let action = body.len();
@@ -47,7 +47,7 @@ impl File {
         let mut batch = Batch::default();
         (batch.body, batch.documents) = (body, documents);
         batch.positions = vec![(self.generation.clone(), self.offset)];
-        batch
+        batch.into()
     }
 }
 
