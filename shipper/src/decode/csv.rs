@@ -1,6 +1,7 @@
 //! CSV (RFC 4180) to documents, in one pass and driven by the schema.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use csv_core::{ReadRecordResult, Reader};
 use kumon_schema::{Field, FieldType, Schema};
@@ -155,8 +156,12 @@ impl CsvDecoder {
     }
 
     fn field(&self, index: usize) -> &[u8] {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.fields[start..self.ends[index]]
+        &self.fields[self.range(index)]
+    }
+
+    /// Where a field of the first record stands in `fields`.
+    fn range(&self, index: usize) -> Range<usize> {
+        index.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[index]
     }
 
     fn read_header(&mut self, count: usize) -> Result<(), Unreadable> {
@@ -206,15 +211,24 @@ impl CsvDecoder {
         {
             foreign.origin.write_host(json);
         }
+        // Checked for the whole row at once, which is much cheaper than field by field.
+        let end = self.ends[..count].last().map_or(0, |end| *end);
+        let row = std::str::from_utf8(&self.fields[..end]).ok();
         let mut has_time = false;
         for (index, column) in self.columns.iter().enumerate() {
-            let text = self.field(index);
-            if text.is_empty() {
+            let range = self.range(index);
+            if range.is_empty() {
                 continue;
             }
             has_time |= column.is_timestamp;
             json.extend_from_slice(&column.key);
-            column.value.write(text, json).map_err(|why| format!("column '{}': {why}", column.name))?;
+            let bytes = &self.fields[range.clone()];
+            // A part of a valid row that doesn't begin and end between characters is not valid itself.
+            let text = row.and_then(|row| row.get(range)).or_else(|| std::str::from_utf8(bytes).ok());
+            column
+                .value
+                .write(text.ok_or(bytes), json)
+                .map_err(|why| format!("column '{}': {why}", column.name))?;
             json.push(b',');
         }
         if !has_time {
@@ -255,12 +269,13 @@ impl Column {
 }
 
 impl Value {
-    fn write(self, bytes: &[u8], json: &mut Vec<u8>) -> Result<(), String> {
+    /// Appends a field's text, or its bytes where they are not UTF-8.
+    fn write(self, text: Result<&str, &[u8]>, json: &mut Vec<u8>) -> Result<(), String> {
         if let Value::Text = self {
-            write_string(json, &kumon_schema::escape_invalid(bytes));
+            write_string(json, &text.map_or_else(kumon_schema::escape, Cow::Borrowed));
             return Ok(());
         }
-        let text = std::str::from_utf8(bytes).map_err(|_| "its value is not UTF-8".to_owned())?;
+        let text = text.map_err(|_| "its value is not UTF-8".to_owned())?;
         let wrong = |what: &str| format!("'{text}' is no {what}");
         match self {
             Value::Integer | Value::IntegerAsText => {

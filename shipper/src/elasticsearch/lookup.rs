@@ -66,11 +66,13 @@ impl Lookup {
 
     /// All of the batch is delivered but for the streams that are held; these documents had been delivered before.
     pub(super) fn delivered(&mut self, batch: &Batch, duplicates: &[usize], outcome: &Outcome) {
-        let last: HashMap<usize, usize> =
-            batch.documents.iter().enumerate().map(|(index, document)| (document.file, index)).collect();
+        let mut last = vec![None; batch.positions.len()];
+        for (index, document) in batch.documents.iter().enumerate() {
+            last[document.file] = Some(index);
+        }
         let duplicates: HashSet<&usize> = duplicates.iter().collect();
-        for (file, document) in last {
-            let generation = &batch.positions[file].0;
+        for ((generation, _), document) in batch.positions.iter().zip(last) {
+            let Some(document) = document else { continue };
             if outcome.holds(&batch.documents[document].stream) {
                 self.clear.remove(generation);
             } else if !duplicates.contains(&document) {
