@@ -32,7 +32,7 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(2);
 /// Where nothing has happened for a while they can be as far apart: they are there for what inotify doesn't see.
 const QUIET_SCAN_INTERVAL: Duration = Duration::from_secs(10);
 /// So many scans without anything new are a while.
-const QUIET_SCANS: u32 = 15;
+const QUIET_SCANS: u32 = 3;
 /// Without inotify the scans are all there is.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Folders full of comings and goings are not looked through more often than that.

@@ -91,8 +91,6 @@ impl Source {
             return false;
         }
         (self.looked, self.changed, self.dirty) = (now, Instant::now(), true);
-        let Origin::Foreign { .. } = self.origin else { return false };
-        self.ended = false;
         self.look_into().unwrap_or_else(|e| {
             self.fail(&e);
             false
@@ -100,7 +98,9 @@ impl Source {
     }
 
     fn look_into(&mut self) -> io::Result<bool> {
-        self.tail.content.look_again()?;
+        self.tail.look_again()?;
+        let Origin::Foreign { .. } = self.origin else { return Ok(false) };
+        self.ended = false;
         if self.tail.is_rewritten()? {
             return Ok(true);
         }
@@ -315,9 +315,9 @@ impl Source {
         self.tail.content.file().metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
-    /// Bytes that stand in the file and are not delivered for good.
+    /// Bytes that stood in the file when it was last looked at and are not delivered for good.
     pub(crate) fn lag(&self) -> u64 {
-        self.tail.size().unwrap_or(0).saturating_sub(self.tail.acknowledged.offset)
+        self.tail.known_size.max(self.tail.read.offset).saturating_sub(self.tail.acknowledged.offset)
     }
 
     /// Why it isn't shipped, where that takes a person.

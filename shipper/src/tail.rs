@@ -27,6 +27,8 @@ pub(crate) struct Tail {
     pub(crate) delivered: Mark,
     /// Up to where rows are delivered and durable.
     pub(crate) acknowledged: Mark,
+    /// How much the file held when that was last asked, in bytes.
+    pub(crate) known_size: u64,
     /// Why it can't be read on, where it can't.
     pub(crate) stuck: Option<String>,
     /// Whether other content may come to stand in the file than was read from it.
@@ -70,6 +72,7 @@ impl Tail {
             read,
             delivered,
             acknowledged,
+            known_size: acknowledged.offset,
             stuck,
             rewritable,
             window: None,
@@ -123,6 +126,13 @@ impl Tail {
     /// How much the file holds now, in bytes.
     pub(crate) fn size(&self) -> io::Result<u64> {
         self.content.size()
+    }
+
+    /// For a file that changed on the disk.
+    pub(crate) fn look_again(&mut self) -> io::Result<()> {
+        self.content.look_again()?;
+        self.known_size = self.size()?;
+        Ok(())
     }
 
     /// Whether its name is gone: deleted, or given to another file.
@@ -217,7 +227,8 @@ impl Tail {
     fn read_chunk(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let have = buffer.len();
         let from = self.read.offset + have as u64;
-        let there = self.size()?.saturating_sub(from);
+        self.known_size = self.size()?;
+        let there = self.known_size.saturating_sub(from);
         buffer.resize(have + CHUNK.min(there as usize), 0);
         let read = self.content.read_at(&mut buffer[have..], from)?;
         buffer.truncate(have + read);

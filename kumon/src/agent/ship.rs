@@ -86,7 +86,7 @@ impl Shipping {
             .transpose()?;
         let thread = std::thread::Builder::new().name("ship".into()).spawn(move || shipper.run())?;
         let written = status(&handle, &output, &alerting);
-        write_status(&state, &written);
+        write_status(&state, written.clone());
         let now = Instant::now();
         Ok(Shipping {
             handle,
@@ -118,8 +118,8 @@ impl Shipping {
     /// that no collecting side in this process reports the process's cost.
     pub(super) fn keep_books(&mut self, alone: bool) {
         let status = self.status();
-        if self.written_at.elapsed() >= STATUS_INTERVAL || !status.says_the_same(&self.written) {
-            write_status(&self.state, &status);
+        if self.written_at.elapsed() >= STATUS_INTERVAL || status != self.written {
+            write_status(&self.state, status.clone());
             (self.written, self.written_at) = (status, Instant::now());
         }
         if self.last_ledger.elapsed() < LEDGER_INTERVAL {
@@ -159,7 +159,7 @@ impl Shipping {
         }
         self.handle.stop(limit);
         let ended = self.thread.join().ok().context("the shipping thread died; rows wait in their files")?;
-        write_status(&self.state, &status(&self.handle, &self.output, &self.alerting));
+        write_status(&self.state, status(&self.handle, &self.output, &self.alerting));
         if let Some(server) = self.server {
             server.stop();
         }
@@ -167,16 +167,15 @@ impl Shipping {
     }
 }
 
+/// What can be told without asking the kernel for the process's cost, as it is asked for once a second.
 fn status(handle: &Handle, output: &str, alerting: &Alerting) -> ShipStatus {
-    let (stats, cost) = (handle.stats(), Cost::now());
+    let stats = handle.stats();
     let counted = |count: fn(&kumon_shipper::Delivered) -> u64| {
         let counts =
             stats.datasets.iter().map(move |(dataset, delivered)| (dataset.clone(), count(delivered)));
         counts.filter(|(_, count)| *count > 0).collect()
     };
     ShipStatus {
-        pid: std::process::id(),
-        updated: status::now(),
         output: output.to_owned(),
         rows: counted(|delivered| delivered.created),
         dead_letters: counted(|delivered| delivered.dead_letters),
@@ -191,8 +190,7 @@ fn status(handle: &Handle, output: &str, alerting: &Alerting) -> ShipStatus {
         stuck: stats.stuck,
         alerts_left_out: alerting.left_out().to_vec(),
         lag: stats.lag,
-        memory: cost.memory,
-        cpu_time: cost.cpu,
+        ..ShipStatus::default()
     }
 }
 
@@ -201,8 +199,10 @@ fn since(halted: &Halted) -> String {
     chrono::DateTime::<chrono::Utc>::from(halted.since).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-fn write_status(state: &Path, status: &ShipStatus) {
-    if let Err(e) = status::write(state, status) {
+fn write_status(state: &Path, status: ShipStatus) {
+    let (pid, updated, cost) = (std::process::id(), status::now(), Cost::now());
+    let status = ShipStatus { pid, updated, memory: cost.memory, cpu_time: cost.cpu, ..status };
+    if let Err(e) = status::write(state, &status) {
         log::warn!("{}: the status can't be written: {e}", state.display());
     }
 }

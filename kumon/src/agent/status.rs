@@ -59,14 +59,6 @@ pub(crate) struct ShipStatus {
     pub(crate) cpu_time: u64,
 }
 
-impl ShipStatus {
-    /// Whether it differs from another in nothing but its time and what the process costs.
-    pub(super) fn says_the_same(&self, other: &ShipStatus) -> bool {
-        let (updated, memory, cpu_time) = (other.updated.clone(), other.memory, other.cpu_time);
-        ShipStatus { updated, memory, cpu_time, ..self.clone() } == *other
-    }
-}
-
 const NAME: &str = "status.json";
 
 /// Replaces a folder's status file.
