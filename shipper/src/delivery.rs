@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::dead_letters::DeadLetters;
+use crate::handle::Message;
 use crate::pace::Pace;
-use crate::shipper::Message;
 use crate::sink::{Outcome, Sink, SinkError};
 
 /// Buffers below this stay: they are needed again with the next row. In bytes.

@@ -9,6 +9,7 @@ mod dead_letters;
 mod decode;
 mod delivery;
 pub mod elasticsearch;
+mod handle;
 mod holds;
 mod inputs;
 mod ledger;
@@ -30,7 +31,8 @@ pub use batch::{Batch, Document, StreamName};
 pub use dead_letters::{
     DeadLetter, DeadLetterFolder, Deliver, LetterFilter, LetterKind, RefusedAgain, Replayed, replay,
 };
+pub use handle::Handle;
 pub use options::{Format, Input, Options};
-pub use shipper::{Ended, Handle, Shipper, ShipperError};
+pub use shipper::{Ended, Shipper, ShipperError};
 pub use sink::{Held, Outcome, Rejected, Sink, SinkError};
 pub use stats::{Delivered, Halted, Stats};

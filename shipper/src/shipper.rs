@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::mem;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use glob::PatternError;
@@ -17,6 +17,7 @@ use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::dead_letters::DeadLetters;
 use crate::delivery::{Delivery, Sent};
+use crate::handle::{Handle, Message};
 use crate::inputs::Inputs;
 use crate::ledger::{Cause, Ledger};
 use crate::options::Options;
@@ -24,7 +25,6 @@ use crate::pace::Pace;
 use crate::records::Records;
 use crate::sink::{Outcome, Sink, SinkError};
 use crate::sources::Sources;
-use crate::stats::Stats;
 use crate::watch::Watcher;
 
 /// New and finished files are looked for so often, beside what inotify tells.
@@ -42,24 +42,6 @@ const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 /// A foreign file whose name is gone (deleted, or renamed to what no pattern matches) may still be written to by who
 /// has it open.
 const LINGER: Duration = Duration::from_secs(60);
-
-/// What the loop is told.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// These files have other content.
-    Changed(Vec<PathBuf>),
-    /// These names are new or stand for other files; all may be, where there are none.
-    Appeared(Vec<PathBuf>),
-    Removed(Vec<PathBuf>),
-    Sync(Sender<bool>),
-    /// The sink has taken the batch, or not.
-    Sent(Sent),
-    /// The thread that sends died of a bug.
-    Died,
-    Deliver(Arc<Batch>, Sender<Result<Outcome, SinkError>>),
-    Forget(Vec<Arc<str>>),
-    Stop(Duration),
-}
 
 /// Why the shipper could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -87,46 +69,6 @@ impl From<CheckpointError> for ShipperError {
 pub struct Ended {
     /// Bytes that stand in files and were not delivered; they are at the next start.
     pub undelivered: u64,
-}
-
-/// Talks to a running shipper from other threads.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    messages: Sender<Message>,
-    stats: Arc<Mutex<Stats>>,
-}
-
-impl Handle {
-    /// Ships what stands in the files now and makes it durable; false when that wasn't possible within `limit`.
-    pub fn sync(&self, limit: Duration) -> bool {
-        let (reply, answer) = channel();
-        self.messages.send(Message::Sync(reply)).is_ok() && answer.recv_timeout(limit).unwrap_or(false)
-    }
-
-    /// Delivers a batch that is not of the shipper's files, durably.
-    pub(crate) fn deliver(&self, batch: Batch) -> Result<Outcome, SinkError> {
-        let (reply, answer) = channel();
-        let ended = || SinkError::Unavailable("the shipper has ended; start it again".into());
-        self.messages.send(Message::Deliver(batch.into(), reply)).map_err(|_| ended())?;
-        answer.recv().unwrap_or_else(|_| Err(ended()))
-    }
-
-    /// Lets the sink forget generations that [`Handle::deliver`] named.
-    pub(crate) fn forget(&self, generations: Vec<Arc<str>>) {
-        // A shipper that has ended leaves them to nobody.
-        let _ = self.messages.send(Message::Forget(generations));
-    }
-
-    /// Ends the shipper, which may take `limit` to deliver what stands in the files.
-    pub fn stop(&self, limit: Duration) {
-        // It has ended by itself if it doesn't listen any more.
-        let _ = self.messages.send(Message::Stop(limit));
-    }
-
-    /// The shipper's ledger as of its last round.
-    pub fn stats(&self) -> Stats {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 /// The shipper, ready to run in a thread of its own.

@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use notify::event::ModifyKind;
 use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use crate::shipper::Message;
+use crate::handle::Message;
 
 /// Watches folders through inotify; where that fails, the shipper's scans have to be frequent.
 #[derive(Debug)]

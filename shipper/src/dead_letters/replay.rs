@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::folder::LetterFile;
 use super::{DeadLetter, DeadLetterFolder, LetterFilter, LetterKind};
 use crate::batch::{Batch, Document, StreamName};
-use crate::shipper::Handle;
+use crate::handle::Handle;
 use crate::sink::{Outcome, Sink, SinkError};
 
 /// So much is sent at once, in bytes.
