@@ -51,7 +51,7 @@ fn entity_id(pid: i64) -> String {
 #[test]
 fn a_slow_statement_has_a_row_that_tells_where_it_ran_and_a_fast_one_has_none() {
     for kind in kinds() {
-        let database = Database::start(kind);
+        let database = Database::shared(kind);
         let collecting = Collecting::start("db", settings(Duration::from_millis(200)));
         let me = match kind {
             Kind::MariaDb => "SELECT TID FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()",
@@ -67,7 +67,7 @@ fn a_slow_statement_has_a_row_that_tells_where_it_ran_and_a_fast_one_has_none() 
         let collected = collecting.stop();
 
         assert_eq!(collected.lost("dbslower"), 0);
-        let rows = rows_of(collected.rows("dbslower"), &database);
+        let rows = rows_of(collected.rows("dbslower"), database);
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
         assert_slept(row, 0.5, took);
         assert_eq!(row.number("tid"), tid);
@@ -91,7 +91,7 @@ fn a_slow_statement_has_a_row_that_tells_where_it_ran_and_a_fast_one_has_none() 
 #[test]
 fn prepared_statements_are_told_by_the_text_that_was_prepared() {
     for kind in kinds() {
-        let database = Database::start(kind);
+        let database = Database::shared(kind);
         let collecting = Collecting::start("db", settings(Duration::from_millis(200)));
         let statement = format!("{}, 'secret'", database.sleep("?"));
         let (_, took) = timed(|| database.execute_prepared(&statement, 0.4));
@@ -99,7 +99,7 @@ fn prepared_statements_are_told_by_the_text_that_was_prepared() {
             Kind::MariaDb | Kind::MySql => format!("{}, ?", database.sleep("?")),
             Kind::PostgreSql => format!("{}, ?;", database.sleep("$1")),
         };
-        let rows = rows_of(collecting.stop().rows("dbslower"), &database);
+        let rows = rows_of(collecting.stop().rows("dbslower"), database);
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
         assert_eq!(row.text("statement"), expected);
         assert_slept(row, 0.4, took);
@@ -109,7 +109,7 @@ fn prepared_statements_are_told_by_the_text_that_was_prepared() {
 #[test]
 fn a_statement_that_is_cancelled_has_a_row_too() {
     for kind in kinds() {
-        let database = Database::start(kind);
+        let database = Database::shared(kind);
         let collecting = Collecting::start("db", settings(Duration::from_millis(200)));
         let sleep = database.sleep(60);
         let limited = match kind {
@@ -118,7 +118,7 @@ fn a_statement_that_is_cancelled_has_a_row_too() {
             Kind::PostgreSql => format!("SET statement_timeout = 400; {sleep}"),
         };
         let (_, took) = timed(|| database.client(&limited).output().unwrap());
-        let rows = rows_of(collecting.stop().rows("dbslower"), &database);
+        let rows = rows_of(collecting.stop().rows("dbslower"), database);
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
         assert_slept(row, 0.4, took);
     }
@@ -127,7 +127,7 @@ fn a_statement_that_is_cancelled_has_a_row_too() {
 #[test]
 fn a_long_statement_is_cut_and_flagged_and_shown_as_it_is_where_masking_is_off() {
     for kind in kinds() {
-        let database = Database::start(kind);
+        let database = Database::shared(kind);
         let mut settings = settings(Duration::from_millis(200));
         settings.dbslower.mask = false;
         settings.dbslower.max_statement_bytes = 1000;
@@ -140,7 +140,7 @@ fn a_long_statement_is_cut_and_flagged_and_shown_as_it_is_where_masking_is_off()
             assert_eq!(statement(bytes).len(), bytes);
             database.query(&statement(bytes));
         }
-        let rows = rows_of(collecting.stop().rows("dbslower"), &database);
+        let rows = rows_of(collecting.stop().rows("dbslower"), database);
         let told: Vec<_> = rows.iter().map(|row| (row.bytes("statement"), row.text("truncated"))).collect();
         let expected = [(999, "false"), (1000, "false"), (1001, "true"), (100_000, "true")];
         let expected = expected
@@ -153,7 +153,7 @@ fn a_long_statement_is_cut_and_flagged_and_shown_as_it_is_where_masking_is_off()
 fn the_threshold_holds_in_the_kernel_on_both_of_its_sides() {
     const FAST: usize = 1_000;
     for kind in kinds() {
-        let database = Database::start(kind);
+        let database = Database::shared(kind);
         let mut settings = settings(Duration::from_millis(200));
         // What is faster would overrun a buffer of one page if it left the kernel.
         settings.ring_buffer_bytes = 1;
@@ -162,7 +162,7 @@ fn the_threshold_holds_in_the_kernel_on_both_of_its_sides() {
         database.script(&format!("{fast}{};\n{};\n", database.sleep("0.05"), database.sleep("0.2")));
         let collected = collecting.stop();
         assert_eq!(collected.lost("dbslower"), 0);
-        let [row] = &rows_of(collected.rows("dbslower"), &database)[..] else {
+        let [row] = &rows_of(collected.rows("dbslower"), database)[..] else {
             panic!("{:?}", collected.rows("dbslower"))
         };
         assert!(row.number("duration") >= 200_000_000, "{row:?}");
@@ -205,8 +205,8 @@ fn nested(database: &Database) -> Vec<String> {
 #[test]
 fn what_runs_inside_of_a_statement_has_no_row_of_its_own() {
     for kind in kinds() {
-        let database = Database::start(kind);
-        let mut statements = nested(&database);
+        let database = Database::shared(kind);
+        let mut statements = nested(database);
         if kind == Kind::MySql {
             // It has no EXECUTE IMMEDIATE.
             statements.pop();

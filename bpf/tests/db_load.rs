@@ -52,7 +52,7 @@ fn ten_thousand_statements_are_each_told_or_counted_and_none_is_kept() {
     // 2 MiB, a batch of 256 events, 1 MiB in a vector that doubles as it grows, and the spool's buffers.
     const MEMORY: u64 = 6 << 20;
     for kind in kinds() {
-        let database = Database::start(kind);
+        let database = Database::shared(kind);
         let text = "x".repeat(4_000);
         let script: String =
             (0..statements()).map(|i| format!("SELECT {} {i}, '{text}';\n", database.mark())).collect();
@@ -62,7 +62,7 @@ fn ten_thousand_statements_are_each_told_or_counted_and_none_is_kept() {
         std::fs::write("/proc/self/clear_refs", "5").unwrap();
         database.script(&script);
         let grown = memory("VmHWM").saturating_sub(before);
-        assert_told_or_lost(&collecting.stop(), &database);
+        assert_told_or_lost(&collecting.stop(), database);
         assert!(grown <= MEMORY, "{kind:?}: {grown} bytes more");
     }
 }
@@ -70,12 +70,12 @@ fn ten_thousand_statements_are_each_told_or_counted_and_none_is_kept() {
 #[test]
 fn statements_that_overrun_the_ring_buffer_are_counted() {
     for kind in kinds() {
-        let database = Database::start(kind);
+        let database = Database::shared(kind);
         let mut settings = settings();
         settings.ring_buffer_bytes = 16 << 10;
         let collecting = Collecting::start_polling("db", settings, Duration::from_millis(500) * time_scale());
         database.script(&format!("SELECT {} 1;\n", database.mark()).repeat(statements() as usize));
-        let lost = assert_told_or_lost(&collecting.stop(), &database);
+        let lost = assert_told_or_lost(&collecting.stop(), database);
         assert!(lost > 0, "nothing was lost");
     }
 }

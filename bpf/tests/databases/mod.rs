@@ -8,6 +8,7 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use kumon_testing::{Child, require, require_bpf, require_program, wait_for};
@@ -77,6 +78,25 @@ impl Database {
             Kind::MySql => Database::start_with(kind, start_mysql),
             Kind::PostgreSql => Database::start_with(kind, start_postgresql),
         }
+    }
+
+    /// The server of this kind that the tests of a file share: starting one takes most of a test's time.
+    pub fn shared(kind: Kind) -> &'static Database {
+        static SHARED: [OnceLock<Database>; 3] = [const { OnceLock::new() }; 3];
+        SHARED[kind as usize].get_or_init(|| {
+            let database = Database::start(kind);
+            database.end_with_this_process();
+            database
+        })
+    }
+
+    /// Nothing drops what is static: a process that waits for the end of this one, however it ends, does it.
+    fn end_with_this_process(&self) {
+        let script = "read line; kill -QUIT $0; while kill -0 $0 2>&-; do sleep 0.1; done; rm -r \"$1\"";
+        let mut guardian = Command::new("sh");
+        guardian.args(["-c", script, &self.id().to_string()]).arg(self.folder.path());
+        let guardian = guardian.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        std::mem::forget(guardian.unwrap());
     }
 
     /// Starts MariaDB from an executable that nobody outside its mount namespace can see.
