@@ -100,7 +100,7 @@ fn a_server_that_never_answers_does_not_keep_a_reload_from_being_ended() {
     // Held to the end: closed, it would be an answer.
     let _request = silent.accept().unwrap();
     agent.signal(Signal::HUP);
-    agent.wait_for_log(&["pausing to take it in"]);
+    agent.wait_for_log(&["taking it in"]);
     agent.stop(Signal::TERM, Duration::from_secs(15)).expect(0, &["is unanswered"]);
 }
 

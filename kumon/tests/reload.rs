@@ -36,6 +36,37 @@ fn a_replaced_configuration_takes_effect_and_loses_nothing() {
     wait_for("the rows", PATIENCE, || found(&node, "exec", "after") + found(&node, "exit", "after") == 2);
     assert_eq!((found(&node, "exec", "before"), found(&node, "exec", "after")), (0, 1));
     assert_eq!((found(&node, "exit", "before"), found(&node, "exit", "after")), (1, 1));
+    // What happened while the collectors were replaced was not seen, and that is told.
+    wait_for("the pause", PATIENCE, || node.rows("agent", "kumon.agent.reason:pause*").len() == 1);
+    agent.terminate().expect(0, &["collecting stood still for"]);
+}
+
+#[test]
+fn a_reload_that_leaves_the_collectors_as_they_are_misses_nothing() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let agent = node.start_agent(&["run"]);
+    let reloads = || agent.stderr().matches("kumon.yml: loaded").count();
+    // Programs without a pause between them, until it has reloaded twice in their midst.
+    let mut started = 0;
+    for reload in 0..2 {
+        let until = started + 100;
+        agent.signal(Signal::HUP);
+        while reloads() == reload || started < until {
+            node.mark("steady", 1);
+            started += 1;
+        }
+    }
+    node.configure("namespace: other\n");
+    while reloads() == 2 {
+        node.mark("steady", 1);
+        started += 1;
+    }
+    wait_for("every row", PATIENCE, || found(&node, "exec", "steady") >= started);
+    assert_eq!((found(&node, "exec", "steady"), found(&node, "exit", "steady")), (started, started));
+    assert_eq!(node.rows("agent", "kumon.agent.reason:pause*").len(), 0);
     agent.terminate().expect(0, &[]);
 }
 

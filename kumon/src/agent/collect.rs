@@ -34,10 +34,11 @@ pub(super) struct Collecting {
 
 impl Collecting {
     /// Starts all enabled collectors, and the thread that polls them. One that can't start is reported and left out.
+    /// `paused` is since when collecting stands still for a reload.
     ///
     /// # Errors
     /// When another agent collects into this state folder, the spool can't be used, or no collector starts.
-    pub(super) fn start(config: &Config) -> Result<Collecting> {
+    pub(super) fn start(config: &Config, paused: Option<Instant>) -> Result<Collecting> {
         let state = config.path.collect();
         let lock = FolderLock::take(&state).with_context(|| format!("{}: can't be used", state.display()))?;
         let Some(lock) = lock else {
@@ -62,7 +63,9 @@ impl Collecting {
             // Who started this thread waits for the report.
             let _ = report.send(usable);
             if usable {
-                Worker::new(running, spool, state, thread_status, lock).run(&stopped);
+                let mut worker = Worker::new(running, spool, state, thread_status, lock);
+                worker.mark_start(paused);
+                worker.run(&stopped);
             }
         };
         let thread = std::thread::Builder::new().name("collect".into()).spawn(work)?;
@@ -137,7 +140,6 @@ impl Worker {
     }
 
     fn run(mut self, stopped: &Receiver<()>) {
-        self.mark_start();
         let (mut next_ledger, mut next_status) = (Instant::now() + LEDGER_INTERVAL, Instant::now());
         while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(POLL_INTERVAL) {
             let now = Instant::now();
@@ -219,7 +221,14 @@ impl Worker {
     }
 
     /// A marker that is still there from the last run tells that it didn't end in order.
-    fn mark_start(&mut self) {
+    fn mark_start(&mut self, paused: Option<Instant>) {
+        if let Some(since) = paused {
+            log::info!(
+                "collecting stood still for {:.1} s, for its new settings",
+                since.elapsed().as_secs_f64()
+            );
+            ledger::pause(&self.clock, &mut self.spool);
+        }
         let marker = self.state.join("running");
         if marker.exists() {
             log::warn!("the last collector ended without stopping: what was in flight then can't be counted");

@@ -97,13 +97,17 @@ impl Ledger {
 
 /// The last collector ended without stopping: what was in flight then can't be counted.
 pub(super) fn gap(clock: &Clock, spool: &mut Spool) {
-    let reason = "gap: the collector ended without stopping, rows in flight are lost uncounted".into();
-    append(
-        vec![Entry { stage: "kernel", name: "all".into(), reason, ..Entry::default() }],
-        "collect",
-        clock,
-        spool,
-    );
+    unseen("gap: the collector ended without stopping, rows in flight are lost uncounted", clock, spool);
+}
+
+/// The row that tells of a reload of the collectors' settings.
+pub(super) fn pause(clock: &Clock, spool: &mut Spool) {
+    unseen("pause: collecting stood still for a reload, what happened then was not seen", clock, spool);
+}
+
+fn unseen(reason: &str, clock: &Clock, spool: &mut Spool) {
+    let entry = Entry { stage: "kernel", name: "all".into(), reason: reason.into(), ..Entry::default() };
+    append(vec![entry], "collect", clock, spool);
 }
 
 /// A row, owning its texts.

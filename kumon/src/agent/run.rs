@@ -62,29 +62,25 @@ pub(crate) fn run(
     let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
     let mut config = config;
     let mut stamp = Stamp::of(&config_file);
-    let mut agent = Agent::start(parts, &config)?;
+    let mut agent = Agent::start(parts, &config, &mut Before::default())?;
     loop {
         let end = agent.watch(&config, &config_file, &mut stamp, &signals, deadline);
         let limit = if let Ok(End::Duration) = end { DURATION_STOP_LIMIT } else { STOP_LIMIT };
         match end {
             Ok(End::Reload(new)) => {
-                log::info!("{}: pausing to take it in", config_file.display());
-                if agent.stop_for_reload(&signals)? == Stopped::OnSignal {
-                    return Ok(ExitCode::SUCCESS);
-                }
-                agent = match Agent::start(parts, &new) {
-                    Ok(agent) => {
+                log::info!("{}: taking it in", config_file.display());
+                match agent.reload(parts, &config, &new, &signals)? {
+                    None => return Ok(ExitCode::SUCCESS),
+                    Some((reloaded, Ok(()))) => {
                         log::info!("{}: loaded", config_file.display());
-                        config = *new;
-                        agent
+                        (agent, config) = (reloaded, *new);
                     }
-                    Err(e) => {
+                    Some((reloaded, Err(e))) => {
                         log::error!("{}: can't be used: {}", config_file.display(), explain(&e));
-                        let agent = Agent::start(parts, &config)?;
                         log::info!("the old configuration stays in force");
-                        agent
+                        agent = reloaded;
                     }
-                };
+                }
             }
             end => {
                 let undelivered = agent.stop(limit, &signals)?;
@@ -135,11 +131,22 @@ struct Agent {
     summary: Option<Summary>,
 }
 
+/// What collected before a reload.
+#[derive(Default)]
+struct Before {
+    /// Goes on, as its settings are the same.
+    collecting: Option<Collecting>,
+    /// Since when nothing collects.
+    paused: Option<Instant>,
+}
+
 impl Agent {
-    fn start(parts: Parts, config: &Config) -> Result<Agent> {
+    /// Takes over what collects already.
+    fn start(parts: Parts, config: &Config, before: &mut Before) -> Result<Agent> {
         // Shipping first: it may find rows of the last run, and its folder may be taken.
         let shipping = parts.ship.then(|| Shipping::start(config)).transpose()?;
-        let collecting = match parts.collect.then(|| Collecting::start(config)).transpose() {
+        let start = || parts.collect.then(|| Collecting::start(config, before.paused)).transpose();
+        let collecting = match before.collecting.take().map_or_else(start, |going| Ok(Some(going))) {
             Ok(collecting) => collecting,
             Err(e) => {
                 if let Some(shipping) = shipping {
@@ -208,9 +215,17 @@ impl Agent {
         Ok(())
     }
 
-    /// Stops shipping first, which may hang in a request: collecting pauses as shortly as possible. What is not
-    /// delivered yet is for the next shipper. Whoever signals meanwhile wants more than a reload.
-    fn stop_for_reload(self, signals: &Receiver<i32>) -> Result<Stopped> {
+    /// Starts anew with the new configuration, or with the old one where that fails, whose reason is answered then; none
+    /// where somebody signals meanwhile, who wants more than a reload. Collecting goes on where its settings are the
+    /// same, and else pauses as shortly as possible: shipping, which may hang in a request, is stopped before. What is not
+    /// delivered yet is for the next shipper.
+    fn reload(
+        self,
+        parts: Parts,
+        old: &Config,
+        new: &Config,
+        signals: &Receiver<i32>,
+    ) -> Result<Option<(Agent, Result<()>)>> {
         if let Some(web) = self.web {
             web.stop();
         }
@@ -218,8 +233,19 @@ impl Agent {
             Some(shipping) => stop_shipping(shipping, Duration::ZERO, None, signals)?.1,
             None => Stopped::ByItself,
         };
-        self.collecting.map(Collecting::stop);
-        Ok(stopped)
+        if stopped == Stopped::OnSignal {
+            self.collecting.map(Collecting::stop);
+            return Ok(None);
+        }
+        let mut before = Before { collecting: self.collecting, paused: None };
+        if !old.collects_as(new) {
+            before.paused = Some(Instant::now());
+            before.collecting.take().map(Collecting::stop);
+        }
+        Ok(Some(match Agent::start(parts, new, &mut before) {
+            Ok(agent) => (agent, Ok(())),
+            Err(e) => (Agent::start(parts, old, &mut before)?, Err(e)),
+        }))
     }
 
     /// Stops the parts in the rows' direction; bytes that are left in files.

@@ -226,6 +226,11 @@ pub(crate) enum InputFormat {
 }
 
 impl Config {
+    /// Whether collecting is the same by another configuration.
+    pub(crate) fn collects_as(&self, other: &Config) -> bool {
+        self.path == other.path && self.collectors == other.collectors && self.spool == other.spool
+    }
+
     /// The spool's limits.
     pub(crate) fn spool_limits(&self) -> kumon_spool::Limits {
         kumon_spool::Limits {
