@@ -28,7 +28,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use kumon_shipper::elasticsearch::{Authentication, Client, OptionsError};
+use kumon_shipper::elasticsearch::{Authentication, Client};
 
 use crate::WRONG_USAGE;
 use crate::cli::SetupArgs;
@@ -92,12 +92,14 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
 
 /// Who sets up: the command line's, else who ships. Elasticsearch and Kibana are asked as the same one, whose secret may
 /// come from a file that can be read once only.
-fn credentials(args: &SetupArgs, shipper: &Authentication) -> Result<Authentication, OptionsError> {
+fn credentials(args: &SetupArgs, shipper: &Authentication) -> Result<Authentication> {
     match args.authentication() {
         Some(given) => given
             .read(Some("--username and --password-file, or --api-key-file"))
-            .map_err(|e| e.within("the command line's ")),
-        None => shipper.read(None).map_err(|e| e.within("output.elasticsearch.")),
+            .map_err(|e| e.within("the command line's ").into()),
+        None => shipper.read(None).map_err(|e| e.within("output.elasticsearch.")).context(
+            "who sets up? --username and --password-file say it, and --create-api-key makes the shipper's key",
+        ),
     }
 }
 

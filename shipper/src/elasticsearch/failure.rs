@@ -110,8 +110,8 @@ pub(super) fn forbidden(at: &str, reason: &str) -> String {
         );
     }
     format!(
-        "{at} does not allow this ({reason}); shipping needs the index privileges create_doc, auto_configure, \
-         view_index_metadata and read on logs-* and metrics-*, see docs/elasticsearch.md"
+        "{at} does not allow this ({reason}); shipping needs the role kumon_shipper or its API key, setup the role \
+         kumon_admin or a superuser, see docs/elasticsearch.md, \"Who may do what\""
     )
 }
 
