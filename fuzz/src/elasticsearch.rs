@@ -9,8 +9,9 @@ mod error_cause;
 pub fn bulk_response(bytes: &[u8]) {
     let Some((documents, body)) = bytes.split_first() else { return };
     let documents = usize::from(*documents % 8);
-    let _ = bulk::all_created(body);
+    let all_created = bulk::all_created(body, documents);
     if let Ok(fates) = bulk::fates(body, documents) {
         assert_eq!(fates.len(), documents);
+        assert!(!all_created || fates.iter().all(|fate| *fate == bulk::Fate::Created));
     }
 }

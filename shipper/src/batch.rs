@@ -1,5 +1,6 @@
 //! What a sink is given.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct Batch {
     pub(crate) paths: Vec<PathBuf>,
     /// Bytes of the undecodable records.
     undecodable_bytes: usize,
+    /// Where a file is in `positions`, by its generation.
+    files: HashMap<Arc<str>, usize>,
 }
 
 /// One row of a batch.
@@ -89,6 +92,7 @@ impl Batch {
         self.undecodable.clear();
         self.paths.clear();
         self.undecodable_bytes = 0;
+        self.files.clear();
     }
 
     /// Gets the memory for a batch of so many bytes at once, when it is going to be a large one: growing by doubling
@@ -102,7 +106,9 @@ impl Batch {
 
     /// A file that was the last to join has nothing in it.
     pub(crate) fn drop_last_file(&mut self) {
-        self.positions.pop();
+        if let Some((generation, _)) = self.positions.pop() {
+            self.files.remove(&generation);
+        }
         self.marks.pop();
         self.paths.pop();
     }
@@ -115,8 +121,7 @@ impl Batch {
 
     /// Up to where it covers a file.
     pub(crate) fn mark_of(&self, generation: &Arc<str>) -> Option<Mark> {
-        let file = self.positions.iter().position(|(known, _)| known == generation)?;
-        self.marks.get(file).copied()
+        self.marks.get(*self.files.get(generation)?).copied()
     }
 
     /// Bytes that it holds of documents and of what is none.
@@ -131,12 +136,14 @@ impl Batch {
 
     /// The index of a file in `positions`; where it is not among them yet, it joins them, covered up to `mark`.
     pub(crate) fn file(&mut self, generation: &Arc<str>, path: &Path, mark: Mark) -> usize {
-        let known = self.positions.iter().position(|(known, _)| known == generation);
-        known.unwrap_or_else(|| {
-            self.positions.push((generation.clone(), mark.offset));
-            self.marks.push(mark);
-            self.paths.push(path.to_owned());
-            self.positions.len() - 1
-        })
+        if let Some(file) = self.files.get(generation) {
+            return *file;
+        }
+        let file = self.positions.len();
+        self.files.insert(generation.clone(), file);
+        self.positions.push((generation.clone(), mark.offset));
+        self.marks.push(mark);
+        self.paths.push(path.to_owned());
+        file
     }
 }

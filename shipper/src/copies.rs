@@ -83,8 +83,12 @@ pub(crate) fn may_hold(content: &Content, path: &Path, other: &Path) -> bool {
 
 /// Whether the names are the same but for the marks at their ends, as `app.log`, `app.log.1` and `app.log.2.gz`.
 fn has_same_base(a: &Path, b: &Path) -> bool {
-    let (Some(a), Some(b)) = (a.file_name(), b.file_name()) else { return false };
-    a != b && base(&a.to_string_lossy()) == base(&b.to_string_lossy())
+    a.file_name() != b.file_name() && base_of(a) == base_of(b)
+}
+
+/// A file's name without the marks at its end: what it has in common with its plain copies.
+pub(crate) fn base_of(path: &Path) -> String {
+    base(&path.file_name().unwrap_or_default().to_string_lossy()).to_owned()
 }
 
 /// Whether `copy` is named as a rotator's copy of `original`: its whole name and a mark behind it.

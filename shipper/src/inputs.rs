@@ -14,6 +14,7 @@ use crate::checkpoint::{Entry, FileId};
 use crate::content::Content;
 use crate::copies::{self, Copy, may_hold};
 use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin as RowOrigin};
+use crate::known::Known;
 use crate::mark::Mark;
 use crate::opening::{Opener, open};
 use crate::options::{Format, Input, Options};
@@ -66,7 +67,7 @@ impl Inputs {
 
     /// Takes note of files that were renamed. Answers those that are new, and the folders in which files may appear.
     pub(crate) fn discover(&mut self, known: &mut [Source]) -> (Vec<Source>, Vec<PathBuf>) {
-        let (mut found, mut strangers, mut folders) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut known, mut strangers, mut folders) = (Known::new(known), Vec::new(), Vec::new());
         let mut unreadable = BTreeMap::new();
         let inputs = self.inputs.clone();
         for input in inputs.iter() {
@@ -74,21 +75,21 @@ impl Inputs {
             folders.extend(parents.filter(|parent| parent.is_dir()).map(Path::to_owned));
             for path in matches(input, &mut unreadable) {
                 folders.extend(path.parent().map(Path::to_owned));
-                match self.find(input, &path, known, &mut found) {
+                match self.find(input, &path, &mut known) {
                     Ok(true) => {}
                     Ok(false) => strangers.push((input, path)),
                     Err(e) => _ = unreadable.insert(path, format!("can't be opened: {e}")),
                 }
             }
         }
-        let unclear = self.find_renamed(&mut found);
+        let unclear = self.find_renamed(&mut known);
         self.held.clear();
         for (input, path) in strangers {
-            if let Err(e) = self.admit(input, &path, known, &mut found) {
+            if let Err(e) = self.admit(input, &path, &mut known) {
                 unreadable.insert(path, format!("can't be read: {e}"));
             }
         }
-        self.find_copies(known, &mut found);
+        self.find_copies(&mut known);
         self.remembered.extend(unclear);
         for (path, why) in unreadable.iter().filter(|(path, why)| self.unreadable.get(*path) != Some(why)) {
             log::error!(
@@ -100,18 +101,13 @@ impl Inputs {
         folders.sort();
         folders.dedup();
         // What stands in them now is what a copy of them will be known by.
+        let mut found = known.into_found();
         found.iter_mut().for_each(|source| _ = source.look());
         (found, folders)
     }
 
     /// Whether the file needs no further thought: known by now or from the last run, or none.
-    fn find(
-        &mut self,
-        input: &Input,
-        path: &Path,
-        known: &mut [Source],
-        found: &mut Vec<Source>,
-    ) -> io::Result<bool> {
+    fn find(&mut self, input: &Input, path: &Path, known: &mut Known<'_>) -> io::Result<bool> {
         let metadata = match fs::metadata(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
             metadata => metadata?,
@@ -120,8 +116,7 @@ impl Inputs {
             return Ok(true);
         }
         let id = FileId::of(&metadata);
-        let mut all = known.iter_mut().chain(found.iter_mut());
-        if let Some(source) = all.find(|source| source.is_foreign_file(&id)) {
+        if let Some(source) = known.file(&id) {
             if source.tail.path != path && source.tail.is_gone()? {
                 source.tail.path = path.to_owned();
             }
@@ -131,29 +126,27 @@ impl Inputs {
         let file = open(path)?;
         let id = FileId::of(&file.metadata()?);
         let Some((entry, content)) = self.recognise(file, path, &id)? else { return Ok(false) };
-        found.extend(self.go_on(input, path, content, id, &entry)?);
+        if let Some(source) = self.go_on(input, path, content, id, &entry)? {
+            known.push(source);
+        }
         Ok(true)
     }
 
     /// For a file that is unknown by its inode: it may hold what is known of another one.
-    fn admit(
-        &mut self,
-        input: &Input,
-        path: &Path,
-        known: &mut [Source],
-        found: &mut Vec<Source>,
-    ) -> io::Result<()> {
+    fn admit(&mut self, input: &Input, path: &Path, known: &mut Known<'_>) -> io::Result<()> {
         let file = open(path)?;
         let id = FileId::of(&file.metadata()?);
-        let mut all = known.iter_mut().chain(found.iter_mut());
-        if all.any(|source| source.is_foreign_file(&id)) {
+        if known.has_file(&id) {
             return Ok(());
         }
         let Some(mut content) = self.opener.content(file, None)? else { return Ok(()) };
-        for source in known.iter_mut().chain(found.iter_mut()) {
+        for index in known.candidates(path, &content) {
+            let source = known.get(index);
             if source.is_replaced_by(path, &mut content)? {
                 let (path, found) = (path.to_owned(), path.to_owned());
-                return source.move_to(Copy { path, found, id, content });
+                source.move_to(Copy { path, found, id, content })?;
+                known.moved(index);
+                return Ok(());
             }
             if source.is_copied_by(path, &mut content)? {
                 self.held.push((path.to_owned(), id, source.generation().clone()));
@@ -162,11 +155,13 @@ impl Inputs {
         }
         if let Some(index) = self.position_of_content(path, &mut content)? {
             let entry = self.remembered.swap_remove(index);
-            found.extend(self.go_on(input, path, content, id, &entry)?);
+            if let Some(source) = self.go_on(input, path, content, id, &entry)? {
+                known.push(source);
+            }
             return Ok(());
         }
         let mark = (Mark::START, Mark::START);
-        found.push(self.source(input, path, content, id, new_generation()?, mark));
+        known.push(self.source(input, path, content, id, new_generation()?, mark));
         Ok(())
     }
 
@@ -184,7 +179,7 @@ impl Inputs {
     /// Files of the last run that lie in their folder under a name that no pattern matches: rotated while nobody
     /// looked. They are kept under their old name, which is what makes them go away when they are shipped. Answers
     /// the entries of files that can't be read now: they may be again, and must not be taken for new then.
-    fn find_renamed(&mut self, found: &mut Vec<Source>) -> Vec<Entry> {
+    fn find_renamed(&mut self, known: &mut Known<'_>) -> Vec<Entry> {
         let mut unclear = Vec::new();
         for entry in mem::take(&mut self.remembered) {
             let inputs = self.inputs.clone();
@@ -194,7 +189,7 @@ impl Inputs {
                 None => Ok(None),
             });
             match renamed {
-                Ok(Some(source)) => found.push(source),
+                Ok(Some(source)) => known.push(source),
                 Ok(None) => self.remembered.push(entry),
                 Err(_) => unclear.push(entry),
             }
@@ -204,18 +199,17 @@ impl Inputs {
 
     /// Files of the last run of which only a copy is left. What was deleted is forgotten; only where the folder can't
     /// be seen, it may come back.
-    fn find_copies(&mut self, known: &[Source], found: &mut Vec<Source>) {
+    fn find_copies(&mut self, known: &mut Known<'_>) {
         for entry in mem::take(&mut self.remembered) {
             let inputs = self.inputs.clone();
             let Some(input) = input_of(&inputs, &entry.path) else { continue };
-            let is_known = |id: &FileId| known.iter().chain(&*found).any(|source| source.is_foreign_file(id));
-            let source = match copies::find(&entry.path, entry.sent, is_known) {
+            let source = match copies::find(&entry.path, entry.sent, |id| known.has_file(id)) {
                 Ok(Some(copy)) => self.go_on(input, &entry.path, copy.content, copy.id, &entry),
                 Ok(None) => Ok(None),
                 Err(e) => Err(e),
             };
             match source {
-                Ok(Some(source)) => found.push(source),
+                Ok(Some(source)) => known.push(source),
                 Ok(None) => {
                     log::info!("{}: is gone or rewritten since the last run", entry.path.display());
                     self.gone.push(entry.generation.into());

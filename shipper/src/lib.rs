@@ -12,6 +12,7 @@ pub mod elasticsearch;
 mod handle;
 mod holds;
 mod inputs;
+mod known;
 mod ledger;
 mod mark;
 mod opening;

@@ -10,6 +10,8 @@ use crate::sources::Sources;
 
 /// Positions are written at most so often: a stale one costs a resend, which the sink recognises.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Soon after the start they are written sooner: so one that is killed over and over makes headway.
+const FIRST_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The checkpoint of the foreign files, and the spool's acknowledgements.
 #[derive(Debug)]
@@ -19,12 +21,13 @@ pub(crate) struct Records {
     /// Whether they are behind.
     pub(crate) stale: bool,
     next: Instant,
+    interval: Duration,
 }
 
 impl Records {
     pub(crate) fn new(options: &Options) -> Records {
         let (state, spool) = (options.state.clone(), options.spool.clone());
-        Records { state, spool, stale: false, next: Instant::now() }
+        Records { state, spool, stale: false, next: Instant::now(), interval: FIRST_INTERVAL }
     }
 
     /// When they are to be written, if they are behind.
@@ -37,7 +40,8 @@ impl Records {
     /// # Errors
     /// With what was tried, on what, and what to do; they stay behind then.
     pub(crate) fn write(&mut self, sources: &mut Sources) -> Result<(), String> {
-        (self.stale, self.next) = (true, Instant::now() + INTERVAL);
+        (self.stale, self.next) = (true, Instant::now() + self.interval);
+        self.interval = (self.interval * 2).min(INTERVAL);
         let failed = |what: &str, folder: &Path, e: io::Error| {
             format!("{}: {what} can't be written: {e}; free some space if the disk is full", folder.display())
         };

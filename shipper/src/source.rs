@@ -115,8 +115,16 @@ impl Source {
         Ok(false)
     }
 
+    /// What tells a foreign file that is still of use from all others.
+    pub(crate) fn foreign_id(&self) -> Option<FileId> {
+        match &self.origin {
+            Origin::Foreign { id, .. } if !self.over => Some(*id),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_foreign_file(&self, other: &FileId) -> bool {
-        !self.over && matches!(&self.origin, Origin::Foreign { id, .. } if id == other)
+        self.foreign_id().as_ref() == Some(other)
     }
 
     /// Whether a file that no name of an input leads to holds other content by now.

@@ -1,6 +1,5 @@
 //! Reading the answers of `_bulk`.
 
-use memchr::memmem;
 use serde::Deserialize;
 
 use super::error_cause::ErrorCause;
@@ -61,9 +60,12 @@ pub(super) fn fates(body: &[u8], documents: usize) -> Result<Vec<Fate>, String> 
     Ok(response.items.into_iter().map(fate).collect())
 }
 
-/// Whether every document was created: the answer nearly always, told without parsing it.
-pub(super) fn all_created(body: &[u8]) -> bool {
-    body.starts_with(b"{\"errors\":false") && memmem::find(body, b"\"failure_store\"").is_none()
+/// Whether so many documents were created and that is all: the answer nearly always, told without parsing it. One that
+/// says anything else, be it of fewer documents or of the failure store, has another length.
+pub(super) fn all_created(body: &[u8], documents: usize) -> bool {
+    const START: &[u8] = b"{\"errors\":false,\"items\":[{\"create\":{\"status\":201}}";
+    const ITEM: usize = ",{\"create\":{\"status\":201}}".len();
+    body.starts_with(START) && body.len() == START.len() + (documents.max(1) - 1) * ITEM + "]}".len()
 }
 
 fn fate(create: Create) -> Fate {

@@ -104,7 +104,7 @@ impl ElasticsearchSink {
         progress: &mut Progress,
     ) -> Result<Vec<Again>, Failure> {
         match answer.status {
-            200 if all_created(&answer.body) => Ok(Vec::new()),
+            200 if all_created(&answer.body, documents.len()) => Ok(Vec::new()),
             200 => {
                 let fates =
                     fates(&answer.body, documents.len()).map_err(|e| no_bulk_answer(&answer.host, &e))?;

@@ -162,6 +162,21 @@ fn a_web_server_that_is_no_elasticsearch_is_recognised() {
 }
 
 #[test]
+fn an_answer_about_fewer_rows_than_were_sent_is_none_of_elasticsearch_s() {
+    let created = json!({"create": {"status": 201}});
+    for errors in [true, false] {
+        let short = json!({"errors": errors, "items": [created, created]});
+        let stand_in = StandIn::start(vec![Some((200, short))]);
+        match stand_in.sends("g") {
+            Err(SinkError::Refused(message)) => {
+                assert!(message.contains("2 outcomes for 3 documents"), "{message}");
+            }
+            other => panic!("errors {errors}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn what_went_to_the_failure_store_is_counted_apart() {
     let used = json!({"create": {"status": 201, "failure_store": "used"}});
     let stored = json!({"create": {"status": 201}});

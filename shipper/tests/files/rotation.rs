@@ -110,6 +110,24 @@ fn a_file_truncated_and_rewritten_longer_is_new_content() {
 }
 
 #[test]
+fn a_file_truncated_and_rewritten_to_the_same_size_is_new_content() {
+    let (place, sink) = (Place::new(), StandIn::default());
+    let ship = place.ship(&sink);
+    fs::write(place.path("a.ndjson"), lines(100..200)).unwrap();
+    ship.sync();
+    fs::write(place.path("a.ndjson"), lines(200..300)).unwrap();
+    kumon_testing::wait_for("the other rows", crate::support::LIMIT, || sink.len() >= 200);
+    // And while nobody looked, with the time of modification put back, too.
+    let before = fs::metadata(place.path("a.ndjson")).unwrap().modified().unwrap();
+    ship.stop();
+    fs::write(place.path("a.ndjson"), lines(300..400)).unwrap();
+    fs::File::options().append(true).open(place.path("a.ndjson")).unwrap().set_modified(before).unwrap();
+    let ship = place.ship(&sink);
+    ship.sync();
+    assert_eq!(sink.numbers(), (100..400).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_last_line_without_line_end_is_shipped_when_its_file_is_gone() {
     let (place, sink) = (Place::new(), StandIn::default());
     let ship = place.ship(&sink);
