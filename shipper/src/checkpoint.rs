@@ -74,6 +74,11 @@ impl FileId {
         FileId { device: metadata.dev(), inode: metadata.ino(), born }
     }
 
+    /// Whether the file is on the same device as that one.
+    pub(crate) fn is_on(&self, other: &Metadata) -> bool {
+        self.device == other.dev()
+    }
+
     /// Whether both are one file, even if the file system's device number changed, as it may with a reboot.
     pub(crate) fn is_same_but_for_device(&self, other: &FileId) -> bool {
         (self.inode, self.born) == (other.inode, other.born)

@@ -210,6 +210,8 @@ impl Inputs {
             };
             match source {
                 Ok(Some(source)) => known.push(source),
+                // It comes back with its file system.
+                Ok(None) if is_unmounted(&entry) => self.remembered.push(entry),
                 Ok(None) => {
                     log::info!("{}: is gone or rewritten since the last run", entry.path.display());
                     self.gone.push(entry.generation.into());
@@ -348,6 +350,13 @@ fn find_sibling(entry: &Entry) -> io::Result<Option<(FileId, Content)>> {
         }
     }
     Ok(None)
+}
+
+/// Whether the file's folder is what is left where a file system is not mounted: empty, and on another device.
+fn is_unmounted(entry: &Entry) -> bool {
+    let Some(folder) = entry.path.parent() else { return false };
+    let is_empty = || fs::read_dir(folder).is_ok_and(|mut inside| inside.next().is_none());
+    fs::metadata(folder).is_ok_and(|folder| !entry.id.is_on(&folder)) && is_empty()
 }
 
 /// 96 random bits: no two contents ever share one.

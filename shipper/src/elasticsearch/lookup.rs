@@ -32,6 +32,9 @@ pub(super) struct Lookup {
     /// Generations of files whose last sent document is known to be new. Documents of a file arrive in order, so what
     /// follows was never sent before.
     clear: HashSet<Arc<str>>,
+    /// Up to which offset a file's documents were sent, in bytes, where not all of them may have arrived: a shard may
+    /// have had no room for the first and taken the last.
+    doubtful: HashMap<Arc<str>, u64>,
     warned: bool,
 }
 
@@ -66,31 +69,37 @@ impl Lookup {
 
     /// All of the batch is delivered but for the streams that are held; these documents had been delivered before.
     pub(super) fn delivered(&mut self, batch: &Batch, duplicates: &[usize], outcome: &Outcome) {
-        let mut last = vec![None; batch.positions.len()];
-        for (index, document) in batch.documents.iter().enumerate() {
-            last[document.file] = Some(index);
-        }
         let duplicates: HashSet<&usize> = duplicates.iter().collect();
-        for ((generation, _), document) in batch.positions.iter().zip(last) {
-            let Some(document) = document else { continue };
-            if outcome.holds(&batch.documents[document].stream) {
-                self.clear.remove(generation);
-            } else if !duplicates.contains(&document) {
+        for (generation, document) in last_documents(batch) {
+            let (offset, stream) = (batch.documents[document].offset, &batch.documents[document].stream);
+            if outcome.holds(stream) {
+                self.doubt(generation, offset);
+            } else if !duplicates.contains(&document)
+                && self.doubtful.get(generation).is_none_or(|until| offset >= *until)
+            {
                 self.clear.insert(generation.clone());
+                self.doubtful.remove(generation);
             }
         }
     }
 
     /// It is not known how much of the batch was delivered.
     pub(super) fn failed(&mut self, batch: &Batch) {
-        for (generation, _) in &batch.positions {
-            self.clear.remove(generation);
+        for (generation, document) in last_documents(batch) {
+            self.doubt(generation, batch.documents[document].offset);
         }
+    }
+
+    fn doubt(&mut self, generation: &Arc<str>, offset: u64) {
+        self.clear.remove(generation);
+        let until = self.doubtful.entry(generation.clone()).or_default();
+        *until = offset.max(*until);
     }
 
     pub(super) fn forget(&mut self, generations: &[Arc<str>]) {
         for generation in generations {
             self.clear.remove(generation);
+            self.doubtful.remove(generation);
         }
     }
 
@@ -99,6 +108,15 @@ impl Lookup {
             log::warn!("rows may double where a rollover meets an outage: {failure}");
         }
     }
+}
+
+/// The last document of each file of the batch that has some.
+fn last_documents(batch: &Batch) -> impl Iterator<Item = (&Arc<str>, usize)> {
+    let mut last = vec![None; batch.positions.len()];
+    for (index, document) in batch.documents.iter().enumerate() {
+        last[document.file] = Some(index);
+    }
+    batch.positions.iter().zip(last).filter_map(|((generation, _), document)| Some((generation, document?)))
 }
 
 /// Why it can't be told what has arrived.

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use kumon_testing::wait_for;
+use kumon_testing::{SmallDisk, wait_for};
 
 use crate::stand_in::{Fault, StandIn};
 use crate::support::{HEADER, LIMIT, Place, append, exactly, expect, lines, open, rows};
@@ -182,6 +182,33 @@ fn a_file_seen_through_a_bind_mount_is_one_file() {
     ship.sync();
     exactly(&sink, 0..30);
     assert_eq!((ship.stats().files, place.checkpoint().len()), (1, 1));
+}
+
+/// A file system that is mounted only after the shipper has started, as one of a network may be.
+#[test]
+fn files_of_a_file_system_that_is_not_mounted_yet_are_not_forgotten() {
+    if !kumon_testing::require_root() {
+        return;
+    }
+    for sink in [StandIn::default(), StandIn::store()] {
+        let place = Place::new();
+        let disk = SmallDisk::mount(place.folder.path().join("disk"), c"size=1m");
+        let mounted = Mounted::bind(disk.path(), &place.path(""));
+        append(&place.path("a.ndjson"), &lines(0..10));
+        place.ship(&sink).stop();
+        drop(mounted);
+        let ship = place.ship(&sink);
+        ship.sync();
+        let _mounted = Mounted::bind(disk.path(), &place.path(""));
+        append(&place.path("a.ndjson"), &lines(10..20));
+        wait_for("the new rows", LIMIT, || {
+            ship.sync();
+            sink.len() >= 20
+        });
+        exactly(&sink, 0..20);
+        ship.stop();
+        assert_eq!(place.checkpoint().len(), 1);
+    }
 }
 
 /// A bind mount, undone when dropped.
