@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use common::{Collecting, Row};
 use databases::{Database, Kind, kinds};
 use kumon_bpf::Settings;
+use kumon_testing::time_scale;
 
 fn settings(threshold: Duration) -> Settings {
     let mut settings = Settings::default();
@@ -224,5 +225,25 @@ fn what_runs_inside_of_a_statement_has_no_row_of_its_own() {
             text.contains("nap") || text.contains("sleep")
         });
         assert_eq!(told.collect::<Vec<_>>(), statements);
+    }
+}
+
+#[test]
+fn statements_that_overrun_the_ring_buffer_are_counted() {
+    // What the client and other servers on the machine do meanwhile.
+    const OTHERS: u64 = 100;
+    // As many as an emulated processor gets through in minutes.
+    let statements = u64::from(10_000 / time_scale());
+    for kind in kinds() {
+        let database = Database::shared(kind);
+        let mut settings = settings(Duration::ZERO);
+        settings.ring_buffer_bytes = 16 << 10;
+        let collecting = Collecting::start_polling("db", settings, Duration::from_millis(500) * time_scale());
+        database.script(&format!("SELECT {} 1;\n", database.mark()).repeat(statements as usize));
+        let collected = collecting.stop();
+        let lost = collected.lost("dbslower");
+        let told = rows_of(collected.rows("dbslower"), database).len() as u64;
+        assert!(lost > 0, "nothing was lost");
+        assert!((statements..=statements + OTHERS).contains(&(told + lost)), "{told} told, {lost} lost");
     }
 }
