@@ -190,10 +190,12 @@ fn ones_own_dashboards_are_there_and_a_wrong_one_is_named_and_hides_no_other() {
     if !require_program("curl") {
         return;
     }
+    const OTHER: &str = "title: Other\npanels: [{ title: Ends, kind: number, metric: exit, values: [{ operation: count }] }]\n";
     let shown = |text: &str| {
         let node = Node::new("");
         fs::create_dir(node.path("dashboards")).unwrap();
         fs::write(node.path("dashboards/mine.yml"), text).unwrap();
+        fs::write(node.path("dashboards/other.yml"), OTHER).unwrap();
         let page = Page::of(node, &["ship"], "");
         let cookie = format!("cookie: kumon={}", page.key());
         let shown = page.curl("/api/dashboards", &["-H", &cookie]);
@@ -204,6 +206,7 @@ fn ones_own_dashboards_are_there_and_a_wrong_one_is_named_and_hides_no_other() {
     assert!(both.contains("\"name\":\"mine\"") && both.contains("\"name\":\"cpu\""), "{both}");
     let (others, log) = shown(&right.replace("metric: exec", "metric: exek"));
     assert!(!others.contains("\"name\":\"mine\"") && others.contains("\"name\":\"cpu\""), "{others}");
+    assert!(others.contains("\"name\":\"other\""), "one's other ones stay: {others}");
     assert!(log.contains("mine.yml") && log.contains("exek"), "{log}");
 }
 

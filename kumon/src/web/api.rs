@@ -112,15 +112,12 @@ struct Rows {
 }
 
 impl Api {
-    /// Without the operator's own dashboards where one of them is wrong: the others are needed most when something is.
+    /// Without the dashboards that are wrong.
     pub(super) fn new(config: &Config) -> Api {
-        let dashboards = match dashboards::load(config) {
-            Ok(loaded) => loaded.dashboards,
-            Err(e) => {
-                log::error!("the web page shows KuMon's own dashboards only: {e}");
-                kumon_dashboards::builtin().to_vec()
-            }
-        };
+        let (dashboards, error) = dashboards::load_usable(config);
+        if let Some(e) = error {
+            log::error!("the web page leaves out what is wrong: {e}");
+        }
         Api { dashboards, config: config.clone(), asking: Mutex::new(()) }
     }
 

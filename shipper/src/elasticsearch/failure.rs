@@ -110,8 +110,8 @@ pub(super) fn forbidden(at: &str, reason: &str) -> String {
         );
     }
     format!(
-        "{at} does not allow this ({reason}); shipping needs the role kumon_shipper or its API key, setup the role \
-         kumon_admin or a superuser, see docs/elasticsearch.md, \"Who may do what\""
+        "{at} does not allow this ({reason}); there are roles for shipping (kumon_shipper), asking (kumon_reader) and \
+         setup (kumon_admin), see docs/elasticsearch.md, \"Who may do what\""
     )
 }
 
