@@ -114,10 +114,11 @@ pub(crate) struct SetupArgs {
     /// that Kibana imports
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Overwrite (or remove) also what somebody changed, or made under one of KuMon's names
+    /// Overwrite (or remove) also what somebody changed, made under one of KuMon's names, or set up on another node with
+    /// other settings
     #[arg(long)]
     pub(crate) force: bool,
-    /// Take out what setup put in; the rows stay
+    /// Take out what setup put in, and revoke the API keys that it made; the rows stay
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) remove: bool,
     /// Who sets up, instead of who ships by the configuration

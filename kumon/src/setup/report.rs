@@ -201,3 +201,22 @@ fn count(number: usize, kind: Kind) -> String {
     let name = if number == 1 { kind.label().to_owned() } else { kind.plural() };
     format!("{number} {name}")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::object::{Kind, Object};
+    use super::settings_that_differ;
+
+    #[test]
+    fn of_another_nodes_policy_only_what_this_one_sets_otherwise_is_shown() {
+        let delete = json!({"min_age": "90d", "actions": {"delete": {}}});
+        let ours = json!({"policy": {"phases": {"delete": delete}}});
+        let object = Object::new(Kind::Policy, "kumon.exec".into(), ours);
+        // As Elasticsearch gives it back: with its defaults.
+        let delete = json!({"min_age": "30d", "actions": {"delete": {"delete_searchable_snapshot": true}}});
+        let theirs = json!({"_meta": {"managed_by": "kumon"}, "phases": {"delete": delete}});
+        assert_eq!(settings_that_differ(&object, &theirs), [r#"phases.delete.min_age: "30d" → "90d""#]);
+    }
+}
