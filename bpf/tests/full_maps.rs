@@ -9,9 +9,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Cgroup, Collected, Collecting, Disk, Programs, Row, assert_close, usage_of};
+use common::{Cgroup, Collected, Collecting, Disk, Programs, Row, assert_close, cpu_time_now, usage_of};
 use kumon_bpf::Settings;
-use kumon_testing::{require, require_bpf, time_scale};
+use kumon_testing::{Child, require, require_bpf, wait_for};
 
 /// A row sums up the whole test.
 const LONG: Duration = Duration::from_secs(60);
@@ -142,7 +142,10 @@ fn waits_that_find_no_room_are_counted_for_each_metric_that_lacks_them() {
     if !require_bpf() {
         return;
     }
-    // From inside a pid namespace the tasks outside can't be listed: each of their waits takes a place in a map.
+    // From inside a pid namespace the tasks outside can't be listed: each of their waits takes a place in a map. With
+    // fewer CPUs than that most of these are waiting at any time.
+    let spin = || Child::spawn(Command::new("sh").args(["-c", "while :; do :; done"]));
+    let spinning: [Child; 6] = std::array::from_fn(|_| spin());
     let mut inside = Command::new("unshare");
     inside.args(["--pid", "--fork", "--mount-proc"]).arg(std::env::current_exe().unwrap());
     inside.args(["--ignored", "--exact", "--nocapture", "collects_inside_of_a_pid_namespace"]);
@@ -151,8 +154,11 @@ fn waits_that_find_no_room_are_counted_for_each_metric_that_lacks_them() {
     let mut line_with =
         |word: &str| lines.find(|line| line.as_ref().unwrap().contains(word)).unwrap().unwrap();
     line_with("collecting");
-    let spinning = "for i in 1 2 3 4 5 6; do timeout $0 sh -c 'while :; do :; done' & done; wait";
-    Command::new("sh").args(["-c", spinning, &time_scale().to_string()]).status().unwrap();
+    let used = || spinning.each_ref().map(|child| cpu_time_now(child.id()));
+    let before = used();
+    wait_for("each of them to run", Duration::from_secs(30), || {
+        used().iter().zip(before).all(|(now, before)| now - before >= 50_000_000)
+    });
     writeln!(inside.stdin.take().unwrap(), "stop").unwrap();
     for metric in ["runqlat", "runqslower"] {
         let line = line_with(metric);

@@ -64,6 +64,16 @@ fn waits_are_distributed_as_runqlat_sees_them() {
     assert_eq!(collected.losses.iter().map(|loss| loss.count).sum::<u64>(), 0);
 }
 
+/// Thread and wait (us) of each line `TIME COMM TID LAT(us)` that is about the load.
+fn told_by_runqslower(lines: &[String]) -> Vec<(i64, i64)> {
+    let told = |line: &String| {
+        let mut words = line.split_whitespace().rev();
+        let wait = words.next()?.parse().ok()?;
+        Some((words.next()?.parse().ok()?, wait))
+    };
+    lines.iter().filter(|line| line.contains("stress-ng-cpu")).filter_map(told).collect()
+}
+
 #[test]
 fn long_waits_are_those_that_runqslower_tells() {
     if !require_bpf() || !require_program("runqslower") || !require_program("stress-ng") {
@@ -78,23 +88,17 @@ fn long_waits_are_those_that_runqslower_tells() {
     // Eight for two CPUs, so that each waits again and again.
     stress(&["--cpu", "8", "--timeout", "4s"]);
     let collected = collecting.stop();
-    let lines = original.stop();
-
-    // TIME COMM TID LAT(us)
-    let mut theirs: Vec<(i64, i64)> = lines
-        .iter()
-        .filter(|line| line.contains("stress-ng-cpu"))
-        .map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            (words[words.len() - 2].parse().unwrap(), words[words.len() - 1].parse().unwrap())
-        })
-        .collect();
     let rows: Vec<_> = collected.rows("runqslower");
     let mut ours: Vec<(i64, i64)> = rows
         .iter()
         .filter(|row| row.text("thread_name").starts_with("stress-ng-cpu"))
         .map(|row| (row.number("tid"), row.number("wait") / 1_000))
         .collect();
+    // It prints long after the event where the processor is slow.
+    wait_for("runqslower to print what it saw", Duration::from_secs(30), || {
+        told_by_runqslower(&original.lines()).len() * 50 >= ours.len() * 49
+    });
+    let mut theirs = told_by_runqslower(&original.stop());
     assert!(theirs.len() > 100, "{theirs:?}");
     assert!(ours.len().abs_diff(theirs.len()) * 50 <= theirs.len(), "{} {}", ours.len(), theirs.len());
 

@@ -6,10 +6,10 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Cgroup, Collected, Collecting, Row};
+use common::{Cgroup, Collected, Collecting, Row, usage_of};
 use kumon_bpf::Settings;
 use kumon_testing::require_bpf;
 
@@ -27,16 +27,23 @@ fn run(mut command: Command) -> u32 {
     child.id()
 }
 
-/// Sleeps so many times, a millisecond each.
-fn nap(cgroup: &Cgroup, times: i64) {
+/// Sleeps so many times, a millisecond each; and how often it can have waited for a CPU, as wait4 tells it: before its
+/// start, and after each switch.
+fn nap(cgroup: &Cgroup, times: i64) -> i64 {
     let script = format!("import time\nfor i in range({times}): time.sleep(0.001)");
     let mut python = cgroup.command("/usr/bin/python3");
-    python.args(["-c", &script]);
-    run(python);
+    let usage = usage_of(python.args(["-c", &script]).spawn().unwrap().id());
+    1 + usage.voluntary_switches + usage.involuntary_switches
+}
+
+/// A cgroup that napped, and how often it can have waited.
+struct Napper {
+    cgroup: Cgroup,
+    most_waits: i64,
 }
 
 /// The rows of a run in which one cgroup, a container's, napped 400 times and another one 100 times.
-fn napped(top: usize) -> Option<(Cgroup, Cgroup, Collected)> {
+fn napped(top: usize) -> Option<([Napper; 2], Collected)> {
     let (container, _) = Cgroup::of_container()?;
     let other = Cgroup::new(&format!("kumon-split-{}", std::process::id()))?;
     let mut settings = Settings::default();
@@ -44,10 +51,11 @@ fn napped(top: usize) -> Option<(Cgroup, Cgroup, Collected)> {
     settings.runqlat.top = top;
     settings.runqlat.interval = Duration::from_secs(60);
     let collecting = Collecting::start("sched", settings);
-    nap(&container, 400);
-    nap(&other, 100);
-    let collected = collecting.stop();
-    Some((container, other, collected))
+    let nappers = [(container, 400), (other, 100)].map(|(cgroup, times)| {
+        let most_waits = nap(&cgroup, times);
+        Napper { cgroup, most_waits }
+    });
+    Some((nappers, collecting.stop()))
 }
 
 #[test]
@@ -55,17 +63,17 @@ fn each_cgroup_has_its_waits_and_they_sum_up_to_those_of_the_node() {
     if !require_bpf() {
         return;
     }
-    let Some((container, other, collected)) = napped(200) else { return };
+    let Some(([container, other], collected)) = napped(200) else { return };
     let rows = collected.rows("runqlat");
-    let of_cgroup = |cgroup: &Cgroup| of(&rows, "cgroup_id", &cgroup.id().to_string());
+    let of_cgroup = |napper: &Napper| of(&rows, "cgroup_id", &napper.cgroup.id().to_string());
     let [row] = &of_cgroup(&container)[..] else { panic!("{rows:?}") };
-    assert!((400..800).contains(&row.number("count")), "{row:?}");
+    assert!((400..=container.most_waits).contains(&row.number("count")), "{row:?}");
     assert_eq!(
         (row.text("key"), row.text("container_id")),
         ("cgroup", format!("{:064x}", std::process::id()).as_str())
     );
     let [row] = &of_cgroup(&other)[..] else { panic!("{rows:?}") };
-    assert!((100..300).contains(&row.number("count")), "{row:?}");
+    assert!((100..=other.most_waits).contains(&row.number("count")), "{row:?}");
     assert_eq!(row.text("container_id"), "");
 
     let [all] = &of(&rows, "key", "all")[..] else { panic!("{rows:?}") };
@@ -83,7 +91,7 @@ fn cgroups_below_the_top_are_summed_in_the_row_other() {
     if !require_bpf() {
         return;
     }
-    let Some((_, _, collected)) = napped(1) else { return };
+    let Some((_cgroups, collected)) = napped(1) else { return };
     let rows = collected.rows("runqlat");
     let keys: Vec<&str> = rows.iter().map(|row| row.text("key")).collect();
     assert_eq!(keys, ["all", "cgroup", "other"], "{rows:?}");
@@ -115,26 +123,30 @@ fn threads_have_rows_of_their_own_where_asked_for() {
     if !require_bpf() {
         return;
     }
-    // Two named threads that end, and the main one; each with its own CPU time.
+    // Two named threads that end, and the main one; each tells its own CPU time, ns.
     let script = "import ctypes, threading, time\n\
         def burn(name, seconds):\n \
             ctypes.CDLL(None).prctl(15, name, 0, 0, 0)\n \
             end = time.thread_time() + seconds\n \
-            while time.thread_time() < end: pass\n\
+            while time.thread_time() < end: pass\n \
+            print(time.thread_time_ns())\n\
         for name, seconds in [(b'a,b\"\\n=1+1', 0.3), (b'short', 0.1)]:\n \
             thread = threading.Thread(target=burn, args=(name, seconds))\n thread.start()\n thread.join()";
     let mut settings = Settings::default();
     settings.cputime.threads = true;
     let collecting = Collecting::start("sched", settings);
     let mut python = Command::new("/usr/bin/python3");
-    python.args(["-c", script]);
-    let pid = run(python).to_string();
+    let python = python.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let pid = python.id().to_string();
+    let told = String::from_utf8(python.wait_with_output().unwrap().stdout).unwrap();
+    let told: Vec<i64> = told.lines().map(|line| line.parse().unwrap()).collect();
     let rows = of(&collecting.stop().rows("cputime"), "pid", &pid);
     let by_name: BTreeMap<Vec<u8>, i64> =
         rows.iter().map(|row| (row.bytes("thread_name"), row.number("on_cpu"))).collect();
     assert_eq!(rows.len(), 3, "{rows:?}");
-    let close = |name: &[u8], ms: i64| (by_name[name] - ms * 1_000_000).abs() < 30_000_000;
-    assert!(close(b"a,b\"\n=1+1", 300) && close(b"short", 100), "{rows:?}");
+    let close = |name: &[u8], told: i64| (by_name[name] - told).abs() < 30_000_000;
+    assert!(close(b"a,b\"\n=1+1", told[0]) && close(b"short", told[1]), "{told:?} {rows:?}");
+    assert!(told[0] >= 300_000_000 && told[1] >= 100_000_000, "{told:?}");
     let main = of(&rows, "tid", &pid);
     assert_eq!((main.len(), main[0].text("thread_name"), main[0].text("name")), (1, "python3", "python3"));
     assert!(rows.iter().all(|row| row.text("entity_id") == main[0].text("entity_id")), "{rows:?}");

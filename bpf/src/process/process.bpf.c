@@ -178,7 +178,8 @@ struct {
  */
 static __always_inline bool is_last(struct task_struct *task, u64 *ctx) {
     u32 process = task->tgid;
-    long result;
+    /* Not long: before 6.4 the upper half of what changes to maps return is anything. */
+    int result;
     u8 one = 1;
 
     if (has_group_dead)

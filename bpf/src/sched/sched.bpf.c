@@ -221,7 +221,10 @@ static __always_inline void begin_wait(struct task_struct *task, u64 now, u64 fl
         return;
     record = record_of(task);
     if (!record) {
-        if (bpf_map_update_elem(&unlisted, &tid, &now, flags) == -E2BIG)
+        /* Not long: before 6.4 the upper half of what changes to maps return is anything. */
+        int error = bpf_map_update_elem(&unlisted, &tid, &now, flags);
+
+        if (error == -E2BIG)
             lose_wait();
     } else if (flags == BPF_ANY || !record->runnable_since) {
         record->runnable_since = now;
