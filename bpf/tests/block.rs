@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{Cgroup, Collected, Collecting, Disk, Original, Row, log2_histogram, percentile_bucket};
 use kumon_bpf::Settings;
-use kumon_testing::{require, require_bpf, require_program, wait_for};
+use kumon_testing::{Child, require, require_bpf, require_program, wait_for};
 
 const BLOCK: i64 = 64 << 10;
 
@@ -105,6 +105,43 @@ fn reads_are_told_from_writes_and_processes_from_each_other() {
     let disks = of(collected.rows("biolatency"), "disk", &disk.name);
     assert_counted(&collected, "biolatency", &of(disks.clone(), "operation", "read"), 600);
     assert_counted(&collected, "biolatency", &of(disks, "operation", "write"), 900);
+}
+
+#[test]
+fn requests_that_wait_in_a_schedulers_queue_are_those_of_who_made_them() {
+    if !require_bpf() {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    // What waits there is issued by a worker of the kernel, or by whoever comes next.
+    if !require(disk.schedule("mq-deadline"), "the I/O scheduler mq-deadline") {
+        return;
+    }
+    let cgroups = [0, 1, 2, 3].map(|n| Cgroup::new(&format!("kumon-queue-{}-{n}", std::process::id())));
+    if !require(cgroups[0].is_some(), "a cgroup v2 mount") {
+        return;
+    }
+    let mut settings = settings(Duration::from_secs(60));
+    settings.biolatency.per_cgroup = true;
+    let collecting = Collecting::start("block", settings);
+    // Each at a place of its own, so that none of their requests are merged.
+    let writers = cgroups.iter().flatten().enumerate().map(|(number, cgroup)| {
+        let mut dd = cgroup.command("dd");
+        dd.args(["if=/dev/zero", "oflag=direct", "bs=64k", "count=200", "status=none"]);
+        Child::spawn(dd.args([format!("of={}", disk.device()), format!("seek={}", number * 250)]))
+    });
+    for mut writer in writers.collect::<Vec<_>>() {
+        writer.wait(Duration::from_secs(60));
+    }
+    let collected = collecting.stop();
+    let writes = of(collected.rows("biolatency"), "disk", &disk.name);
+    for cgroup in cgroups.iter().flatten() {
+        let id = cgroup.id().to_string();
+        let sizes = of(of(collected.rows("bitesize_hist"), "cgroup_id", &id), "low", &BLOCK.to_string());
+        assert!(sizes.iter().all(|row| row.text("name") == "dd"), "{sizes:?}");
+        assert_counted(&collected, "bitesize", &sizes, 200);
+        assert_counted(&collected, "biolatency", &of(writes.clone(), "cgroup_id", &id), 200);
+    }
 }
 
 #[test]
@@ -243,9 +280,16 @@ fn sizes_are_those_that_bitesize_tells() {
     }
     let collected = collecting.stop();
     let lines = original.stop();
-    let own = lines.iter().position(|line| line.contains("kumon-sizes")).unwrap();
-    let mut theirs = log2_histogram(&lines[own..], "Kbytes");
-    theirs.retain(|_, count| *count > 0);
+    // It tells requests that waited in a queue as those of the kernel's worker that issues them.
+    let mut theirs: BTreeMap<u64, u64> = BTreeMap::new();
+    for (start, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("Process Name")) {
+        assert!(line.contains("kumon-sizes") || line.contains("kworker/"), "{lines:?}");
+        for (kilobytes, count) in
+            log2_histogram(&lines[start..], "Kbytes").into_iter().filter(|(_, n)| *n > 0)
+        {
+            *theirs.entry(kilobytes).or_default() += count;
+        }
+    }
     assert_eq!(theirs, expected);
     for (kilobytes, count) in theirs {
         let ours = sum(&sizes(&collected, "kumon-sizes", kilobytes as i64 * 1024), "count");

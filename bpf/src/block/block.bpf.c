@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 /*
  * Latencies of block I/O per disk and operation (biolatency) and its sizes per process (bitesize). A request
- * is looked at when the driver gets it, in the context of whoever issues it, and when it completes.
+ * is looked at when the driver gets it and when it completes. Whose it is shows when it is put into a queue:
+ * what waits there is issued by a worker of the kernel, or in the interrupt that completes another one.
  */
-enum metric { METRIC_BIOLATENCY, METRIC_BITESIZE };
+enum metric { METRIC_BIOLATENCY, METRIC_BITESIZE, METRICS };
 #include "kumon.h"
 #include "histogram.h"
 #include "interval.h"
@@ -67,7 +68,6 @@ struct process_key {
     u32 pid;
     u32 is_key;
 };
-EXPORT_TYPE(process_key);
 
 struct process_sizes {
     char name[TASK_COMM_LEN];
@@ -82,7 +82,29 @@ struct in_flight {
     struct disk_key disk;
 };
 
-/* Requests on their way. User space sets the size. */
+/* Whose a request is, and which metrics tell it. */
+struct issuer {
+    struct process_key process;
+    u64 cgroup;
+    char name[TASK_COMM_LEN];
+    /* Not bool: before 6.3 the verifier takes no padding from the stack, it isn't initialized. */
+    u32 told[METRICS];
+};
+
+/*
+ * Requests that wait to be issued. One that finds no room is told as that of whoever issues it, and so is the
+ * next one at the address of a request that is given up while it waits. User space sets the size, as that of
+ * in_flight.
+ */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 16384);
+    /* The request's address. */
+    __type(key, u64);
+    __type(value, struct issuer);
+} queued SEC(".maps");
+
+/* Requests on their way. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 16384);
@@ -104,7 +126,7 @@ static __always_inline struct gendisk *disk_of(struct request *request) {
     return BPF_CORE_READ(request, q, disk);
 }
 
-static __always_inline void begin_latency(struct request *request) {
+static __always_inline void begin_latency(struct request *request, const struct issuer *issuer) {
     struct gendisk *disk = disk_of(request);
     u32 operation = request->cmd_flags & REQ_OP_MASK;
     struct in_flight start = {.disk.is_key = 1};
@@ -114,7 +136,7 @@ static __always_inline void begin_latency(struct request *request) {
         start.disk.minor = BPF_CORE_READ(disk, first_minor);
     }
     if (latencies_per_cgroup)
-        start.disk.cgroup = bpf_get_current_cgroup_id();
+        start.disk.cgroup = issuer->cgroup;
     start.disk.operation = operation < OPERATION_OTHER ? operation : OPERATION_OTHER;
     start.issued = bpf_ktime_get_ns();
     /* A request that the driver gave back begins anew when it is issued again. */
@@ -150,40 +172,85 @@ static __always_inline void end_latency(struct request *request) {
     histogram_add(&entry->histogram, (s64)latency < 0 ? 0 : latency, LATENCY_UNIT);
 }
 
-static __always_inline void add_size(struct request *request, struct task_struct *task, u32 pid) {
-    struct process_key key = {.pid = pid, .is_key = 1};
+static __always_inline void add_size(struct request *request, const struct issuer *issuer) {
     struct process_sizes *entry = NULL;
     u32 bytes = request->__data_len;
     void *map;
 
-    key.start = process_start(task);
     map = current_map(&sizes);
     if (map)
-        entry = value_of(map, &key, &no_sizes);
+        entry = value_of(map, &issuer->process, &no_sizes);
     if (!entry) {
         lost(METRIC_BITESIZE, LOSS_MAP_FULL);
         return;
     }
     if (!entry->name[0]) {
-        BPF_CORE_READ_INTO(&entry->name, task, group_leader, comm);
-        entry->cgroup = bpf_get_current_cgroup_id();
+        __builtin_memcpy(entry->name, issuer->name, sizeof(entry->name));
+        entry->cgroup = issuer->cgroup;
     }
     histogram_add(&entry->histogram, bytes, SIZE_UNIT);
 }
 
-SEC("tp_btf/block_rq_issue")
-int issue(u64 *ctx) {
-    struct request *request = queue_comes_first ? (void *)ctx[1] : (void *)ctx[0];
+/* The request that a tracepoint is about. */
+static __always_inline struct request *request_of(u64 *ctx) {
+    return queue_comes_first ? (void *)ctx[1] : (void *)ctx[0];
+}
+
+/* Who runs, as the issuer of a request. */
+static __always_inline void identify(struct issuer *issuer, struct request *request) {
     struct task_struct *task = (void *)bpf_get_current_task();
     u32 pid = bpf_get_current_pid_tgid() >> 32;
 
     if (is_self(pid))
-        return 0;
-    if (with_biolatency && wanted(METRIC_BIOLATENCY, task))
-        begin_latency(request);
+        return;
+    issuer->told[METRIC_BIOLATENCY] = with_biolatency && wanted(METRIC_BIOLATENCY, task);
     /* A flush carries no data. */
-    if (with_bitesize && request->__data_len && wanted(METRIC_BITESIZE, task))
-        add_size(request, task, pid);
+    issuer->told[METRIC_BITESIZE] = with_bitesize && request->__data_len && wanted(METRIC_BITESIZE, task);
+    issuer->process.start = process_start(task);
+    issuer->process.pid = pid;
+    issuer->process.is_key = 1;
+    issuer->cgroup = bpf_get_current_cgroup_id();
+    BPF_CORE_READ_INTO(&issuer->name, task, group_leader, comm);
+}
+
+SEC("tp_btf/block_rq_insert")
+int insert(u64 *ctx) {
+    struct request *request = request_of(ctx);
+    u64 key = (u64)request;
+    struct issuer issuer = {};
+
+    identify(&issuer, request);
+    bpf_map_update_elem(&queued, &key, &issuer, BPF_ANY);
+    return 0;
+}
+
+/* A request that waits goes up in another one. */
+SEC("tp_btf/block_rq_merge")
+int merge(u64 *ctx) {
+    u64 key = (u64)request_of(ctx);
+
+    bpf_map_delete_elem(&queued, &key);
+    return 0;
+}
+
+SEC("tp_btf/block_rq_issue")
+int issue(u64 *ctx) {
+    struct request *request = request_of(ctx);
+    /* Before 6.2 the verifier takes a pointer for a number once a helper has read it from the stack. */
+    u64 key = (u64)request;
+    struct issuer *waited = bpf_map_lookup_elem(&queued, &key);
+    struct issuer issuer = {};
+
+    if (waited) {
+        issuer = *waited;
+        bpf_map_delete_elem(&queued, &key);
+    } else {
+        identify(&issuer, request);
+    }
+    if (issuer.told[METRIC_BIOLATENCY])
+        begin_latency(request, &issuer);
+    if (issuer.told[METRIC_BITESIZE])
+        add_size(request, &issuer);
     return 0;
 }
 

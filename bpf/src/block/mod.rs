@@ -1,5 +1,5 @@
-//! Collects block I/O from tp_btf/block_rq_issue and block_rq_complete and produces biolatency, biolatency_hist,
-//! bitesize and bitesize_hist.
+//! Collects block I/O from tp_btf/block_rq_insert, block_rq_issue and block_rq_complete and produces biolatency,
+//! biolatency_hist, bitesize and bitesize_hist.
 
 mod biolatency;
 mod bitesize;
@@ -46,6 +46,8 @@ impl Block {
             constants.queue_comes_first = probe::parameters("block_rq_issue") == Some(2);
         }
         open.skeleton.progs.complete.set_autoload(biolatency.enabled);
+        open.skeleton.progs.merge.set_autoload(probe::parameters("block_rq_merge").is_some());
+        open.size_map("queued", biolatency.max_requests)?;
         open.size_map("in_flight", biolatency.max_requests)?;
         if biolatency.enabled {
             open.make_interval("latencies", biolatency.max_keys)?;
@@ -77,7 +79,8 @@ impl Collector for Block {
         let mut latencies = self.metrics();
         latencies.retain(|metric| [BIOLATENCY, BIOLATENCY_HIST].contains(metric));
         let tp_btf = |metrics, event| Hook::new(metrics, event, probe::tp_btf(event));
-        let mut hooks = vec![tp_btf(self.metrics(), "block_rq_issue")];
+        let mut hooks =
+            vec![tp_btf(self.metrics(), "block_rq_insert"), tp_btf(self.metrics(), "block_rq_issue")];
         if !latencies.is_empty() {
             hooks.push(tp_btf(latencies, "block_rq_complete"));
         }

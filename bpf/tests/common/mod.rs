@@ -258,10 +258,14 @@ impl Disk {
         let name = device.as_deref().and_then(|device| device.trim().strip_prefix("/dev/"));
         require(name.is_some(), "loop devices").then(|| {
             let disk = Disk { name: name.unwrap().to_owned(), folder };
-            // With an I/O scheduler a worker of the kernel may issue the requests.
-            std::fs::write(format!("/sys/block/{}/queue/scheduler", disk.name), "none").unwrap();
+            assert!(disk.schedule("none"));
             disk
         })
+    }
+
+    /// Gives it an I/O scheduler; false where the kernel doesn't have it.
+    pub fn schedule(&self, scheduler: &str) -> bool {
+        std::fs::write(format!("/sys/block/{}/queue/scheduler", self.name), scheduler).is_ok()
     }
 
     pub fn device(&self) -> String {
