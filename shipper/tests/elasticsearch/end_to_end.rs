@@ -9,10 +9,6 @@ use crate::relay::{Network, Relay};
 use crate::shipping::{LIMIT, Shipping};
 use crate::support::{Access, count, install_template, roll_over};
 
-fn port(node: &Elasticsearch) -> u16 {
-    node.url().rsplit(':').next().unwrap().parse().unwrap()
-}
-
 fn through(relays: &[&Relay], node: &Elasticsearch) -> Access {
     let mut access = Access::new(relays.iter().map(|relay| relay.url.clone()).collect(), node.password());
     access.options.timeout = Duration::from_secs(1);
@@ -26,7 +22,7 @@ fn no_fault_of_the_network_loses_or_doubles_a_row_even_when_the_stream_rolls_ove
     }
     let (node, dataset) = (Elasticsearch::shared(), "faults.network");
     install_template(node, dataset);
-    let relay = Relay::to(port(node));
+    let relay = Relay::to(node);
     let shipping = Shipping::start(&[dataset], &through(&[&relay], node));
     shipping.append(dataset, 0..100);
     shipping.wait_until_all_is_delivered();
@@ -58,7 +54,7 @@ fn when_a_host_fails_the_next_one_is_used_and_the_first_one_again_when_that_fail
     }
     let (node, dataset) = (Elasticsearch::shared(), "faults.failover");
     install_template(node, dataset);
-    let (first, second) = (Relay::to(port(node)), Relay::to(port(node)));
+    let (first, second) = (Relay::to(node), Relay::to(node));
     let shipping = Shipping::start(&[dataset], &through(&[&first, &second], node));
     let mut sent = 0;
     for (up, down, network) in [

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
 
+use kumon_testing::Elasticsearch;
 use rustix::net::sockopt::set_socket_linger;
 
 /// What the network does to connections, those that are open included.
@@ -36,8 +37,9 @@ struct Shared {
 }
 
 impl Relay {
-    /// To a server on this port of 127.0.0.1.
-    pub(crate) fn to(port: u16) -> Relay {
+    /// To a node on 127.0.0.1.
+    pub(crate) fn to(node: &Elasticsearch) -> Relay {
+        let port = node.url().rsplit(':').next().unwrap().parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared { port, network: AtomicU8::new(0), over: AtomicBool::new(false) });
@@ -77,39 +79,40 @@ impl Shared {
             return reset(&client);
         }
         let Ok(server) = TcpStream::connect(("127.0.0.1", self.port)) else { return };
-        let (from_client, to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-        let requests = self.clone();
-        thread::spawn(move || requests.pass_requests(from_client, to_server));
-        thread::spawn(move || self.pass_answers(server, client));
+        let (of_client, of_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        let (requests, the_client) = (self.clone(), client.try_clone().unwrap());
+        thread::spawn(move || {
+            requests.pass(of_client, of_server, &the_client, Network::Resets, &[Network::Vanishes]);
+        });
+        thread::spawn(move || {
+            let the_client = client.try_clone().unwrap();
+            let loses = [Network::LosesAnswers, Network::Vanishes];
+            self.pass(server, client, &the_client, Network::ResetsAnswers, &loses);
+        });
     }
 
-    fn pass_requests(&self, mut client: TcpStream, mut server: TcpStream) {
+    /// Passes on what comes from one side, as far as the network lets it: in one state it resets the client, in others
+    /// it loses everything.
+    fn pass(
+        &self,
+        mut from: TcpStream,
+        mut to: TcpStream,
+        client: &TcpStream,
+        resets: Network,
+        loses: &[Network],
+    ) {
         let mut buffer = [0; 64 << 10];
-        while let Ok(read @ 1..) = client.read(&mut buffer) {
-            if self.is(Network::Resets) {
-                reset(&client);
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            if self.is(resets) {
+                reset(client);
                 break;
             }
-            if !self.is(Network::Vanishes) && server.write_all(&buffer[..read]).is_err() {
+            let lost = loses.iter().any(|network| self.is(*network));
+            if !lost && to.write_all(&buffer[..read]).is_err() {
                 break;
             }
         }
-        let _ = server.shutdown(Shutdown::Both);
-    }
-
-    fn pass_answers(&self, mut server: TcpStream, mut client: TcpStream) {
-        let mut buffer = [0; 64 << 10];
-        while let Ok(read @ 1..) = server.read(&mut buffer) {
-            if self.is(Network::ResetsAnswers) {
-                reset(&client);
-                break;
-            }
-            let lost = self.is(Network::LosesAnswers) || self.is(Network::Vanishes);
-            if !lost && client.write_all(&buffer[..read]).is_err() {
-                break;
-            }
-        }
-        let _ = client.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
     }
 }
 

@@ -47,7 +47,7 @@ fn what_is_missing_in_the_middle_does_not_make_what_follows_new() {
         rows.documents.iter_mut().zip(numbers).for_each(|(document, n)| document.offset = n);
         Arc::new(rows)
     };
-    let relay = Relay::to(node.url().rsplit(':').next().unwrap().parse().unwrap());
+    let relay = Relay::to(node);
     let mut sink = Access::new(vec![relay.url.clone()], node.password()).sink();
     sink.send(&rows(5..10)).unwrap();
     relay.set(Network::Resets);

@@ -24,6 +24,13 @@ fn write(spool: &mut Spool, pids: std::ops::Range<u64>) {
     spool.flush().unwrap();
 }
 
+/// More than are opened at a time, each with one row.
+fn spool_of_600_files(place: &Place) -> Spool {
+    let mut spool = spool(place, Limits { file_age: Duration::ZERO, ..Limits::default() });
+    (0..600).for_each(|pid| write(&mut spool, pid..pid + 1));
+    spool
+}
+
 fn pids(sink: &StandIn) -> Vec<u64> {
     let mut pids: Vec<u64> =
         sink.state().rows.iter().map(|row| row["process.pid"].as_u64().unwrap()).collect();
@@ -100,10 +107,7 @@ fn files_of_another_schema_version_ship_by_their_sidecar() {
 #[test]
 fn the_files_that_wait_to_be_opened_count_as_undelivered_and_a_stop_delivers_them_too() {
     let (place, sink) = (Place::new(), StandIn::default());
-    let mut spool = spool(&place, Limits { file_age: Duration::ZERO, ..Limits::default() });
-    for pid in 0..600 {
-        write(&mut spool, pid..pid + 1);
-    }
+    let _spool = spool_of_600_files(&place);
     let bytes = || list(&place.options.spool).unwrap().iter().map(|file| file.size).sum::<u64>();
     sink.fail(Fault::Away);
     let ship = place.ship(&sink);
@@ -171,10 +175,7 @@ fn a_restart_goes_on_within_a_file_without_a_resend() {
 #[test]
 fn more_files_than_may_be_open_are_shipped_in_turn() {
     let (place, sink) = (Place::new(), StandIn::default());
-    let mut spool = spool(&place, Limits { file_age: Duration::ZERO, ..Limits::default() });
-    for pid in 0..600 {
-        write(&mut spool, pid..pid + 1);
-    }
+    let _spool = spool_of_600_files(&place);
     let ship = place.ship(&sink);
     ship.wait_until("the first files", |stats| stats.files > 0);
     assert!(open_files(&place.options.spool) <= 260);
@@ -209,10 +210,7 @@ fn the_spool_goes_on_while_foreign_files_wait_for_the_checkpoint() {
 #[test]
 fn a_sync_waits_for_the_files_that_are_not_even_open_yet() {
     let (place, sink) = (Place::new(), StandIn::store());
-    let mut spool = spool(&place, Limits { file_age: Duration::ZERO, ..Limits::default() });
-    for pid in 0..600 {
-        write(&mut spool, pid..pid + 1);
-    }
+    let _spool = spool_of_600_files(&place);
     let ship = place.ship(&sink);
     assert!(ship.handle.sync(LIMIT));
     assert_eq!(pids(&sink), (0..600).collect::<Vec<_>>());
