@@ -25,7 +25,7 @@ pub(crate) struct Copy {
 /// that are `known` by themselves are none. `open` opens it as far as that is safe.
 ///
 /// # Errors
-/// When the folder can't be read.
+/// When the folder can't be read, or too many files are open.
 pub(crate) fn find(original: &Path, mark: Mark, known: impl Fn(&FileId) -> bool) -> io::Result<Option<Copy>> {
     let Some(folder) = original.parent() else { return Ok(None) };
     if mark.offset == 0 {
@@ -51,6 +51,8 @@ pub(crate) fn find(original: &Path, mark: Mark, known: impl Fn(&FileId) -> bool)
                 return Ok(Some(Copy { path: original.to_owned(), found: path, id, content }));
             }
             Ok(None) => {}
+            // It may be the copy all the same.
+            Err(e) if e.raw_os_error() == Some(libc::EMFILE) => return Err(e),
             Err(e) => log::debug!("{}: no copy of {}: {e}", path.display(), original.display()),
         }
     }

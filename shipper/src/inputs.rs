@@ -16,7 +16,7 @@ use crate::copies::{self, Copy, may_hold};
 use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin as RowOrigin};
 use crate::known::Known;
 use crate::mark::Mark;
-use crate::opening::{Opener, open};
+use crate::opening::{Opener, open, raise_limit};
 use crate::options::{Format, Input, Options};
 use crate::source::{Origin, Source};
 use crate::tail::Tail;
@@ -46,6 +46,9 @@ impl Inputs {
         remembered: Vec<Entry>,
         positions: Option<HashMap<Arc<str>, u64>>,
     ) -> Inputs {
+        if !options.inputs.is_empty() {
+            raise_limit();
+        }
         Inputs {
             inputs: options.inputs.clone().into(),
             namespace: options.namespace.clone(),

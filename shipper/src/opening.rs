@@ -3,15 +3,38 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::checkpoint::FileId;
 use crate::content::Content;
 
 /// A compressed file that was written to within that time is waited for.
 const SETTLED: Duration = Duration::from_millis(250);
+
+/// So many files may be open for what else there is: the spool's, connections, the state.
+const OTHERS: u64 = 400;
+
+/// Lets this process have as many files open as it may (`ulimit -Hn`, LimitNOFILE): shells and systemd begin with 1024.
+pub(crate) fn raise_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some()
+        && let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        log::warn!("the limit of open files can't be raised: {e}");
+    }
+}
+
+/// Whether there is no room for a further file of somebody else's. The kernel gives the lowest number that is free, so
+/// that the number tells how many are open.
+fn is_one_too_many(file: &File) -> bool {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    file.as_raw_fd() as u64 >= most - OTHERS.min(most / 2)
+}
 
 /// Opens a file that somebody else owns. Whoever may write to its folder can put a link or a pipe there: a pipe must
 /// not hold up everything, and a link must not lend the rights of the user that ships (root, perhaps) to who made it.
@@ -20,6 +43,9 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     let (named, opened) = (fs::symlink_metadata(path)?, file.metadata()?);
     if !opened.is_file() {
         return Err(io::Error::other("it is no regular file"));
+    }
+    if is_one_too_many(&file) {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
     }
     if named.is_symlink() && named.uid() != 0 && named.uid() != opened.uid() {
         return Err(io::Error::other(

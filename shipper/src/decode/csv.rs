@@ -323,8 +323,6 @@ fn is_line_end(byte: &u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use kumon_schema::rows::Exec;
     use kumon_schema::{Common, Schema, builtin, write_row};
 
@@ -368,7 +366,7 @@ mod tests {
         let common = Common { host_name: "node-1".into(), ..Common::default() };
         let row = Exec { pid: 7, uid: 1000, name: b"a,b\"\n=1+1", command_line: b"\xff", ..Exec::default() };
         write_row(&mut bytes, &common, &row);
-        let rows = decode(&mut CsvDecoder::own(Cow::Borrowed(schema)), &bytes).unwrap();
+        let rows = decode(&mut CsvDecoder::own(std::borrow::Cow::Borrowed(schema)), &bytes).unwrap();
         let [Ok(document)] = &rows[..] else { panic!("{rows:?}") };
         assert_eq!(document["@timestamp"], "1970-01-01T00:00:00.000000Z");
         assert_eq!(document["host.name"], "node-1");

@@ -327,7 +327,7 @@ fn an_idle_shipper_sleeps_and_its_own_files_do_not_wake_it() {
     for file in 0..20 {
         append(&place.path(&format!("{file}.ndjson")), &lines(file..file + 1));
     }
-    let mut child = crate::restart::spawn_idle(&place);
+    let mut child = crate::restart::spawn_idle(&place, &[]);
     let file = place.folder.path().join("sink");
     wait_for("the rows", LIMIT, || fs::read_to_string(&file).is_ok_and(|text| text.lines().count() == 20));
     let used = |pid: u32| {
@@ -347,6 +347,34 @@ fn an_idle_shipper_sleeps_and_its_own_files_do_not_wake_it() {
     child.kill().unwrap();
     assert!(wakeups < 40, "{wakeups} wake-ups in 4 s");
     assert_eq!(StandIn::default().in_file(&file).len(), 20);
+}
+
+/// More files match than may be open: some wait, and the others are shipped.
+#[test]
+fn files_above_the_limit_of_open_ones_wait_and_keep_no_other_from_being_shipped() {
+    if !kumon_testing::require_program("prlimit") {
+        return;
+    }
+    let place = Place::new();
+    for file in 0..300 {
+        append(&place.path(&format!("{file:03}.ndjson")), &lines(file..file + 1));
+    }
+    let mut child = crate::restart::spawn_idle(&place, &["prlimit", "--nofile=200:200"]);
+    let file = place.folder.path().join("sink");
+    let shipped = || fs::read_to_string(&file).unwrap_or_default().lines().count();
+    wait_for("the first files", LIMIT, || shipped() >= 50);
+    let open = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap().count();
+    assert!(open <= 110, "{open} files are open, which leaves no room for connections");
+    // Files that go make room for others; the first names are open.
+    for file in 0..100 {
+        fs::remove_file(place.path(&format!("{file:03}.ndjson"))).unwrap();
+    }
+    child.kill().unwrap();
+    let mut child = crate::restart::spawn_idle(&place, &["prlimit", "--nofile=200:200"]);
+    wait_for("the next files", LIMIT, || shipped() >= 150);
+    child.kill().unwrap();
+    let numbers = StandIn::default().in_file(&file).numbers();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
 }
 
 #[test]

@@ -182,9 +182,17 @@ fn stopping_keeps_to_its_limit_while_the_sink_is_away_and_says_what_is_left() {
     expect(&sink, 0..10);
 }
 
-/// A shipper in a process of its own that nobody asks for anything.
-pub(crate) fn spawn_idle(place: &Place) -> Child {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+/// A shipper in a process of its own that nobody asks for anything, started by this program with these arguments.
+pub(crate) fn spawn_idle(place: &Place, by: &[&str]) -> Child {
+    let own = std::env::current_exe().unwrap();
+    let mut command = match by {
+        [] => Command::new(&own),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(&own);
+            command
+        }
+    };
     command.args(["--exact", "restart::idle_shipper", "--nocapture"]);
     command.env("IDLE_SHIPPER", place.folder.path()).env("IDLE_SHIPPER_STATE", &place.options.state);
     Child::spawn(command.stdout(std::process::Stdio::null()))
