@@ -66,13 +66,9 @@ impl CsvDecoder {
         CsvDecoder::new(Some(schema), None)
     }
 
-    /// For a foreign file; without a schema every column is a string.
-    pub(crate) fn foreign(
-        schema: Option<Schema>,
-        origin: Origin,
-        timestamp_field: Option<String>,
-    ) -> CsvDecoder {
-        CsvDecoder::new(schema.map(Cow::Owned), Some(Foreign { origin, timestamp_field }))
+    /// For a foreign file; without a schema every column is a string. `time` is the column that becomes `@timestamp`.
+    pub(crate) fn foreign(schema: Option<Schema>, origin: Origin, time: Option<String>) -> CsvDecoder {
+        CsvDecoder::new(schema.map(Cow::Owned), Some(Foreign { origin, timestamp_field: time }))
     }
 
     fn new(schema: Option<Cow<'static, Schema>>, foreign: Option<Foreign>) -> CsvDecoder {
