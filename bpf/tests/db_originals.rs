@@ -76,7 +76,8 @@ fn slow_statements_are_those_that_the_server_logs() {
                 Some((number, row.number("duration") as f64 / 1e6))
             })
             .collect();
-        assert_eq!(theirs.len(), STATEMENTS / 2, "{theirs:?}");
+        // A stall of the machine makes a fast one slow, to the server as to KuMon.
+        assert!((0..STATEMENTS).step_by(2).all(|n| theirs.contains_key(&n)), "{kind:?}: {theirs:?}");
         assert!(ours.keys().eq(theirs.keys()), "{kind:?}: {ours:?} {theirs:?}");
         for (number, time) in theirs {
             assert!(
