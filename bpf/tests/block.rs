@@ -90,7 +90,11 @@ fn reads_are_told_from_writes_and_processes_from_each_other() {
         return;
     }
     let Some(disk) = Disk::make() else { return };
-    let collecting = Collecting::start("block", settings(Duration::from_secs(60)));
+    let mut settings = settings(Duration::from_secs(60));
+    // Where there is a udev it reads a disk that was written to.
+    settings.biolatency.filter =
+        serde_json::from_str(r#"{"comm": ["kumon-reader", "kumon-writer"]}"#).unwrap();
+    let collecting = Collecting::start("block", settings);
     disk.read("kumon-reader", "64k", 600);
     disk.write("kumon-writer", "16k", 900);
     let collected = collecting.stop();
