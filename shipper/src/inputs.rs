@@ -148,7 +148,7 @@ impl Inputs {
             if source.is_replaced_by(path, &mut content)? {
                 let (path, found) = (path.to_owned(), path.to_owned());
                 source.move_to(Copy { path, found, id, content })?;
-                known.moved(index);
+                known.note(index);
                 return Ok(());
             }
             if source.is_copied_by(path, &mut content)? {

@@ -24,12 +24,8 @@ impl<'a> Known<'a> {
     }
 
     pub(crate) fn push(&mut self, source: Source) {
-        let index = self.len();
-        self.ids.extend(source.foreign_id().map(|id| (id, index)));
-        if let Some(bases) = &mut self.bases {
-            bases.entry(base_of(&source.tail.path)).or_default().push(index);
-        }
         self.found.push(source);
+        self.note(self.len() - 1);
     }
 
     /// The source of this file.
@@ -70,8 +66,8 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// To be called when a source has gone on in another file.
-    pub(crate) fn moved(&mut self, index: usize) {
+    /// Takes note of the file of a source: to be called when one has gone on in another file.
+    pub(crate) fn note(&mut self, index: usize) {
         let source = self.get(index);
         let (id, base) = (source.foreign_id(), base_of(&source.tail.path));
         self.ids.extend(id.map(|id| (id, index)));

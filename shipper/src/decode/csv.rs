@@ -208,7 +208,7 @@ impl CsvDecoder {
             foreign.origin.write_host(json);
         }
         // Checked for the whole row at once, which is much cheaper than field by field.
-        let end = self.ends[..count].last().map_or(0, |end| *end);
+        let end = self.ends[..count].last().copied().unwrap_or(0);
         let row = std::str::from_utf8(&self.fields[..end]).ok();
         let mut has_time = false;
         for (index, column) in self.columns.iter().enumerate() {
