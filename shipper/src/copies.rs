@@ -1,5 +1,6 @@
 //! What rotators leave beside a file: copies of its content, plain or compressed.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,9 @@ pub(crate) struct Copy {
     pub(crate) content: Content,
 }
 
+/// So often a folder is listed anew whose files come and go meanwhile.
+const MAX_LISTINGS: usize = 10;
+
 /// A copy of `original` (in its folder, under a name that rotators give) that holds what stood before the mark. Files
 /// that are `known` by themselves are none. `open` opens it as far as that is safe.
 ///
@@ -32,31 +36,53 @@ pub(crate) fn find(original: &Path, mark: Mark, known: impl Fn(&FileId) -> bool)
         // Nothing was seen of the file: everything, and hence nothing, is its copy.
         return Ok(None);
     }
+    for _ in 0..MAX_LISTINGS {
+        let mut vanished = false;
+        for path in candidates(folder, original, &known)? {
+            match look_into(&path, mark) {
+                Ok(Some((id, content))) => {
+                    return Ok(Some(Copy { path: original.to_owned(), found: path, id, content }));
+                }
+                Ok(None) => {}
+                // Compressed just now, perhaps, into a file that was not there yet when the folder was listed.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => vanished = true,
+                // It may be the copy all the same.
+                Err(e) if e.raw_os_error() == Some(libc::EMFILE) => return Err(e),
+                Err(e) => log::debug!("{}: no copy of {}: {e}", path.display(), original.display()),
+            }
+        }
+        if !vanished {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// What may be copies by their names, the likeliest first.
+fn candidates(
+    folder: &Path,
+    original: &Path,
+    known: impl Fn(&FileId) -> bool,
+) -> io::Result<impl Iterator<Item = PathBuf>> {
     let mut candidates = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
-        // Vanished meanwhile, or no file.
-        let Ok(metadata) = entry.metadata() else { continue };
-        if metadata.is_file() && is_rotated(original, &path) && !known(&FileId::of(&metadata)) {
-            let is_packed = path.extension().is_some_and(|extension| extension == "gz");
-            candidates.push((is_packed, std::cmp::Reverse(changed(&metadata)), path));
+        if !is_rotated(original, &path) {
+            continue;
         }
+        let is_packed = path.extension().is_some_and(|extension| extension == "gz");
+        let changed = match entry.metadata() {
+            Ok(metadata) if !metadata.is_file() || known(&FileId::of(&metadata)) => continue,
+            Ok(metadata) => changed(&metadata),
+            // That it vanished meanwhile shows again when it is looked into.
+            Err(_) => SystemTime::UNIX_EPOCH,
+        };
+        candidates.push((is_packed, Reverse(changed), path));
     }
     // The plain ones cost nothing to look into, and of several the newest is the likeliest.
     candidates.sort();
-    for (.., path) in candidates {
-        match look_into(&path, mark) {
-            Ok(Some((id, content))) => {
-                return Ok(Some(Copy { path: original.to_owned(), found: path, id, content }));
-            }
-            Ok(None) => {}
-            // It may be the copy all the same.
-            Err(e) if e.raw_os_error() == Some(libc::EMFILE) => return Err(e),
-            Err(e) => log::debug!("{}: no copy of {}: {e}", path.display(), original.display()),
-        }
-    }
-    Ok(None)
+    Ok(candidates.into_iter().map(|(.., path)| path))
 }
 
 fn look_into(path: &Path, mark: Mark) -> io::Result<Option<(FileId, Content)>> {
@@ -121,9 +147,42 @@ fn is_mark(part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+    use std::io::Write;
     use std::path::Path;
 
-    use super::{has_same_base, is_named_after, is_rotated};
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::{find, has_same_base, is_named_after, is_rotated};
+    use crate::content::Content;
+    use crate::mark::Mark;
+
+    #[test]
+    fn a_copy_is_found_whichever_form_it_has_while_it_is_compressed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (original, plain) = (folder.path().join("a.log"), folder.path().join("a.log.1"));
+        let packed = folder.path().join("a.log.1.gz");
+        let text: String = (0..100).map(|n| format!("{n}\n")).collect();
+        fs::write(&original, &text).unwrap();
+        let mark = Mark::of(&mut Content::from(File::open(&original).unwrap()), 100).unwrap().unwrap();
+        let compress = || {
+            let mut encoder = GzEncoder::new(File::create(&packed).unwrap(), Compression::fast());
+            encoder.write_all(text.as_bytes()).unwrap();
+            encoder.finish().unwrap();
+            fs::remove_file(&plain).unwrap();
+        };
+        for turn in 0..2000 {
+            fs::write(&plain, &text).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(compress);
+                let id = crate::checkpoint::FileId::of(&fs::metadata(&original).unwrap());
+                let copy = find(&original, mark, |other| *other == id).unwrap();
+                assert!(copy.is_some(), "turn {turn}");
+            });
+            fs::remove_file(&packed).unwrap();
+        }
+    }
 
     #[test]
     fn names_that_rotators_give_are_told_from_others() {

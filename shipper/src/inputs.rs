@@ -229,7 +229,7 @@ impl Inputs {
     pub(crate) fn find_copy(&self, original: &Source, known: &[Source]) -> io::Result<Option<Copy>> {
         let is_known = |id: &FileId| known.iter().any(|source| source.is_foreign_file(id));
         let path = &original.tail.path;
-        if let Some(mut copy) = copies::find(path, original.evidence(), is_known)? {
+        if let Some(mut copy) = copies::find(path, original.tail.evidence(), is_known)? {
             if input_of(&self.inputs, &copy.found).is_some() {
                 copy.path.clone_from(&copy.found);
             }
@@ -280,8 +280,9 @@ impl Inputs {
         };
         let (dataset, namespace) = (input.dataset.clone(), self.namespace.clone());
         let stream = StreamName { kind: Kind::Event, dataset, namespace };
-        let tail = Tail::new(path.into(), content, generation, stream.into(), decoder, delivered, true);
-        Source::new(tail, Origin::Foreign { id, sent, recorded: None })
+        let mut tail = Tail::new(path.into(), content, generation, stream.into(), decoder, delivered, true);
+        tail.sent = sent.or_behind(delivered);
+        Source::new(tail, Origin::Foreign { id, recorded: None })
     }
 
     /// What the last run says of a file, if it still holds what was sent of it, and its content.

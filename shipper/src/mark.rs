@@ -27,6 +27,11 @@ impl Mark {
         if other.offset < self.offset { other } else { self }
     }
 
+    /// The one of both that lies behind the other.
+    pub(crate) fn or_behind(self, other: Mark) -> Mark {
+        if other.offset > self.offset { other } else { self }
+    }
+
     /// The mark of a file's content at `offset`; `None` where the file is shorter.
     pub(crate) fn of(content: &mut Content, offset: u64) -> io::Result<Option<Mark>> {
         Ok(Window::read(content, offset)?.map(|window| Mark { offset, fingerprint: window.fingerprint() }))

@@ -30,8 +30,6 @@ pub(crate) struct Source {
     /// Size and time of modification at the last scan, and when they were found changed.
     looked: Option<(u64, SystemTime)>,
     changed: Instant,
-    /// What stood in the file then.
-    seen: Mark,
     /// Nothing of it is left that could be read.
     over: bool,
     /// When its name was first found gone.
@@ -47,9 +45,7 @@ pub(crate) enum Origin {
     },
     Foreign {
         id: FileId,
-        /// Up to where rows may have been sent under this generation.
-        sent: Mark,
-        /// What the checkpoint says of `sent`, in bytes; `None` while the generation isn't in it.
+        /// How much of the content the checkpoint knows it by, in bytes; `None` while the generation isn't in it.
         recorded: Option<u64>,
     },
 }
@@ -64,7 +60,6 @@ impl Source {
             ended: false,
             looked: None,
             changed: Instant::now(),
-            seen: Mark::START,
             over: false,
             gone: None,
         }
@@ -110,7 +105,7 @@ impl Source {
         }
         if self.tail.content.is_plain() {
             let size = self.tail.size()?;
-            self.seen = Mark::of(&mut self.tail.content, size)?.unwrap_or(Mark::START);
+            self.tail.seen = Mark::of(&mut self.tail.content, size)?.unwrap_or(Mark::START);
         }
         Ok(false)
     }
@@ -143,7 +138,7 @@ impl Source {
 
     /// Whether the file, whose name is gone, goes on in another one: compressed, or copied and deleted.
     pub(crate) fn is_replaced_by(&mut self, path: &Path, content: &mut Content) -> io::Result<bool> {
-        let mark = self.evidence();
+        let mark = self.tail.evidence();
         let is_candidate =
             mark.offset > 0 && may_hold(content, path, &self.tail.path) && self.tail.is_gone()?;
         Ok(is_candidate && content.size()? >= self.tail.size()? && mark.stands_in(content)?)
@@ -159,16 +154,11 @@ impl Source {
         Ok((own > 0 || copied == 0) && Mark::of(content, both)? == Mark::of(&mut self.tail.content, both)?)
     }
 
-    /// What a copy of the file, as it was before it was rewritten, must hold.
-    pub(crate) fn evidence(&self) -> Mark {
-        if self.tail.read.offset > 0 { self.tail.read } else { self.seen }
-    }
-
     /// Goes on in a copy of the file's former content, under the same identity.
     pub(crate) fn move_to(&mut self, copy: Copy) -> io::Result<()> {
         log::info!("{}: goes on in its copy {}", self.tail.path.display(), copy.found.display());
         self.tail.move_to(copy.path, copy.content)?;
-        self.origin = Origin::Foreign { id: copy.id, sent: self.tail.read, recorded: None };
+        self.origin = Origin::Foreign { id: copy.id, recorded: None };
         (self.dirty, self.ended, self.looked, self.failed) = (true, false, None, None);
         self.changed = Instant::now();
         Ok(())
@@ -222,9 +212,9 @@ impl Source {
         log::info!("{}: was truncated or rewritten; its content is new", self.tail.path.display());
         let former = self.tail.generation.clone();
         self.tail.start_anew(new_generation()?);
-        (self.dirty, self.ended) = (true, false);
-        if let Origin::Foreign { sent, recorded, .. } = &mut self.origin {
-            (*sent, *recorded) = (Mark::START, None);
+        (self.dirty, self.ended, self.looked) = (true, false, None);
+        if let Origin::Foreign { recorded, .. } = &mut self.origin {
+            *recorded = None;
         }
         Ok(former)
     }
@@ -232,9 +222,7 @@ impl Source {
     /// Goes back to what is delivered for good, as the sink says.
     pub(crate) fn rewind(&mut self, acknowledged: u64) {
         self.dirty = true;
-        if let Err(e) = self.tail.rewind(acknowledged) {
-            self.fail(&e);
-        }
+        self.tail.rewind(acknowledged);
     }
 
     /// Whether the checkpoint must be written before anything more is sent: after a crash it has to tell whether the
@@ -250,22 +238,19 @@ impl Source {
 
     /// What the checkpoint keeps of it, for a foreign file.
     pub(crate) fn entry(&self) -> Option<Entry> {
-        let Origin::Foreign { id, sent, .. } = self.origin else { return None };
+        let Origin::Foreign { id, .. } = self.origin else { return None };
         if self.over {
             return None;
         }
-        let (path, generation) = (self.tail.path.clone(), self.tail.generation.to_string());
-        let sent = further(sent, self.tail.read);
-        Some(Entry { path, id, generation, delivered: self.tail.acknowledged, sent })
+        let tail = &self.tail;
+        let (path, generation) = (tail.path.clone(), tail.generation.to_string());
+        Some(Entry { path, id, generation, delivered: tail.acknowledged, sent: tail.evidence() })
     }
 
     /// To be called when the checkpoint and the acknowledgements are written; ends the use of a spool file's rows.
     pub(crate) fn saved(&mut self) {
         match &mut self.origin {
-            Origin::Foreign { sent, recorded, .. } => {
-                *sent = further(*sent, self.tail.read);
-                *recorded = Some(sent.offset);
-            }
+            Origin::Foreign { recorded, .. } => *recorded = Some(self.tail.sent.offset),
             Origin::Spool { .. } => self.release(),
         }
     }
@@ -332,8 +317,4 @@ impl Source {
     pub(crate) fn trouble(&self) -> Option<&String> {
         self.tail.stuck.as_ref().or(self.failed.as_ref())
     }
-}
-
-fn further(a: Mark, b: Mark) -> Mark {
-    if a.offset > b.offset { a } else { b }
 }

@@ -23,6 +23,10 @@ pub(crate) struct Tail {
     pub(crate) generation: Arc<str>,
     /// Up to where rows were put into batches.
     pub(crate) read: Mark,
+    /// Up to where rows of this generation may have been sent: behind `read` where they are read again.
+    pub(crate) sent: Mark,
+    /// All that stood in the file when it was last looked at.
+    pub(crate) seen: Mark,
     /// Up to where the sink has taken rows.
     pub(crate) delivered: Mark,
     /// Up to where rows are delivered and durable.
@@ -64,12 +68,14 @@ impl Tail {
         rewritable: bool,
     ) -> Tail {
         let action = action(&stream, &generation);
-        let (read, delivered, stuck) = (acknowledged, acknowledged, None);
+        let (read, sent, delivered, stuck) = (acknowledged, acknowledged, acknowledged, None);
         let mut tail = Tail {
             path,
             content,
             generation,
             read,
+            sent,
+            seen: Mark::START,
             delivered,
             acknowledged,
             known_size: acknowledged.offset,
@@ -94,7 +100,7 @@ impl Tail {
         (self.read, self.window) = (mark, None);
         self.decoder.reset();
         self.stuck = None;
-        // Content that is gone or cut shows at the next fill.
+        // Content that is gone or cut shows at the next fill, before anything is decoded.
         if self.read.offset > 0
             && let Ok((head, last)) = self.delivered_bytes()
             && let Err(why) = self.decoder.resume(&head, last)
@@ -112,15 +118,14 @@ impl Tail {
     }
 
     /// Goes back to what the sink says it has for good.
-    pub(crate) fn rewind(&mut self, acknowledged: u64) -> io::Result<()> {
-        let known = [self.acknowledged, self.delivered].into_iter().find(|mark| mark.offset == acknowledged);
-        let mark = match known {
-            Some(mark) => mark,
-            None => Mark::of(&mut self.content, acknowledged)?.unwrap_or(Mark::START),
-        };
+    pub(crate) fn rewind(&mut self, acknowledged: u64) {
+        let mut marks = [self.acknowledged, self.delivered].into_iter();
+        let mark = marks.find(|mark| mark.offset == acknowledged);
+        let mark = mark.or_else(|| Mark::of(&mut self.content, acknowledged).ok().flatten());
+        // Where that can't be read now, the sink recognises what it has.
+        let mark = mark.unwrap_or(Mark::START);
         (self.acknowledged, self.delivered) = (mark, mark);
         self.unread();
-        Ok(())
     }
 
     /// How much the file holds now, in bytes.
@@ -150,12 +155,23 @@ impl Tail {
         self.action = action(&self.stream, &generation);
         self.generation = generation;
         (self.acknowledged, self.delivered) = (Mark::START, Mark::START);
+        (self.sent, self.seen) = (Mark::START, Mark::START);
         self.unread();
     }
 
-    /// Whether the file holds other content than what was read of it.
+    /// Whether the file holds other content than what was read of it, or seen of it while nothing was read.
     pub(crate) fn is_rewritten(&mut self) -> io::Result<bool> {
-        Ok(self.rewritable && !self.read.stands_in(&mut self.content)?)
+        Ok(self.rewritable && !(self.read.stands_in(&mut self.content)? && self.evidence_stands()?))
+    }
+
+    /// What a copy of the file, as it was before it was rewritten, must hold.
+    pub(crate) fn evidence(&self) -> Mark {
+        if self.sent.offset > 0 { self.sent } else { self.seen }
+    }
+
+    fn evidence_stands(&mut self) -> io::Result<bool> {
+        let evidence = self.evidence();
+        Ok(evidence == self.read || evidence.stands_in(&mut self.content)?)
     }
 
     /// Goes on in another file that holds what was read of this one; a copy may have missed the last of it.
@@ -165,9 +181,12 @@ impl Tail {
             true => Ok(mark),
             false => Mark::of(&mut content, size).map(|mark| mark.unwrap_or(Mark::START)),
         };
-        let marks = (within(self.acknowledged)?, within(self.delivered)?, within(self.read)?);
-        (self.acknowledged, self.delivered, self.read) = marks;
-        (self.path, self.content, self.window) = (path, content, None);
+        let marks = (within(self.acknowledged)?, within(self.delivered)?, within(self.sent)?);
+        let read = within(self.read)?;
+        (self.acknowledged, self.delivered, self.sent) = marks;
+        (self.path, self.content, self.seen) = (path, content, Mark::START);
+        // Not only there: what the decoder knows of the file may have been lost with its former content.
+        self.go_on_at(read);
         Ok(())
     }
 
@@ -198,8 +217,8 @@ impl Tail {
             // Asked behind each read: what was read then comes from the content that it goes on from.
             if self.rewritable && self.content.is_plain() {
                 match self.read.window(&mut self.content)? {
-                    Some(same) => window = same,
-                    None => return Ok(Filled::Rewritten),
+                    Some(same) if self.evidence_stands()? => window = same,
+                    _ => return Ok(Filled::Rewritten),
                 }
             }
             batch.make_room(limit);
@@ -259,6 +278,7 @@ impl Tail {
         }
         window.push(&buffer[..at]);
         self.read.fingerprint = window.fingerprint();
+        self.sent = self.sent.or_behind(self.read);
         batch.cover(file, self.read);
         buffer.drain(..at);
     }
@@ -311,14 +331,17 @@ mod tests {
     use kumon_schema::{Common, Kind};
 
     use super::{Filled, Tail};
-    use crate::batch::{Batch, StreamName};
+    use crate::batch::{Batch, Document, StreamName};
     use crate::content::Content;
-    use crate::decode::{Decoder, NdjsonDecoder, Origin};
+    use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin};
     use crate::mark::Mark;
 
-    fn tail(path: &std::path::Path, acknowledged: u64) -> Tail {
+    fn ndjson() -> Decoder {
+        Decoder::Ndjson(NdjsonDecoder::new(Origin::new(&Common::default(), "/a"), None))
+    }
+
+    fn tail(path: &std::path::Path, acknowledged: u64, decoder: Decoder) -> Tail {
         let stream = StreamName { kind: Kind::Event, dataset: "a".into(), namespace: "default".into() };
-        let decoder = Decoder::Ndjson(NdjsonDecoder::new(Origin::new(&Common::default(), "/a"), None));
         let mut file = Content::from(File::open(path).unwrap());
         let mark = Mark::of(&mut file, acknowledged).unwrap().unwrap();
         Tail::new(path.into(), file, "g".into(), Arc::new(stream), decoder, mark, true)
@@ -330,7 +353,7 @@ mod tests {
         let path = folder.path().join("a");
         let mut file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
         write!(file, "{{\"n\":1}}\n{{\"n\":").unwrap();
-        let (mut tail_a, mut batch) = (tail(&path, 0), Batch::default());
+        let (mut tail_a, mut batch) = (tail(&path, 0, ndjson()), Batch::default());
         assert_eq!(tail_a.fill(&mut batch, 1 << 20, false).unwrap(), Filled::End);
         assert_eq!((batch.documents.len(), &batch.positions[..]), (1, &[("g".into(), 8)][..]));
         writeln!(file, "2}}").unwrap();
@@ -341,8 +364,38 @@ mod tests {
 
         // A restart in between makes the same action line.
         let mut again = Batch::default();
-        tail(&path, 8).fill(&mut again, 1 << 20, false).unwrap();
+        tail(&path, 8, ndjson()).fill(&mut again, 1 << 20, false).unwrap();
         assert!(again.body.starts_with(&action[..50]));
+    }
+
+    #[test]
+    fn a_tail_that_goes_back_after_a_truncation_goes_on_in_the_copy_with_its_header() {
+        for (committed, rows) in [(true, &["2", "3"][..]), (false, &["1", "2", "3"])] {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, copy) = (folder.path().join("a"), folder.path().join("a.1"));
+            std::fs::write(&path, "n\n1\n2\n").unwrap();
+            let decoder = CsvDecoder::foreign(None, Origin::new(&Common::default(), "/a"), None);
+            let mut tail = tail(&path, 0, Decoder::Csv(decoder.into()));
+            tail.fill(&mut Batch::default(), 1, false).unwrap();
+            if committed {
+                (tail.acknowledged, tail.delivered) = (tail.read, tail.read);
+            }
+            tail.fill(&mut Batch::default(), 1 << 20, false).unwrap();
+            OpenOptions::new().append(true).open(&path).unwrap().write_all(b"3\n").unwrap();
+            std::fs::copy(&path, &copy).unwrap();
+            std::fs::write(&path, "n\n4\n").unwrap();
+
+            tail.rewind(tail.acknowledged.offset);
+            let mut batch = Batch::default();
+            assert_eq!(tail.fill(&mut batch, 1 << 20, false).unwrap(), Filled::Rewritten);
+            tail.move_to(copy.clone(), Content::from(File::open(&copy).unwrap())).unwrap();
+            tail.fill(&mut batch, 1 << 20, false).unwrap();
+            let row = |document: &Document| -> serde_json::Value {
+                serde_json::from_slice(&batch.body[document.json.clone()]).unwrap()
+            };
+            let numbers: Vec<_> = batch.documents.iter().map(|document| row(document)["n"].clone()).collect();
+            assert_eq!(numbers, rows);
+        }
     }
 
     #[test]
@@ -351,7 +404,7 @@ mod tests {
         let path = folder.path().join("a");
         let lines: String = (0..10_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
         std::fs::write(&path, &lines).unwrap();
-        let (mut tail, mut rows) = (tail(&path, 0), 0);
+        let (mut tail, mut rows) = (tail(&path, 0, ndjson()), 0);
         loop {
             let mut batch = Batch::default();
             let filled = tail.fill(&mut batch, 50_000, false).unwrap();

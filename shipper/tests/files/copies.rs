@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use kumon_testing::{SmallDisk, wait_for};
 
@@ -41,6 +42,42 @@ fn what_was_not_read_before_a_truncation_is_taken_from_the_copy() {
         let row = sink.state().rows.iter().find(|row| row["n"] == "250").cloned().unwrap();
         assert_eq!(row["log.file.path"].as_str(), log.to_str(), "rows keep the name they were written under");
         ship.wait_until("the copy to be let go", |stats| stats.files == 1);
+    }
+}
+
+#[test]
+fn a_file_truncated_before_anything_of_it_was_read_is_read_from_its_copy() {
+    for sink in [StandIn::default(), StandIn::store()] {
+        for running in [true, false] {
+            let mut place = Place::new();
+            place.options.batch_bytes = 1500;
+            let before = sink.len() as u64;
+            // While the sink is away two batches of it wait, and nothing else is read.
+            sink.fail(Fault::Away);
+            append(&place.path("backlog.ndjson"), &lines(before..before + 200));
+            let ship = place.ship(&sink);
+            ship.wait_until("the halt", |stats| stats.halted.is_some());
+            let log = place.path("log.csv");
+            append(&log, &(HEADER.to_owned() + &rows(before + 200..before + 300)));
+            ship.wait_until("the file to be seen", |stats| stats.files == 2);
+            // Else all of it happens between two runs.
+            let ship = match running {
+                true => Some(ship),
+                false => {
+                    ship.stop_within(Duration::ZERO);
+                    None
+                }
+            };
+            copy_and_truncate(&log, &place.path("log.csv.1"));
+            append(&log, &(HEADER.to_owned() + &rows(before + 300..before + 400)));
+            if let Some(ship) = &ship {
+                ship.wait_until("the truncation to be seen", |stats| stats.files == 3);
+            }
+            sink.fail(None);
+            let ship = ship.unwrap_or_else(|| place.ship(&sink));
+            wait_for("the rows", LIMIT, || ship.handle.sync(LIMIT));
+            exactly(&sink, 0..before + 400);
+        }
     }
 }
 
