@@ -185,7 +185,7 @@ impl Tail {
         let read = within(self.read)?;
         (self.acknowledged, self.delivered, self.sent) = marks;
         (self.path, self.content, self.seen) = (path, content, Mark::START);
-        // Not only there: what the decoder knows of the file may have been lost with its former content.
+        // With the decoder, which may have lost what it knew of the file when that was cut.
         self.go_on_at(read);
         Ok(())
     }
