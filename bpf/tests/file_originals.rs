@@ -1,4 +1,4 @@
-//! filelife against the original of libbpf-tools, at the same time on the same load. filegone has no original there.
+//! filelife against the original of libbpf-tools and filegone against bcc's, at the same time on the same load.
 
 // A failure in a helper is a failed test.
 #![allow(clippy::unwrap_used)]
@@ -6,33 +6,44 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{Collecting, Original};
+use common::{Collecting, Original, Row, file_settings};
 use kumon_bpf::{Enabled, Settings};
-use kumon_testing::{require_bpf, require_program, time_scale, wait_for};
+use kumon_testing::{require, require_bpf, require_program, time_scale, wait_for};
 
 const FILES: usize = 100;
+
+/// The originals are made of kprobes. Where the kernel has none, scripts/second-kernel has one that does.
+fn kernel_has_kprobes() -> bool {
+    Path::new("/sys/bus/event_source/devices/kprobe").exists()
+}
+
+/// Deletes files until an original has shown one: from then on it sees everything.
+fn wait_until_it_sees(original: &Original, folder: &Path) {
+    wait_for("the original's first event", Duration::from_secs(60), || {
+        let first = folder.join("first");
+        fs::write(&first, "").unwrap();
+        fs::remove_file(&first).unwrap();
+        original.lines().iter().any(|line| line.ends_with("first"))
+    });
+}
 
 #[test]
 fn short_lived_files_are_those_that_filelife_sees() {
     if !require_bpf() || !require_program("filelife") {
         return;
     }
-    // The original is made of kprobes. Where the kernel has none, scripts/second-kernel has one that does.
-    if !Path::new("/sys/bus/event_source/devices/kprobe").exists() {
+    if !kernel_has_kprobes() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let original = Original::start("filelife");
-    wait_for("the original's first event", Duration::from_secs(30), || {
-        let first = folder.path().join("first");
-        std::fs::write(&first, "").unwrap();
-        std::fs::remove_file(&first).unwrap();
-        original.lines().iter().any(|line| line.ends_with("first"))
-    });
+    wait_until_it_sees(&original, folder.path());
     let mut settings = Settings::default();
     settings.filelife.enabled = Enabled::Yes;
     // The files are made by this very process.
@@ -40,9 +51,9 @@ fn short_lived_files_are_those_that_filelife_sees() {
     let collecting = Collecting::start("file", settings);
     for i in 0..FILES {
         let path = folder.path().join(format!("kumon-life-{i}"));
-        std::fs::write(&path, "").unwrap();
+        fs::write(&path, "").unwrap();
         sleep(Duration::from_millis(i as u64 % 5 * 10));
-        std::fs::remove_file(&path).unwrap();
+        fs::remove_file(&path).unwrap();
     }
     let rows = collecting.stop().rows("filelife");
     let lines = original.stop();
@@ -70,4 +81,101 @@ fn short_lived_files_are_those_that_filelife_sees() {
         // emulated processor.
         assert!((ours[&name] - age).abs() <= 0.02 * f64::from(time_scale()), "{name}: {} {age}", ours[&name]);
     }
+}
+
+/// Whether bcc can compile for the running kernel: it needs the kernel's headers.
+fn require_kernel_headers() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let headers = Path::new("/lib/modules").join(release).join("build/include");
+    require(headers.exists(), "the kernel's headers")
+}
+
+/// Deletes and renames in each way that filegone has an action for, and prints what the original should tell of it: who,
+/// action and names. It knows neither an exchange from a rename nor a folder from a file, and shows the first 31 bytes of
+/// a name. What fails is not told: the names are not there any more.
+const LOAD: &str = "
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+def make(path): os.close(os.open(path, os.O_CREAT))
+def told(*what): print(os.getpid(), 'python3', *what)
+def fails(call, path):
+    try: call(path)
+    except FileNotFoundError: return
+    sys.exit(f'{path} was there')
+for i in range(int(sys.argv[1])):
+    old, new = f'kumon-gone-{i}-old', f'kumon-gone-{i}-new'
+    make(new)
+    if i % 4 == 0:
+        os.unlink(new)
+        told('DELETE', new)
+        fails(os.unlink, new)
+    elif i % 4 == 1:
+        os.mkdir(old)
+        os.rmdir(old)
+        told('DELETE', old)
+        fails(os.rmdir, old)
+    else:
+        make(old)
+        if i % 4 == 2: os.rename(old, new)
+        else: assert libc.renameat2(-100, old.encode(), -100, new.encode(), 2) == 0
+        told('RENAME', old, '>', new)
+";
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort_unstable();
+    lines
+}
+
+/// A row of filegone as the original tells it.
+fn as_the_original(row: &Row) -> Option<String> {
+    let name = |column: &str| row.text(column).rsplit_once('/').map(|(_, name)| name.to_owned());
+    let old = name("path").filter(|name| name.starts_with("kumon-gone-"))?;
+    let what = match row.text("action") {
+        "unlink" | "rmdir" => format!("DELETE {old}"),
+        "rename" | "exchange" => format!("RENAME {old} > {}", name("new_path")?),
+        other => panic!("action {other}"),
+    };
+    Some(format!("{} {} {what}", row.text("pid"), row.text("name")))
+}
+
+#[test]
+fn deletions_and_renames_are_those_that_filegone_sees() {
+    if !require_bpf()
+        || !require_program("filegone-bpfcc")
+        || !kernel_has_kprobes()
+        || !require_kernel_headers()
+    {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // -u: it doesn't buffer its lines.
+    let original = Original::start("python3 -u /usr/sbin/filegone-bpfcc");
+    wait_until_it_sees(&original, folder.path());
+    // By each kind of hooks that the kernel has, at the same time.
+    let hooks = file_settings();
+    let collecting: Vec<_> =
+        hooks.iter().map(|settings| Collecting::start("file", settings.clone())).collect();
+    let mut load = Command::new("/usr/bin/python3");
+    load.args(["-c", LOAD, &FILES.to_string()]).current_dir(folder.path());
+    let load = load.output().unwrap();
+    assert!(load.status.success(), "{}", String::from_utf8_lossy(&load.stderr));
+    let expected = sorted(String::from_utf8(load.stdout).unwrap().lines().map(str::to_owned).collect());
+    assert_eq!(expected.len(), FILES);
+
+    // TIME PID COMM ACTION FILE
+    let told = || -> Vec<String> {
+        let lines = original.lines();
+        let marked = lines.iter().filter(|line| line.contains("kumon-gone-"));
+        marked.map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect()
+    };
+    wait_for("the original to print what it saw", Duration::from_secs(30), || told().len() >= expected.len());
+    assert_eq!(sorted(told()), expected);
+    for (settings, collecting) in hooks.iter().zip(collecting) {
+        let collected = collecting.stop();
+        let ours = collected.rows("filegone").iter().filter_map(as_the_original).collect();
+        assert_eq!(sorted(ours), expected, "by {:?}", settings.file_hooks);
+        assert_eq!(collected.lost("filegone"), 0);
+    }
+    // Not asked to end: where it is just printing, it takes no notice.
+    drop(original);
 }
