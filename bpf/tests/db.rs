@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{Collecting, Row};
 use databases::{Database, Kind, kinds};
 use kumon_bpf::Settings;
-use kumon_testing::time_scale;
+use kumon_testing::{load_size, time_scale};
 
 fn settings(threshold: Duration) -> Settings {
     let mut settings = Settings::default();
@@ -232,8 +232,7 @@ fn what_runs_inside_of_a_statement_has_no_row_of_its_own() {
 fn statements_that_overrun_the_ring_buffer_are_counted() {
     // What the client and other servers on the machine do meanwhile.
     const OTHERS: u64 = 100;
-    // As many as an emulated processor gets through in minutes.
-    let statements = u64::from(10_000 / time_scale());
+    let statements = load_size(10_000) as u64;
     for kind in kinds() {
         let database = Database::shared(kind);
         let mut settings = settings(Duration::ZERO);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::Collecting;
 use databases::{Database, kinds};
 use kumon_bpf::Settings;
-use kumon_testing::time_scale;
+use kumon_testing::load_size;
 
 /// What clients and other servers on the machine do meanwhile.
 const OTHERS: u64 = 100;
@@ -28,8 +28,7 @@ fn ten_thousand_statements_are_each_told_or_counted_and_none_is_kept() {
     // Of the whole 40 MB (8 MB where the processor is emulated) no more stays than a poll needs: the ring buffer of
     // 2 MiB, a batch of 256 events, 1 MiB in a vector that doubles as it grows, and the spool's buffers.
     const MEMORY: u64 = 6 << 20;
-    // Fewer where the processor is emulated.
-    let statements = u64::from(10_000 / time_scale());
+    let statements = load_size(10_000) as u64;
     let measured: Vec<_> = kinds()
         .into_iter()
         .map(|kind| {

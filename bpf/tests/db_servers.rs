@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::Collecting;
 use databases::{Database, Kind, kinds};
 use kumon_bpf::Settings;
-use kumon_testing::{Child, require_bpf, time_scale, wait_for};
+use kumon_testing::{Child, load_size, require_bpf, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -98,8 +98,7 @@ fn a_server_in_a_container_is_followed() {
 fn twenty_starts_and_stops_beside_servers_leave_nothing_in_the_kernel() {
     let databases: Vec<_> = kinds().into_iter().map(Database::start).collect();
     let before = kernel_objects();
-    // Each takes seconds on an emulated processor.
-    for _ in 0..20 / time_scale() {
+    for _ in 0..load_size(20) {
         let collecting = Collecting::start("db", Settings::default());
         assert!(probes() >= 2 * databases.len());
         for database in &databases {

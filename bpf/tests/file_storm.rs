@@ -10,8 +10,12 @@ use std::time::Duration;
 
 use common::{Collected, Collecting, file_settings};
 use kumon_bpf::Settings;
+use kumon_testing::{load_size, time_scale};
 
-const FILES: u64 = 50_000;
+/// How many files a storm has.
+fn files() -> u64 {
+    load_size(50_000) as u64
+}
 
 /// By each kind of hooks that the kernel has.
 fn settings(ring_buffer_bytes: u32) -> Vec<Settings> {
@@ -32,7 +36,7 @@ for group in groups:
     for file in group: os.unlink(file)
 ";
     let mut python = Command::new("/usr/bin/python3");
-    let args = ["-c", script, &path, &FILES.to_string(), &at_once.to_string()];
+    let args = ["-c", script, &path, &files().to_string(), &at_once.to_string()];
     assert!(python.args(args).status().unwrap().success());
     path + "/"
 }
@@ -53,7 +57,7 @@ fn fifty_thousand_files_have_a_row_each() {
         for metric in ["filelife", "filegone"] {
             assert_eq!(collected.lost(metric), 0, "{metric}");
             for folder in &folders {
-                assert_eq!(rows(&collected, metric, folder).0, FILES, "{metric}");
+                assert_eq!(rows(&collected, metric, folder).0, files(), "{metric}");
             }
         }
     }
@@ -61,10 +65,10 @@ fn fifty_thousand_files_have_a_row_each() {
 
 #[test]
 fn files_beyond_the_limit_are_counted() {
-    const ROOM: u64 = 10_000;
+    let room = files() / 5;
     for settings in settings(32 << 20) {
         let mut limited = settings.clone();
-        limited.filelife.max_files = ROOM as usize;
+        limited.filelife.max_files = room as usize;
         let witness = Collecting::start("file", settings.clone());
         let collecting = Collecting::start("file", limited);
         let folder = storm(true);
@@ -72,10 +76,14 @@ fn files_beyond_the_limit_are_counted() {
         assert_eq!(witness.lost("filelife"), 0);
         let (own, _) = rows(&collected, "filelife", &folder);
         // The room is shared with what else happens on the machine.
-        assert!((ROOM / 2..=ROOM).contains(&own), "{own} rows");
+        assert!((room / 2..=room).contains(&own), "{own} rows");
         let sum = own + collected.lost("filelife");
-        assert!((FILES..FILES + ROOM).contains(&sum), "rows and losses are {sum}, the storm was {FILES}");
-        assert_eq!(rows(&collected, "filegone", &folder).0, FILES);
+        assert!(
+            (files()..files() + room).contains(&sum),
+            "rows and losses are {sum}, the storm was {}",
+            files()
+        );
+        assert_eq!(rows(&collected, "filegone", &folder).0, files());
     }
 }
 
@@ -85,22 +93,26 @@ fn what_overruns_the_ring_buffer_is_counted() {
         // A second collector with room for all sees what else happens on the machine meanwhile.
         let witness = Collecting::start("file", settings.clone());
         let tiny = Settings { ring_buffer_bytes: 4096, ..settings };
-        let overrun = Collecting::start_polling("file", tiny, Duration::from_millis(200));
+        let overrun = Collecting::start_polling("file", tiny, Duration::from_millis(200) * time_scale());
         let folder = storm(false);
         let (overrun, witness) = (overrun.stop(), witness.stop());
         assert_eq!(witness.lost("filegone"), 0);
         let (own, others) = rows(&witness, "filegone", &folder);
-        assert_eq!(own, FILES);
+        assert_eq!(own, files());
 
         let (through, _) = rows(&overrun, "filegone", &folder);
         assert!(
-            (1..FILES).contains(&through),
+            (1..files()).contains(&through),
             "the storm must overrun the ring buffer, or this tests nothing"
         );
         let sum = overrun.rows("filegone").len() as u64 + overrun.lost("filegone");
-        assert!((FILES..=FILES + others).contains(&sum), "rows and losses are {sum}, the storm was {FILES}");
+        assert!(
+            (files()..=files() + others).contains(&sum),
+            "rows and losses are {sum}, the storm was {}",
+            files()
+        );
         // A file whose creation and deletion were both lost is counted twice: never too low.
         let (lives, _) = rows(&overrun, "filelife", &folder);
-        assert!(lives + overrun.lost("filelife") >= FILES);
+        assert!(lives + overrun.lost("filelife") >= files());
     }
 }

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use common::{Collected, Collecting, Row};
 use kumon_bpf::{Clock, Settings};
-use kumon_testing::{require_bpf, time_scale};
+use kumon_testing::{load_size, require_bpf, time_scale};
 
-/// Each takes far longer on an emulated processor.
 fn storm_size() -> u64 {
-    3000 / u64::from(time_scale())
+    load_size(3000) as u64
 }
 
 /// The storm's processes bear this name; its own count goes to standard output.

@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use common::{Collected, Collecting, SETTLE};
 use kumon_bpf::Settings;
-use kumon_testing::{require_bpf, require_program};
+use kumon_testing::{load_size, require_bpf, require_program, time_scale};
 use serde_json::json;
 
 const PYTHON: &str = "/usr/bin/python3";
-const CONNECTIONS: usize = 20_000;
+/// How many connections a storm has.
+fn connections() -> usize {
+    load_size(20_000)
+}
 
 fn settings(ring_buffer_bytes: u32) -> Settings {
     Settings { ring_buffer_bytes, ..Settings::default() }
@@ -58,10 +61,10 @@ fn twenty_thousand_connections_have_a_row_for_each_side() {
         return;
     }
     let collecting = Collecting::start("tcp", settings(32 << 20));
-    let port = storm(CONNECTIONS, 1);
+    let port = storm(connections(), 1);
     let collected = collecting.stop();
     assert_eq!(collected.lost("tcplife"), 0);
-    assert_eq!(rows(&collected, port).0, 2 * CONNECTIONS);
+    assert_eq!(rows(&collected, port).0, 2 * connections());
 }
 
 #[test]
@@ -70,11 +73,11 @@ fn sessions_that_overrun_the_ring_buffer_are_counted() {
         return;
     }
     let witness = Collecting::start("tcp", settings(32 << 20));
-    let overrun = Collecting::start_polling("tcp", settings(4096), Duration::from_millis(200));
-    let port = storm(CONNECTIONS, 1);
+    let overrun = Collecting::start_polling("tcp", settings(4096), Duration::from_millis(200) * time_scale());
+    let port = storm(connections(), 1);
     let (overrun, witness) = (overrun.stop(), witness.stop());
     let (own, others) = rows(&witness, port);
-    assert_eq!((own, witness.lost("tcplife")), (2 * CONNECTIONS, 0));
+    assert_eq!((own, witness.lost("tcplife")), (2 * connections(), 0));
     let (through, _) = rows(&overrun, port);
     assert!((1..own).contains(&through), "the storm must overrun the ring buffer, or this tests nothing");
     let sum = overrun.rows("tcplife").len() + overrun.lost("tcplife") as usize;

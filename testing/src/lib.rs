@@ -56,6 +56,12 @@ pub fn time_scale() -> u32 {
     std::env::var("KUMON_TEST_TIME_SCALE").ok().and_then(|scale| scale.parse().ok()).unwrap_or(1)
 }
 
+/// How many events a load is to make of those that it makes on a processor of its own: an emulated one takes
+/// [`time_scale`] times as long for each.
+pub fn load_size(full: usize) -> usize {
+    full / time_scale() as usize
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics
