@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use common::Collecting;
 use kumon_bpf::{Enabled, FileHooks, Settings, collectors};
-use kumon_testing::{require_bpf, time_scale, wait_for};
+use kumon_testing::{load_size, require_bpf, wait_for};
 use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Programs, maps and links of the kernel by their ids.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -87,9 +88,15 @@ fn everything() -> Settings {
 /// Agents at work at the same time: most of a start and a stop is waiting for the kernel.
 const AGENTS: usize = 10;
 
-/// How often each of them starts and stops. An emulated processor takes a hundred times as long.
+/// How often each of them starts and stops.
 fn rounds() -> usize {
-    if time_scale() == 1 { 10 } else { 1 }
+    load_size(10)
+}
+
+/// Lets this process have as many descriptors as it may: the agents hold more than the 1024 that shells begin with.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
 }
 
 /// Starts and stops all collectors, and says what it saw held meanwhile.
@@ -109,6 +116,7 @@ fn a_hundred_starts_and_stops_of_all_collectors_leave_no_program_map_link_or_des
     if !require_bpf() {
         return;
     }
+    raise_descriptor_limit();
     let (before, open) = (Objects::held(), descriptors());
     let mut loaded = Objects::default();
     let agents: Vec<_> = (0..AGENTS).map(|_| std::thread::spawn(start_and_stop)).collect();
