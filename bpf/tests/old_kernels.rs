@@ -8,7 +8,7 @@ mod common;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Collected, Collecting, Row, assert_close, cpu_time_now, usage_of};
+use common::{Collected, Collecting, NAP, Row, assert_close, cpu_time_now, usage_of};
 use kumon_bpf::Settings;
 use kumon_testing::{Child, require_bpf, wait_for};
 
@@ -82,11 +82,13 @@ fn without_task_storage_waits_and_cpu_time_are_told_all_the_same() {
         return;
     }
     let collecting = Collecting::start("sched", settings());
-    let script = "import threading, time\n\
+    let script = format!(
+        "{NAP}import threading\n\
         def burn():\n end = time.thread_time() + 0.05\n while time.thread_time() < end: pass\n\
         for i in range(10):\n thread = threading.Thread(target=burn)\n thread.start()\n thread.join()\n\
-        for i in range(100): time.sleep(0.001)";
-    let pid = Command::new("/usr/bin/python3").args(["-c", script]).spawn().unwrap().id();
+        nap(100)"
+    );
+    let pid = Command::new("/usr/bin/python3").args(["-c", &script]).spawn().unwrap().id();
     let used = usage_of(pid).cpu_time;
     let collected = collecting.stop();
     let rows = of_pid(collected.rows("cputime"), pid);

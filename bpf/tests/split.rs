@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Cgroup, Collected, Collecting, Row, usage_of};
+use common::{Cgroup, Collected, Collecting, NAP, Row, usage_of};
 use kumon_bpf::Settings;
 use kumon_testing::require_bpf;
 
@@ -27,10 +27,10 @@ fn run(mut command: Command) -> u32 {
     child.id()
 }
 
-/// Sleeps so many times, a millisecond each; and how often it can have waited for a CPU, as wait4 tells it: before its
-/// start, and after each switch.
+/// Naps so many times; and how often it can have waited for a CPU, as wait4 tells it: before its start, and after each
+/// switch.
 fn nap(cgroup: &Cgroup, times: i64) -> i64 {
-    let script = format!("import time\nfor i in range({times}): time.sleep(0.001)");
+    let script = format!("{NAP}nap({times})");
     let mut python = cgroup.command("/usr/bin/python3");
     let usage = usage_of(python.args(["-c", &script]).spawn().unwrap().id());
     1 + usage.voluntary_switches + usage.involuntary_switches
@@ -107,9 +107,12 @@ fn a_process_in_a_container_bears_its_id_in_cputime_and_runqslower() {
     let Some((cgroup, id)) = Cgroup::of_container() else { return };
     let mut settings = Settings::default();
     settings.runqslower.threshold = Duration::from_nanos(1);
+    // Else the waits of all the others may fill the ring buffer.
+    settings.runqslower.filter =
+        serde_json::from_str(&format!(r#"{{"cgroup": [{}]}}"#, cgroup.id())).unwrap();
     let collecting = Collecting::start("sched", settings);
     let mut python = cgroup.command("/usr/bin/python3");
-    python.args(["-c", "import time\nfor i in range(50): time.sleep(0.001)"]);
+    python.args(["-c", &format!("{NAP}nap(50)")]);
     let pid = run(python).to_string();
     let collected = collecting.stop();
     let [row] = &of(&collected.rows("cputime"), "pid", &pid)[..] else { panic!("no row of {pid}") };

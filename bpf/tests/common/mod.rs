@@ -35,6 +35,17 @@ def settle(port):
     while any(open_ones()): time.sleep(0.01)
 ";
 
+/// Python: `nap(times)` sleeps a millisecond again and again until the kernel has switched the process out so often. So
+/// many waits for a CPU follow, for each switch out ends with one. Of a single sleep that isn't certain: where a machine
+/// has its CPU taken away, the timer may fire before the process has gone to sleep.
+pub const NAP: &str = "
+import resource, time
+def nap(times):
+    def switches(): return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+    enough = switches() + times
+    while switches() < enough: time.sleep(0.001)
+";
+
 /// The settings of both file metrics by each kind of hooks that this kernel has; none where nothing can be tested.
 pub fn file_settings() -> Vec<Settings> {
     let mut all = Vec::new();
