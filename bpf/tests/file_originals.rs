@@ -56,12 +56,11 @@ fn short_lived_files_are_those_that_filelife_sees() {
         fs::remove_file(&path).unwrap();
     }
     let rows = collecting.stop().rows("filelife");
-    let lines = original.stop();
 
     // TIME PID COMM AGE(s) FILE
-    let theirs: BTreeMap<String, f64> = lines
+    let theirs: BTreeMap<String, f64> = original
+        .stop_after(FILES, |line| line.contains("kumon-life-"))
         .iter()
-        .filter(|line| line.contains("kumon-life-"))
         .map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             (words[words.len() - 1].to_owned(), words[words.len() - 2].parse().unwrap())

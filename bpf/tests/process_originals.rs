@@ -36,12 +36,12 @@ fn execs_are_the_same_as_execsnoop_sees() {
         Command::new("sh").args(["-c", "exec true \"$0\"", &marker]).status().unwrap();
     }
     let collected = collecting.stop();
-    let lines = original.stop();
 
     // PCOMM PID PPID RET ARGS, each process with two execs.
-    let theirs: BTreeSet<Vec<String>> = lines
+    let of_load = |line: &String| line.contains("kumon-original-");
+    let theirs: BTreeSet<Vec<String>> = original
+        .stop_after(2 * PROCESSES, of_load)
         .iter()
-        .filter(|line| line.contains("kumon-original-"))
         .map(|line| line.split_whitespace().map(str::to_owned).collect())
         .collect();
     let ours: BTreeSet<Vec<String>> = collected
@@ -80,12 +80,12 @@ fn ends_are_the_same_as_exitsnoop_sees() {
         Command::new(&program).args(["-c", &script]).status().unwrap();
     }
     let collected = collecting.stop();
-    let lines = original.stop();
 
     // PCOMM PID PPID TID AGE(s) EXIT_CODE, the last one `0`, `code N` or `signal N (name)`.
-    let theirs: BTreeSet<(String, String, String)> = lines
+    let of_load = |line: &String| line.starts_with("kumon-exits ");
+    let theirs: BTreeSet<(String, String, String)> = original
+        .stop_after(PROCESSES, of_load)
         .iter()
-        .filter(|line| line.starts_with("kumon-exits "))
         .map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             let end = if words[5] == "0" { "code 0".to_owned() } else { words[5..7].join(" ") };

@@ -180,7 +180,13 @@ fn sessions_are_the_same_as_tcplife_sees() {
     let all_there = |rows: &[Row]| sessions.iter().all(|session| rows_of(rows, session).len() == 2);
     wait_for("the rows of all sessions", Duration::from_secs(10), || all_there(&collecting.rows("tcplife")));
     let rows = collecting.stop().rows("tcplife");
-    let lines = original.stop();
+    // Of both sides.
+    let ports: Vec<String> = sessions.iter().map(|session| session.client.port().to_string()).collect();
+    let of_load = |line: &String| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.len() == 9 && [words[3], words[5]].iter().any(|word| ports.iter().any(|port| port == word))
+    };
+    let lines = original.stop_after(2 * sessions.len(), of_load);
 
     for session in &sessions {
         let [egress, ingress] = &rows_of(&rows, session)[..] else { panic!("{session:?}") };

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use kumon_bpf::{Clock, Enabled, FileHooks, Loss, Settings, collectors};
 use kumon_schema::{Common, unescape};
 use kumon_spool::{Limits, Spool};
-use kumon_testing::{Child, require, require_bpf, require_program};
+use kumon_testing::{Child, require, require_bpf, require_program, wait_for};
 use rustix::process::Signal;
 use tempfile::{NamedTempFile, TempDir};
 
@@ -108,6 +108,19 @@ impl Original {
 
     pub fn lines(&self) -> Vec<String> {
         std::fs::read_to_string(self.output.path()).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until it has written so many lines about the load, stops it and returns these. It writes some time after the
+    /// event, long after where the machine is busy.
+    pub fn stop_after(self, count: usize, of_load: impl Fn(&String) -> bool) -> Vec<String> {
+        let mut lines = Vec::new();
+        wait_for("the original to write what it saw", Duration::from_secs(30), || {
+            lines = self.lines();
+            lines.retain(&of_load);
+            lines.len() >= count
+        });
+        self.stop();
+        lines
     }
 
     /// Interrupts it as the terminal would, and returns all it wrote.
