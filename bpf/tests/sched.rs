@@ -64,14 +64,14 @@ fn a_process_that_never_sleeps_has_its_cpu_time_in_each_interval() {
         return;
     }
     let mut child = spin();
-    let before = cpu_time_now(child.id());
     let interval = Duration::from_millis(500) * time_scale();
+    let (before, begin) = (cpu_time_now(child.id()), Instant::now());
     let collecting = Collecting::start("sched", settings(interval));
-    let (begin, started) = (Instant::now(), cpu_time_now(child.id()));
-    wait_for("four intervals of spinning", Duration::from_secs(30), || begin.elapsed() >= interval * 4);
-    let stopping = cpu_time_now(child.id());
+    let (started, start) = (cpu_time_now(child.id()), Instant::now());
+    wait_for("four intervals of spinning", Duration::from_secs(30), || start.elapsed() >= interval * 4);
+    let (stopping, least) = (cpu_time_now(child.id()), start.elapsed().as_nanos() as i64);
     let collected = collecting.stop();
-    let after = cpu_time_now(child.id());
+    let (after, most) = (cpu_time_now(child.id()), begin.elapsed().as_nanos() as i64);
     child.kill().unwrap();
 
     let rows = rows_of(&collected, child.id());
@@ -80,11 +80,12 @@ fn a_process_that_never_sleeps_has_its_cpu_time_in_each_interval() {
     let (ours, tick) = (sum(&rows, "on_cpu"), 10_000_000);
     assert!(ours * 102 / 100 + tick >= stopping - started, "{ours} of {}", stopping - started);
     assert!(ours * 98 / 100 - tick <= after - before, "{ours} of {}", after - before);
-    // Each interval is told whole: on or off the CPU. Reading all tasks takes a while on an emulated processor.
-    let percent = 5 * i64::from(time_scale());
-    for row in &rows[..4] {
-        assert_close(row.number("on_cpu") + row.number("off_cpu"), row.number("interval"), percent);
-    }
+    // All the time is told: on or off the CPU. Not to the interval, because a busy machine may let the collector wait
+    // between looking at the clock and reading the task.
+    let told = ours + sum(&rows, "off_cpu");
+    assert!((least - tick..=most + tick).contains(&told), "{told} of {least} to {most}: {rows:?}");
+    let intervals = sum(&rows, "interval");
+    assert!((least..=most).contains(&intervals), "{intervals} of {least} to {most}: {rows:?}");
 }
 
 #[test]
