@@ -241,8 +241,8 @@ impl Drop for Delivery {
     }
 }
 
-/// Tells of a sender that a bug ended: nobody would wait for its answer in vain.
-struct Farewell<'a>(&'a Sender<Message>);
+/// Tells of a thread that a bug ended: nobody is to wait for its answer in vain.
+pub(crate) struct Farewell<'a>(pub(crate) &'a Sender<Message>);
 
 impl Drop for Farewell<'_> {
     fn drop(&mut self) {

@@ -61,7 +61,9 @@ pub(crate) enum Message {
     Sync(Sender<bool>),
     /// The sink has taken the batch, or not.
     Sent(Sent),
-    /// The thread that sends died of a bug.
+    /// What was to be written down is, or can't be: [`Records`](crate::records::Records) knows.
+    Written,
+    /// A thread that sends, or writes down, died of a bug.
     Died,
     Deliver(Arc<Batch>, Sender<Result<Outcome, SinkError>>),
     Forget(Vec<Arc<str>>),

@@ -9,6 +9,7 @@ mod dead_letters;
 mod decode;
 mod delivery;
 pub mod elasticsearch;
+mod error;
 mod handle;
 mod holds;
 mod inputs;
@@ -32,8 +33,9 @@ pub use batch::{Batch, Document, StreamName};
 pub use dead_letters::{
     DeadLetter, DeadLetterFolder, Deliver, LetterFilter, LetterKind, RefusedAgain, Replayed, replay,
 };
+pub use error::ShipperError;
 pub use handle::Handle;
 pub use options::{Format, Input, Options};
-pub use shipper::{Ended, Shipper, ShipperError};
+pub use shipper::{Ended, Shipper};
 pub use sink::{Held, Outcome, Rejected, Sink, SinkError};
 pub use stats::{Delivered, Halted, Stats};

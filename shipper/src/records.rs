@@ -1,10 +1,17 @@
-//! Writing down how far everything is delivered.
+//! Writing down how far everything is delivered. A thread of its own does it: a disk that takes its time holds up only
+//! the rows that may not be sent before.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::Checkpoint;
+use kumon_spool::Acknowledged;
+
+use crate::checkpoint::{Checkpoint, Entry};
+use crate::delivery::Farewell;
+use crate::handle::Message;
 use crate::options::Options;
 use crate::sources::Sources;
 
@@ -16,41 +23,115 @@ const FIRST_INTERVAL: Duration = Duration::from_millis(20);
 /// The checkpoint of the foreign files, and the spool's acknowledgements.
 #[derive(Debug)]
 pub(crate) struct Records {
-    state: PathBuf,
-    spool: PathBuf,
-    /// Whether they are behind.
+    /// Whether they are behind, even when what is being written is there.
     pub(crate) stale: bool,
     next: Instant,
     interval: Duration,
+    /// Whether a write is under way. There is one at most: what comes meanwhile is written together.
+    writing: bool,
+    jobs: Sender<Positions>,
+    ended: Receiver<Written>,
+    thread: Option<JoinHandle<()>>,
 }
 
+/// How far everything is delivered at a time.
+#[derive(Debug)]
+pub(crate) struct Positions {
+    pub(crate) files: Vec<Entry>,
+    pub(crate) acknowledged: Acknowledged,
+}
+
+/// What was written; else what was tried, on what, and what to do.
+pub(crate) type Written = Result<Positions, String>;
+
 impl Records {
-    pub(crate) fn new(options: &Options) -> Records {
+    /// The end of a write shows as a message, too.
+    pub(crate) fn new(options: &Options, messages: Sender<Message>) -> io::Result<Records> {
         let (state, spool) = (options.state.clone(), options.spool.clone());
-        Records { state, spool, stale: false, next: Instant::now(), interval: FIRST_INTERVAL }
+        let (jobs, work) = channel();
+        let (report, ended) = channel();
+        let thread = std::thread::Builder::new().name("record".into());
+        let thread = thread.spawn(move || write_all((&state, &spool), &work, &report, &messages))?;
+        Ok(Records {
+            stale: false,
+            next: Instant::now(),
+            interval: FIRST_INTERVAL,
+            writing: false,
+            jobs,
+            ended,
+            thread: Some(thread),
+        })
     }
 
     /// When they are to be written, if they are behind.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.stale.then_some(self.next)
+        (self.stale && !self.writing).then_some(self.next)
     }
 
-    /// Writes them; then the spool files' locks can go.
-    ///
-    /// # Errors
-    /// With what was tried, on what, and what to do; they stay behind then.
-    pub(crate) fn write(&mut self, sources: &mut Sources) -> Result<(), String> {
-        (self.stale, self.next) = (true, Instant::now() + self.interval);
+    /// Begins to write them; none may be under way.
+    pub(crate) fn write(&mut self, sources: &Sources) {
+        (self.stale, self.writing) = (false, true);
+        self.next = Instant::now() + self.interval;
         self.interval = (self.interval * 2).min(INTERVAL);
-        let failed = |what: &str, folder: &Path, e: io::Error| {
-            format!("{}: {what} can't be written: {e}; free some space if the disk is full", folder.display())
-        };
-        Checkpoint::write(&self.state, &sources.entries())
-            .map_err(|e| failed("the checkpoint", &self.state, e))?;
-        let acknowledged = sources.acknowledged().write(&self.spool);
-        acknowledged.map_err(|e| failed("the acknowledgements", &self.spool, e))?;
-        sources.saved();
-        self.stale = false;
-        Ok(())
+        let positions = Positions { files: sources.entries(), acknowledged: sources.acknowledged() };
+        // Who takes it lives as long as this does, or dies of a bug, of which a message tells.
+        let _ = self.jobs.send(positions);
     }
+
+    /// What became of a write that was under way, if it has ended.
+    pub(crate) fn written(&mut self) -> Option<Written> {
+        let written = self.ended.try_recv().ok()?;
+        Some(self.ends(written))
+    }
+
+    /// Waits for the one that is under way.
+    pub(crate) fn wait(&mut self) -> Option<Written> {
+        let died = |_| Err("the thread that writes the checkpoint died".to_owned());
+        let written = self.writing.then(|| self.ended.recv().unwrap_or_else(died))?;
+        Some(self.ends(written))
+    }
+
+    fn ends(&mut self, written: Written) -> Written {
+        self.writing = false;
+        self.stale |= written.is_err();
+        written
+    }
+}
+
+impl Drop for Records {
+    /// Waits for the writer, so that nobody writes to the folder any more.
+    fn drop(&mut self) {
+        (self.jobs, _) = channel();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!(
+                "the thread that writes the checkpoint died; rows are sent again after the next start"
+            );
+        }
+    }
+}
+
+/// The writer's thread.
+fn write_all(
+    folders: (&Path, &Path),
+    work: &Receiver<Positions>,
+    report: &Sender<Written>,
+    messages: &Sender<Message>,
+) {
+    let _farewell = Farewell(messages);
+    while let Ok(positions) = work.recv() {
+        let written = write(folders, &positions).map(|()| positions);
+        // The shipper may have ended.
+        let _ = report.send(written);
+        let _ = messages.send(Message::Written);
+    }
+}
+
+fn write((state, spool): (&Path, &Path), positions: &Positions) -> Result<(), String> {
+    let failed = |what: &str, folder: &Path, e: io::Error| {
+        format!("{}: {what} can't be written: {e}; free some space if the disk is full", folder.display())
+    };
+    Checkpoint::write(state, &positions.files).map_err(|e| failed("the checkpoint", state, e))?;
+    positions.acknowledged.write(spool).map_err(|e| failed("the acknowledgements", spool, e))
 }

@@ -2,27 +2,25 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
 use std::mem;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use glob::PatternError;
 use kumon_spool::FolderLock;
 
 use crate::backoff::Backoff;
 use crate::batch::Batch;
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::Checkpoint;
 use crate::dead_letters::DeadLetters;
 use crate::delivery::{Delivery, Sent};
+use crate::error::ShipperError;
 use crate::handle::{Handle, Message};
 use crate::inputs::Inputs;
 use crate::ledger::{Cause, Ledger};
 use crate::options::Options;
 use crate::pace::Pace;
-use crate::records::Records;
+use crate::records::{Records, Written};
 use crate::sink::{Outcome, Sink, SinkError};
 use crate::sources::Sources;
 use crate::watch::Watcher;
@@ -42,27 +40,6 @@ const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 /// A foreign file whose name is gone (deleted, or renamed to what no pattern matches) may still be written to by who
 /// has it open.
 const LINGER: Duration = Duration::from_secs(60);
-
-/// Why the shipper could not start, or had to end.
-#[derive(Debug, thiserror::Error)]
-pub enum ShipperError {
-    #[error("{}: another shipper uses this state folder; stop it, or give this one its own path.state", .0.display())]
-    InUse(PathBuf),
-    #[error("{}: {source}; the folder must be readable and writable for the user that ships", path.display())]
-    Folder { path: PathBuf, source: io::Error },
-    #[error("{0}")]
-    Checkpoint(String),
-    #[error("no thread for sending can be started: {0}")]
-    Thread(io::Error),
-    #[error("'{pattern}' is no glob pattern: {source}")]
-    Pattern { pattern: String, source: PatternError },
-}
-
-impl From<CheckpointError> for ShipperError {
-    fn from(e: CheckpointError) -> ShipperError {
-        ShipperError::Checkpoint(e.to_string())
-    }
-}
 
 /// How the shipper ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,13 +86,13 @@ impl Shipper {
             return Err(ShipperError::Pattern { pattern: pattern.to_owned(), source });
         }
         let state = &options.state;
-        let lock = FolderLock::take(state).map_err(|e| folder(state, e))?;
+        let lock = FolderLock::take(state).map_err(|e| ShipperError::folder(state, e))?;
         let lock = lock.ok_or_else(|| ShipperError::InUse(state.clone()))?;
-        fs::create_dir_all(&options.spool).map_err(|e| folder(&options.spool, e))?;
+        fs::create_dir_all(&options.spool).map_err(|e| ShipperError::folder(&options.spool, e))?;
 
         let checkpoint = Checkpoint::read(state)?;
-        let dead_letters =
-            DeadLetters::open(state, options.dead_letter_bytes).map_err(|e| folder(state, e))?;
+        let dead_letters = DeadLetters::open(state, options.dead_letter_bytes)
+            .map_err(|e| ShipperError::folder(state, e))?;
         let backoff = Backoff::new(options.retry_initial, options.retry_max);
         let pace = Pace::new(options.batch_bytes);
         let (sender, messages) = channel();
@@ -125,7 +102,7 @@ impl Shipper {
             sources: Sources::new(&options, checkpoint, sink.positions(), LINGER),
             delivery: Delivery::new(sink, dead_letters, backoff, pace, sender.clone())
                 .map_err(ShipperError::Thread)?,
-            records: Records::new(&options),
+            records: Records::new(&options, sender.clone()).map_err(ShipperError::Thread)?,
             ledger,
             watcher: Watcher::new(sender.clone()),
             options,
@@ -159,7 +136,7 @@ impl Shipper {
             self.settle(self.is_reached());
             self.answer();
             if self.records.due().is_some_and(|due| Instant::now() >= due) {
-                self.save();
+                self.records.write(&self.sources);
             }
             self.publish();
             self.wait();
@@ -311,16 +288,28 @@ impl Shipper {
         }
     }
 
-    /// Writes how far everything is delivered. While that can't be done, files that must be remembered before they
-    /// are shipped wait; the others go on, so that a disk that the spool filled can get empty again.
+    /// Writes how far everything is delivered, and waits for it; says whether it is written.
     fn save(&mut self) -> bool {
-        let result = self.records.write(&mut self.sources);
-        self.sources.hold = result.is_err();
-        match result {
-            Ok(()) => self.ledger.resume(Cause::State),
+        let under_way = self.records.wait();
+        self.written(under_way);
+        self.records.write(&self.sources);
+        let written = self.records.wait();
+        self.written(written);
+        !self.sources.hold
+    }
+
+    /// While nothing can be written, files that must be remembered before they are shipped wait; the others go on, so
+    /// that a disk that the spool filled can get empty again.
+    fn written(&mut self, written: Option<Written>) {
+        let Some(written) = written else { return };
+        self.sources.hold = written.is_err();
+        match written {
+            Ok(positions) => {
+                self.sources.saved(&positions);
+                self.ledger.resume(Cause::State);
+            }
             Err(reason) => self.ledger.halt(Cause::State, reason),
         }
-        !self.sources.hold
     }
 
     /// Whether somebody waits for nothing more than that what was taken becomes durable: for then it is all there, or
@@ -398,8 +387,12 @@ impl Shipper {
                 }
             }
             Message::Sent(sent) => self.sent(sent),
+            Message::Written => {
+                let written = self.records.written();
+                self.written(written);
+            }
             // The agent notices that this thread ends.
-            Message::Died => panic!("the sending thread died"),
+            Message::Died => panic!("the thread that sends, or writes the checkpoint, died"),
             Message::Sync(reply) => {
                 self.scan();
                 self.asked.push(Asked { ends: self.sources.ends(), reply });
@@ -440,8 +433,4 @@ impl Shipper {
         stats.held = self.sources.holds.halted();
         stats.dead_letters_dropped = self.delivery.dead_letters.dropped;
     }
-}
-
-fn folder(path: &std::path::Path, source: io::Error) -> ShipperError {
-    ShipperError::Folder { path: path.to_owned(), source }
 }

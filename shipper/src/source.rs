@@ -247,11 +247,21 @@ impl Source {
         Some(Entry { path, id, generation, delivered: tail.acknowledged, sent: tail.evidence() })
     }
 
-    /// To be called when the checkpoint and the acknowledgements are written; ends the use of a spool file's rows.
-    pub(crate) fn saved(&mut self) {
-        match &mut self.origin {
-            Origin::Foreign { recorded, .. } => *recorded = Some(self.tail.sent.offset),
-            Origin::Spool { .. } => self.release(),
+    /// To be called when the checkpoint is written, with what it says of the file. Meanwhile the file may have become
+    /// another one.
+    pub(crate) fn note_recorded(&mut self, written: Option<&Entry>) {
+        if let (Origin::Foreign { id, recorded }, Some(written)) = (&mut self.origin, written)
+            && (*id, &*self.tail.generation) == (written.id, &*written.generation)
+        {
+            *recorded = Some(written.sent.offset);
+        }
+    }
+
+    /// To be called when the acknowledgements are written, with what they say of the file; ends the use of a spool
+    /// file's rows, unless more was acknowledged meanwhile.
+    pub(crate) fn note_acknowledged(&mut self, written: Option<u64>) {
+        if written == Some(self.tail.acknowledged.offset) {
+            self.release();
         }
     }
 

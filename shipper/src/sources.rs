@@ -15,6 +15,7 @@ use crate::holds::Holds;
 use crate::inputs::Inputs;
 use crate::mark::Mark;
 use crate::options::Options;
+use crate::records::Positions;
 use crate::sink::Outcome;
 use crate::source::{Origin, Source};
 use crate::spool_files::SpoolFiles;
@@ -303,9 +304,20 @@ impl Sources {
         acknowledged
     }
 
-    /// To be called when [`entries`](Self::entries) and [`acknowledged`](Self::acknowledged) are written.
-    pub(crate) fn saved(&mut self) {
-        self.all.iter_mut().for_each(Source::saved);
+    /// To be called when [`entries`](Self::entries) and [`acknowledged`](Self::acknowledged), as they were then, are
+    /// written.
+    pub(crate) fn saved(&mut self, positions: &Positions) {
+        let entries = positions.files.iter().map(|entry| (entry.generation.as_str(), entry));
+        let entries: HashMap<&str, &Entry> = entries.collect();
+        for source in &mut self.all {
+            match &source.origin {
+                Origin::Spool { name, .. } => {
+                    let written = positions.acknowledged.0.get(&name.to_string());
+                    source.note_acknowledged(written.copied());
+                }
+                Origin::Foreign { .. } => source.note_recorded(entries.get(&**source.generation()).copied()),
+            }
+        }
     }
 
     /// Files that can't be shipped, with the reason.

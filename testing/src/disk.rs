@@ -1,9 +1,10 @@
-//! A disk that is soon full.
+//! Disks that are soon full, or hang.
 
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
@@ -65,4 +66,62 @@ impl Drop for SmallDisk {
         // Lazily: somebody may still be reading for a moment.
         let _ = unmount(&self.0, UnmountFlags::DETACH);
     }
+}
+
+/// An ext4 in a file, unmounted when dropped, that can be told to hang. It takes root, loop devices and `mkfs.ext4`.
+pub struct HangingDisk(PathBuf);
+
+/// While it lives, whoever writes to the disk waits.
+pub struct Hang<'a>(&'a HangingDisk);
+
+impl HangingDisk {
+    /// Mounts it at `folder`, which is made; its file is made beside it.
+    ///
+    /// # Panics
+    /// When it can't be made or mounted.
+    pub fn mount(folder: impl Into<PathBuf>) -> HangingDisk {
+        let folder = folder.into();
+        let image = folder.with_extension("image");
+        let made = fs::create_dir_all(&folder)
+            .and_then(|()| File::create(&image))
+            .and_then(|image| image.set_len(16 << 20));
+        made.unwrap_or_else(|e| panic!("{}: {e}", image.display()));
+        run(Command::new("mkfs.ext4").arg("-q").arg(&image));
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&folder));
+        HangingDisk(folder)
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Lets it hang. What is to write to it in the end must be dropped after the answer, or it waits for ever.
+    ///
+    /// # Panics
+    /// When the kernel refuses it.
+    pub fn hang(&self) -> Hang<'_> {
+        run(Command::new("fsfreeze").arg("--freeze").arg(&self.0));
+        Hang(self)
+    }
+}
+
+impl Drop for Hang<'_> {
+    fn drop(&mut self) {
+        run(Command::new("fsfreeze").arg("--unfreeze").arg(&self.0.0));
+    }
+}
+
+impl Drop for HangingDisk {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+fn run(command: &mut Command) {
+    // Where these programs are, for those whose PATH leaves it out.
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    let output = command.env("PATH", path).output();
+    let output = output.unwrap_or_else(|e| panic!("{command:?} can't be run: {e}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

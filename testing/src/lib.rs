@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub use disk::SmallDisk;
+pub use disk::{Hang, HangingDisk, SmallDisk};
 pub use elasticsearch::{
     Elasticsearch, require_elasticsearch, require_elasticsearch_6, require_elasticsearch_8,
 };

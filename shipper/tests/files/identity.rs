@@ -89,8 +89,9 @@ fn a_file_deleted_and_made_again_is_new_even_with_the_same_inode_and_first_lines
         let mut expected = vec![0; 400];
         expected.extend([1, 2]);
         assert_eq!(sink.numbers(), expected);
-        // And while it runs.
-        recreate(&place.path("a.ndjson"), &lines(3..10));
+        // And while it runs: then it has the inode open, which so can't be used again.
+        fs::remove_file(place.path("a.ndjson")).unwrap();
+        fs::write(place.path("a.ndjson"), lines(3..10)).unwrap();
         kumon_testing::wait_for("the new rows", LIMIT, || {
             ship.sync();
             sink.len() >= 409

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kumon_schema::Common;
 use kumon_shipper::{Ended, Format, Handle, Input, Options, Shipper, ShipperError, Sink, Stats};
@@ -37,9 +37,16 @@ impl Place {
         self.folder.path().join("in").join(name)
     }
 
-    /// Starts a shipper.
+    /// Starts a shipper. A child that another test starts holds for a moment, between its fork and its exec, all that
+    /// this process had open, the lock of the shipper before among it.
     pub(crate) fn ship(&self, sink: &StandIn) -> Ship {
-        self.try_ship(sink).unwrap()
+        let mut started = self.try_ship(sink);
+        let start = Instant::now();
+        while matches!(started, Err(ShipperError::InUse(_))) && start.elapsed() < LIMIT {
+            std::thread::sleep(Duration::from_millis(10));
+            started = self.try_ship(sink);
+        }
+        started.unwrap()
     }
 
     pub(crate) fn try_ship(&self, sink: &StandIn) -> Result<Ship, ShipperError> {
@@ -135,7 +142,7 @@ impl Drop for Ship {
 
 /// Waits until the sink has exactly these rows, each once.
 pub(crate) fn expect(sink: &StandIn, numbers: Range<u64>) {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while (sink.len() as u64) < numbers.end - numbers.start && start.elapsed() < LIMIT {
         std::thread::sleep(Duration::from_millis(10));
     }
