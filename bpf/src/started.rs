@@ -125,6 +125,18 @@ impl<S: Skel<'static>> Started<S> {
     }
 }
 
+/// Waits for the programs that were running when their hooks were detached, which doesn't wait for them: what they are
+/// about to tell belongs to what is read last, and an event that one of them has begun in the ring buffer hides all those
+/// behind it. They run in RCU's read sections, and membarrier(2), MEMBARRIER_CMD_GLOBAL, is a grace period
+/// (kernel/sched/membarrier.c); where the kernel lacks it (nohz_full) nothing is waited for.
+fn wait_for_running_programs() {
+    // SAFETY: it takes numbers and no pointer.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result != 0 {
+        log::debug!("can't wait for running BPF programs: membarrier: {}", std::io::Error::last_os_error());
+    }
+}
+
 impl<S: Skel<'static>> Running for Started<S> {
     fn poll(
         &mut self,
@@ -135,6 +147,7 @@ impl<S: Skel<'static>> Running for Started<S> {
     ) -> Result<(), CollectorError> {
         if last {
             self.attached.detach();
+            wait_for_running_programs();
         } else {
             self.attached.renew(&self.skeleton, now);
         }
