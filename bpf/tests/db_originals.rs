@@ -1,5 +1,6 @@
-//! dbslower against what the servers themselves log as slow. The original of bcc needs its compiler on the machine and
-//! knows neither of these servers' versions: the servers' own logs are the better witness.
+//! dbslower against what the servers themselves log as slow. bcc's dbslower can't stand beside it at a MariaDB server: bcc
+//! 0.26 asks for its probe of dispatch_command with a reference counter, after which the kernel refuses every other probe
+//! there ("ref_ctr_offset mismatch" in its log).
 
 // A failure in a helper is a failed test.
 #![allow(clippy::unwrap_used)]
