@@ -12,16 +12,11 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{Collecting, Original, Row, file_settings};
+use common::{Collecting, Original, Row, file_settings, kernel_has_kprobes};
 use kumon_bpf::{Enabled, Settings};
 use kumon_testing::{require, require_bpf, require_program, time_scale, wait_for};
 
 const FILES: usize = 100;
-
-/// The originals are made of kprobes. Where the kernel has none, scripts/second-kernel has one that does.
-fn kernel_has_kprobes() -> bool {
-    Path::new("/sys/bus/event_source/devices/kprobe").exists()
-}
 
 /// Deletes files until an original has shown one: from then on it sees everything.
 fn wait_until_it_sees(original: &Original, folder: &Path) {
@@ -162,13 +157,9 @@ fn deletions_and_renames_are_those_that_filegone_sees() {
     assert_eq!(expected.len(), FILES);
 
     // TIME PID COMM ACTION FILE
-    let told = || -> Vec<String> {
-        let lines = original.lines();
-        let marked = lines.iter().filter(|line| line.contains("kumon-gone-"));
-        marked.map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect()
-    };
-    wait_for("the original to print what it saw", Duration::from_secs(30), || told().len() >= expected.len());
-    assert_eq!(sorted(told()), expected);
+    let without_time = |line: &String| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+    let lines = original.lines_of(FILES, |line| line.contains("kumon-gone-"));
+    assert_eq!(sorted(lines.iter().map(without_time).collect()), expected);
     for (settings, collecting) in hooks.iter().zip(collecting) {
         let collected = collecting.stop();
         let ours = collected.rows("filegone").iter().filter_map(as_the_original).collect();

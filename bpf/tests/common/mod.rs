@@ -62,14 +62,18 @@ pub fn file_settings() -> Vec<Settings> {
             all.push(settings);
         }
     }
-    let has_kprobes = Path::new("/sys/bus/event_source/devices/kprobe/type").exists();
-    let least = if has_kprobes { 3 } else { 1 };
+    let least = if kernel_has_kprobes() { 3 } else { 1 };
     assert!(
         all.len() >= least,
         "of the hooks for files only {:?} work",
         all.iter().map(|of| of.file_hooks).collect::<Vec<_>>()
     );
     all
+}
+
+/// What some originals are made of. Where the kernel has none, scripts/second-kernel has one that does.
+pub fn kernel_has_kprobes() -> bool {
+    Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
 }
 
 /// Collectors at work in a thread, with a spool of their own.
@@ -110,16 +114,23 @@ impl Original {
         std::fs::read_to_string(self.output.path()).unwrap().lines().map(str::to_owned).collect()
     }
 
-    /// Waits until it has written so many lines about the load, stops it and returns these. It writes some time after the
-    /// event, long after where the machine is busy.
-    pub fn stop_after(self, count: usize, of_load: impl Fn(&String) -> bool) -> Vec<String> {
+    /// The lines about the load, once there are so many: it writes some time after the event, long after where the
+    /// machine is busy.
+    pub fn lines_of(&self, count: usize, of_load: impl Fn(&String) -> bool) -> Vec<String> {
         let mut lines = Vec::new();
         wait_for("the original to write what it saw", Duration::from_secs(30), || {
             lines = self.lines();
             lines.retain(&of_load);
             lines.len() >= count
         });
-        self.stop();
+        lines
+    }
+
+    /// Waits until it has written so many lines about the load, and stops it; all that there are then.
+    pub fn stop_after(self, count: usize, of_load: impl Fn(&String) -> bool) -> Vec<String> {
+        self.lines_of(count, &of_load);
+        let mut lines = self.stop();
+        lines.retain(of_load);
         lines
     }
 
