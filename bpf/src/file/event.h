@@ -275,14 +275,16 @@ static __always_inline void send(struct file_buffer *buffer, bool preemptible) {
         __sync_fetch_and_add(&buffer->taken, -1);
 }
 
-/* Tells of a file that this very open has created; its own dentry is the exact one. */
-static __always_inline void tell_created(struct file *file, struct vfsmount *mount, struct dentry *dentry,
-                                         bool preemptible) {
+/* Whether this very open has created the file, with a name. Most have not: what they cost ends here. */
+static __always_inline bool was_created(struct file *file) {
+    return BPF_CORE_READ(file, f_mode) & FMODE_CREATED && !(BPF_CORE_READ(file, f_flags) & UNNAMED);
+}
+
+/* Tells of a created file, whose own dentry is the exact one. */
+static __always_inline void tell_created(struct vfsmount *mount, struct dentry *dentry, bool preemptible) {
     struct file_buffer *buffer;
     u32 slot;
 
-    if (!(BPF_CORE_READ(file, f_mode) & FMODE_CREATED) || BPF_CORE_READ(file, f_flags) & UNNAMED)
-        return;
     buffer = begin_event(ACTION_CREATE, preemptible, &slot);
     if (!buffer)
         return;

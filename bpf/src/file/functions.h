@@ -91,16 +91,16 @@ static __always_inline bool by_self(void) {
 SEC("fexit/do_filp_open")
 int BPF_PROG(fexit_open, int folder, void *name, void *flags, struct file *file) {
     /* An error is no address: nothing can be read there. */
-    if (!by_self())
-        tell_created(file, BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry), PREEMPTIBLE);
+    if (!by_self() && was_created(file))
+        tell_created(BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry), PREEMPTIBLE);
     return 0;
 }
 
 /* A kprobe at a function's end would miss some; this one is called where the file is created. */
 SEC("kprobe/vfs_open")
 int BPF_KPROBE(kprobe_open, const struct path *path, struct file *file) {
-    if (!by_self())
-        tell_created(file, BPF_CORE_READ(path, mnt), BPF_CORE_READ(path, dentry), PREEMPTIBLE);
+    if (!by_self() && was_created(file))
+        tell_created(BPF_CORE_READ(path, mnt), BPF_CORE_READ(path, dentry), PREEMPTIBLE);
     return 0;
 }
 

@@ -27,6 +27,9 @@ struct task_struct___folders {
 };
 #pragma clang attribute pop
 
+/* Only to ask whether the kernel has it, since 5.11. */
+enum bpf_func_id { BPF_FUNC_get_current_task_btf };
+
 /* What a system call was given, kept until it is known whether it succeeded. */
 struct file_call {
     enum action action;
@@ -42,13 +45,26 @@ struct {
     __type(value, struct file_call);
 } file_calls SEC(".maps");
 
-static __always_inline struct file *open_file(struct task_struct___folders *task, int fd) {
-    struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+/*
+ * The file of one of the current task's descriptors. Every open() comes here: where the kernel knows a
+ * pointer's type a program follows it without calling a function for each step.
+ */
+static __always_inline struct file *open_file(int fd) {
     struct file **files, *file = NULL;
+    struct fdtable *table;
+    u32 size;
 
-    if (fd < 0 || (u32)fd >= BPF_CORE_READ(table, max_fds))
+    if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)) {
+        table = ((struct task_struct___folders *)bpf_get_current_task_btf())->files->fdt;
+        size = table->max_fds;
+        files = table->fd;
+    } else {
+        table = BPF_CORE_READ((struct task_struct___folders *)bpf_get_current_task(), files, fdt);
+        size = BPF_CORE_READ(table, max_fds);
+        files = BPF_CORE_READ(table, fd);
+    }
+    if (fd < 0 || (u32)fd >= size)
         return NULL;
-    files = BPF_CORE_READ(table, fd);
     bpf_probe_read_kernel(&file, sizeof(file), files + fd);
     return file;
 }
@@ -73,7 +89,7 @@ static __always_inline void append_path(struct file_buffer *buffer, u32 slot, st
         buffer->mount = BPF_CORE_READ(task, fs, pwd.mnt);
         buffer->dentry = BPF_CORE_READ(task, fs, pwd.dentry);
     } else {
-        folder = open_file(task, call->folders[which]);
+        folder = open_file(call->folders[which]);
         buffer->mount = BPF_CORE_READ(folder, f_path.mnt);
         buffer->dentry = BPF_CORE_READ(folder, f_path.dentry);
     }
@@ -161,13 +177,13 @@ int enter_renameat2(struct sys_enter *ctx) {
 }
 
 static __always_inline int exit_open_call(struct sys_exit *ctx) {
-    struct task_struct___folders *task = (void *)bpf_get_current_task();
     struct file *file;
 
     if (ctx->result < 0 || is_self(bpf_get_current_pid_tgid() >> 32))
         return 0;
-    file = open_file(task, ctx->result);
-    tell_created(file, BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry), UNPREEMPTED);
+    file = open_file(ctx->result);
+    if (was_created(file))
+        tell_created(BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry), UNPREEMPTED);
     return 0;
 }
 
