@@ -214,7 +214,8 @@ impl CgroupFolders {
     }
 }
 
-fn in_initial_pid_namespace() -> bool {
+/// Whether KuMon sees all processes of the machine under `/proc`, and knows them by the kernel's own ids.
+pub(crate) fn in_initial_pid_namespace() -> bool {
     // PROC_PID_INIT_INO of include/linux/proc_ns.h.
     const INITIAL: u64 = 0xEFFF_FFFC;
     fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == INITIAL)

@@ -5,13 +5,12 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use common::{Cgroup, Collected, Collecting, Disk, NAP, Programs, Row, assert_close, cpu_time_now, usage_of};
+use common::{Cgroup, Collected, Collecting, Disk, NAP, Programs, Row, assert_close, usage_of};
 use kumon_bpf::Settings;
-use kumon_testing::{Child, require, require_bpf, wait_for};
+use kumon_testing::{require, require_bpf};
 
 /// A row sums up the whole test.
 const LONG: Duration = Duration::from_secs(60);
@@ -135,52 +134,4 @@ fn requests_beyond_the_room_for_them_are_counted_as_lost() {
     assert!(lost > 0, "the map must be full, or this tests nothing");
     let all = i64::from(4 * REQUESTS);
     assert!((all..all + all / 20).contains(&(told + lost)), "{told} told, {lost} lost");
-}
-
-#[test]
-fn waits_that_find_no_room_are_counted_for_each_metric_that_lacks_them() {
-    if !require_bpf() {
-        return;
-    }
-    // From inside a pid namespace the tasks outside can't be listed: each of their waits takes a place in a map. With
-    // fewer CPUs than that most of these are waiting at any time.
-    let spin = || Child::spawn(Command::new("sh").args(["-c", "while :; do :; done"]));
-    let spinning: [Child; 6] = std::array::from_fn(|_| spin());
-    let mut inside = Command::new("unshare");
-    inside.args(["--pid", "--fork", "--mount-proc"]).arg(std::env::current_exe().unwrap());
-    inside.args(["--ignored", "--exact", "--nocapture", "collects_inside_of_a_pid_namespace"]);
-    let mut inside = inside.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(inside.stdout.take().unwrap()).lines();
-    let mut line_with =
-        |word: &str| lines.find(|line| line.as_ref().unwrap().contains(word)).unwrap().unwrap();
-    line_with("collecting");
-    let used = || spinning.each_ref().map(|child| cpu_time_now(child.id()));
-    let before = used();
-    wait_for("each of them to run", Duration::from_secs(30), || {
-        used().iter().zip(before).all(|(now, before)| now - before >= 50_000_000)
-    });
-    writeln!(inside.stdin.take().unwrap(), "stop").unwrap();
-    for metric in ["runqlat", "runqslower"] {
-        let line = line_with(metric);
-        let lost: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-        assert!(lost > 0, "{line}");
-    }
-    assert!(inside.wait().unwrap().success());
-}
-
-#[test]
-#[ignore = "a process that another test starts"]
-fn collects_inside_of_a_pid_namespace() {
-    // The first process of its namespace; anywhere else it isn't the other test's.
-    if std::os::unix::process::parent_id() != 0 {
-        return;
-    }
-    let settings = Settings { max_waiting_threads: 1, ..Settings::default() };
-    let collecting = Collecting::start("sched", settings);
-    println!("collecting");
-    std::io::stdin().read_line(&mut String::new()).unwrap();
-    let collected = collecting.stop();
-    for metric in ["runqlat", "runqslower"] {
-        println!("{metric} {}", full(&collected, metric));
-    }
 }

@@ -86,15 +86,24 @@ static __always_inline void account_ended(struct task_struct *task, struct task_
     unlock(record);
 }
 
-static __always_inline void last_switch(struct task_struct *task) {
-    struct reported nothing = {};
-    struct task_record *record;
+/*
+ * Whether the task was there at the last reading, which had no account of it: it is outside of KuMon's pid
+ * namespace. What it did since then isn't known.
+ */
+static __always_inline bool is_unlisted(struct task_struct *task, struct task_record *record) {
+    if (lists_all_tasks || (record && record->reported.until))
+        return false;
+    return ((struct task_struct___sched *)task)->start_time < listed_at;
+}
 
-    if (is_self(task->tgid) || !selected(METRIC_CPUTIME, task)) {
+static __always_inline void last_switch(struct task_struct *task) {
+    struct task_record *record = record_of(task);
+    struct reported nothing = {};
+
+    if (is_self(task->tgid) || is_unlisted(task, record) || !selected(METRIC_CPUTIME, task)) {
         drop_record(task);
         return;
     }
-    record = record_of(task);
     if (record) {
         record->end = END_TO_ACCOUNT;
         account_ended(task, record);

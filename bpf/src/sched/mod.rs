@@ -15,7 +15,7 @@ pub use settings::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
 
 use crate::containers::Containers;
 use crate::object::{self, Opened, skeleton};
-use crate::selection::Selection;
+use crate::selection::{Selection, in_initial_pid_namespace};
 use crate::started::{EventSource, Metrics, Source, Started};
 use crate::{Collector, CollectorError, Entities, Hook, Running, Sample, Settings, probe};
 use cputime::Cputime;
@@ -80,6 +80,7 @@ impl Sched {
             constants.waits_per_cgroup = settings.runqlat.per_cgroup;
             constants.with_cputime = settings.cputime.enabled;
             constants.per_thread = settings.cputime.threads;
+            constants.lists_all_tasks = in_initial_pid_namespace();
             if settings.runqslower.enabled {
                 // 0 would switch it off.
                 constants.slow_threshold = nanoseconds(settings.runqslower.threshold).max(1);

@@ -39,6 +39,8 @@ struct seq_file;
 
 struct bpf_iter_meta {
     struct seq_file *seq;
+    /* Of the task that the walk is at; 0 at the first one. */
+    u64 seq_num;
 };
 
 struct bpf_iter__task {
@@ -59,6 +61,11 @@ const volatile bool has_task_storage = true;
 const volatile u64 slow_threshold = 0;
 /* CLOCK_MONOTONIC: what tasks did before is not KuMon's to tell. */
 const volatile u64 collecting_since = 0;
+/* iter/task lists the tasks of KuMon's own pid namespace and of those below it. */
+const volatile bool lists_all_tasks = true;
+
+/* CLOCK_MONOTONIC, ns: when the last walk over all tasks began. */
+u64 listed_at = 0;
 
 struct process_key {
     /* CLOCK_BOOTTIME, ns. */
@@ -360,6 +367,8 @@ int read_tasks(struct bpf_iter__task *ctx) {
     struct task_struct *task = ctx->task;
     struct task_record *record;
 
+    if (!ctx->meta->seq_num)
+        listed_at = bpf_ktime_get_ns();
     /* Exiting tasks and zombies: their last switch gives, or has given, their account. */
     if (!task || task->flags & PF_EXITING)
         return 0;
