@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use kumon_spool::Spool;
 
-use crate::Clock;
+use crate::{Clock, privilege};
 
 /// A BPF object that feeds one or more metrics and is not running yet.
 pub trait Collector {
@@ -129,11 +129,9 @@ impl CollectorError {
     }
 }
 
-fn advice(error: &libbpf_rs::Error) -> &'static str {
+fn advice(error: &libbpf_rs::Error) -> String {
     match error.kind() {
-        libbpf_rs::ErrorKind::PermissionDenied => {
-            "; run as root or with CAP_BPF and CAP_PERFMON, and see 'kumon check'"
-        }
-        _ => "",
+        libbpf_rs::ErrorKind::PermissionDenied => format!("{}; see 'kumon check'", privilege::advice()),
+        _ => String::new(),
     }
 }

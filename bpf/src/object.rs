@@ -1,5 +1,6 @@
 //! Loading, attaching and looking into BPF objects.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd};
@@ -44,7 +45,7 @@ pub(crate) fn open<B>(
 where
     B: SkelBuilder<'static> + Default,
 {
-    libbpf_rs::set_print(Some((PrintLevel::Debug, |_, text| log::debug!("libbpf: {}", text.trim_end()))));
+    libbpf_rs::set_print(Some((PrintLevel::Debug, take_note)));
     // The skeleton borrows the place its object handle lives in; eight bytes per start stay allocated, the object
     // itself goes with the skeleton.
     let place: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
@@ -57,6 +58,26 @@ where
         }
     }
     Ok(Opened { collector, skeleton, selection, intervals: Vec::new() })
+}
+
+thread_local! {
+    /// The program or map that libbpf first complained of since a load began, and its words.
+    static COMPLAINT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Takes a message of libbpf, which comes in the thread that called it.
+fn take_note(level: PrintLevel, text: String) {
+    let text = text.trim_end();
+    log::debug!("{text}");
+    let text = text.trim_start_matches("libbpf: ");
+    let names_what = text.starts_with("prog '") || text.starts_with("map '");
+    if level == PrintLevel::Warn && names_what {
+        COMPLAINT.with_borrow_mut(|first| {
+            if first.is_empty() {
+                text.clone_into(first);
+            }
+        });
+    }
 }
 
 /// An object before it is loaded: what the collector wants else can still be set in its skeleton.
@@ -103,8 +124,12 @@ impl<S: OpenSkel<'static>> Opened<S> {
     /// Loads the programs whose autoload is on, and fills the maps that all objects have.
     pub(crate) fn load(self) -> Result<Loaded<S::Output>, CollectorError> {
         let Opened { collector, skeleton, mut selection, intervals } = self;
-        let skeleton =
-            skeleton.load().map_err(CollectorError::because(collector, "loading its BPF programs"))?;
+        COMPLAINT.with_borrow_mut(String::clear);
+        let skeleton = skeleton.load().map_err(|e| {
+            let complaint = COMPLAINT.take();
+            let about = if complaint.is_empty() { complaint } else { format!(" ({complaint})") };
+            CollectorError::because(collector, &format!("loading its BPF programs{about}"))(e)
+        })?;
         selection
             .install(skeleton.object())
             .map_err(CollectorError::because(collector, "setting its filters"))?;
@@ -275,6 +300,18 @@ mod tests {
             ("sizes", 34),
         ];
         assert_eq!(sizes, expected);
+    }
+
+    #[test]
+    fn a_refused_map_is_named() {
+        if !require_bpf() {
+            return;
+        }
+        let settings = Settings::default();
+        let mut opened = Block::new(&settings).open().unwrap();
+        opened.size_map("queued", u32::MAX).unwrap();
+        let refused = opened.load().err().unwrap().to_string();
+        assert!(refused.starts_with("block: loading its BPF programs (map 'queued': "), "{refused}");
     }
 
     #[test]

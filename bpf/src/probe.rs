@@ -1,6 +1,6 @@
 //! What this kernel lets BPF programs attach to, found by looking at its BTF and trying; nothing stays behind.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
@@ -11,6 +11,7 @@ use libbpf_rs::libbpf_sys::{
 };
 use libbpf_rs::{Btf, ReferencesType};
 
+use crate::privilege::{self, explain};
 use crate::tracepoint;
 
 /// Strategy name of a BTF-typed tracepoint, see `struct Hook`.
@@ -51,15 +52,9 @@ fn trampoline(kind: &str, function: &str, attach_type: bpf_attach_type) -> Resul
 
 /// Whether a program can be attached to a breakpoint at a function of the kernel, or why not.
 pub(crate) fn kprobe(function: &str) -> Result<&'static str, String> {
-    const TYPE: &str = "/sys/bus/event_source/devices/kprobe/type";
     let why = |e: io::Error| format!("kprobe/{function}: {}", explain(&e));
-    let number = std::fs::read_to_string(TYPE)
-        .map_err(|e| format!("the kernel has no kprobes (CONFIG_KPROBES), {TYPE} is missing: {e}"))?;
     let name = CString::new(function).map_err(|e| why(e.into()))?;
-    let mut attributes = perf_event_attr {
-        type_: number.trim().parse().map_err(|e| why(io::Error::other(e)))?,
-        ..perf_event_attr::default()
-    };
+    let mut attributes = perf_event_attr { type_: kind_of_probe("kprobe")?, ..perf_event_attr::default() };
     // perf_event_open(2): kprobe_func, the name of the function.
     attributes.__bindgen_anon_3.config1 = name.as_ptr() as u64;
     tracepoint::open_event(attributes).map_err(why)?;
@@ -107,22 +102,34 @@ pub(crate) fn task_storage() -> Result<(), String> {
     }
 }
 
-/// Whether the kernel has uprobes, or why not.
+/// Whether programs can be attached to functions of other users' programs, or why not.
 pub(crate) fn uprobe() -> Result<&'static str, String> {
-    const TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";
-    std::fs::metadata(TYPE).map_err(|e| format!("the kernel has no uprobes, {TYPE} is missing: {e}"))?;
-    Ok(UPROBE)
+    const EXECUTABLE: &CStr = c"/proc/self/exe";
+    let mut attributes = perf_event_attr { type_: kind_of_probe("uprobe")?, ..perf_event_attr::default() };
+    // perf_event_open(2): uprobe_path and probe_offset. The kernel refuses a place behind the end of the file, but only
+    // once it has found that this process may have uprobes: nothing is changed in any program.
+    attributes.__bindgen_anon_3.config1 = EXECUTABLE.as_ptr() as u64;
+    attributes.__bindgen_anon_4.config2 = i64::MAX as u64;
+    match tracepoint::open_event(attributes) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(format!(
+            "uprobes: {e}; run as root or with CAP_PERFMON, since Linux 6.16 (and in stable kernels since July 2025) \
+             with CAP_SYS_ADMIN"
+        )),
+        Err(e) if e.kind() != io::ErrorKind::InvalidInput => Err(format!("uprobes: {e}")),
+        _ if !privilege::may_look_into_processes() => Err(
+            "the executables of other users' processes can't be reached; run as root or with CAP_SYS_PTRACE"
+                .into(),
+        ),
+        _ => Ok(UPROBE),
+    }
 }
 
-/// A refusal with what to do about it.
-pub(crate) fn explain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied if rustix::process::geteuid().is_root() => {
-            format!("{error}, not even to root: the kernel forbids it, see its lockdown and security modules")
-        }
-        io::ErrorKind::PermissionDenied => format!("{error}; run as root or with CAP_BPF and CAP_PERFMON"),
-        _ => error.to_string(),
-    }
+/// The number that perf_event_open(2) knows kprobes or uprobes by.
+fn kind_of_probe(kind: &str) -> Result<u32, String> {
+    let path = format!("/sys/bus/event_source/devices/{kind}/type");
+    let number = std::fs::read_to_string(&path)
+        .map_err(|e| format!("the kernel has no {kind}s (CONFIG_{}S), {path}: {e}", kind.to_uppercase()))?;
+    number.trim().parse().map_err(|e| format!("{path} holds no number: {e}"))
 }
 
 /// An instruction of the BPF machine (the kernel's Documentation/bpf/standardization/instruction-set.rst).

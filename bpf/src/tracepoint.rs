@@ -55,7 +55,7 @@ pub(crate) fn open_event(mut attributes: perf_event_attr) -> io::Result<OwnedFd>
 fn id(category: &str, name: &str) -> io::Result<u64> {
     let path = format!("events/{category}/{name}/id");
     let file = openat(tracefs()?, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| io::Error::new(e.kind(), format!("tracefs has no readable {path}: {e}")))?;
+        .map_err(|e| unreadable(&format!("tracefs has no readable {path}: {e}")))?;
     let mut text = String::new();
     File::from(file).read_to_string(&mut text)?;
     text.trim().parse().map_err(|e| io::Error::other(format!("{path} holds no number: {e}")))
@@ -78,12 +78,14 @@ fn tracefs() -> io::Result<OwnedFd> {
         fsmount(&tracefs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     };
     detached().map_err(|e: rustix::io::Errno| {
-        io::Error::new(
-            e.kind(),
-            format!(
-                "tracefs is not readable at /sys/kernel/tracing, and an own mount of it was refused ({e}): \
-                 mount it (mount -t tracefs tracefs /sys/kernel/tracing) or run as root"
-            ),
-        )
+        unreadable(&format!(
+            "tracefs is not mounted at /sys/kernel/tracing or can't be read there, and an own mount of it was refused \
+             ({e}): mount it (mount -t tracefs tracefs /sys/kernel/tracing)"
+        ))
     })
+}
+
+/// A refusal that says all by itself: it is no matter of the capabilities that BPF programs take.
+fn unreadable(what: &str) -> io::Error {
+    io::Error::other(format!("{what}; root may read tracefs, others with CAP_DAC_READ_SEARCH"))
 }

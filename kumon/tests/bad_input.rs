@@ -226,6 +226,28 @@ fn without_privileges_the_agent_says_what_it_lacks() {
 }
 
 #[test]
+fn check_says_what_database_servers_take_beyond_the_capabilities_of_the_services() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    open_to_all(&node.path(""));
+    let servers = |capabilities: &str| {
+        let check = node.spawn(&mut common::as_nobody_with(&node, capabilities, &["check", "--json"])).wait();
+        let found: serde_json::Value = serde_json::from_str(&check.stdout).unwrap();
+        let hooks = found["hooks"].as_array().unwrap();
+        assert!(hooks.iter().any(|hook| hook["strategy"] == "tp_btf"), "{capabilities}: {found}");
+        hooks.iter().find(|hook| hook["event"] == "database servers").unwrap().clone()
+    };
+    // Older kernels allow uprobes to CAP_PERFMON; the other one is needed on all.
+    let reason = servers("+bpf,+perfmon")["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("CAP_SYS_ADMIN") || reason.contains("CAP_SYS_PTRACE"), "{reason}");
+    let reason = servers("+bpf,+perfmon,+sys_admin")["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("CAP_SYS_PTRACE"), "{reason}");
+    assert_eq!(servers("+bpf,+perfmon,+sys_admin,+sys_ptrace")["strategy"], "uprobe");
+}
+
+#[test]
 fn two_agents_on_one_state_folder_keep_apart() {
     if !require_bpf() {
         return;

@@ -1,12 +1,11 @@
 //! `kumon check`: what this machine allows.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use kumon_bpf::{Hook, LeftOut, Refusal, collectors, left_out};
+use kumon_bpf::{Hook, LeftOut, Refusal, capabilities, collectors, left_out};
 use serde_json::{Value, json};
 
 use super::table::Table;
@@ -14,15 +13,13 @@ use crate::config::Config;
 use crate::{alerts, dashboards};
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
-/// What loading BPF programs takes, with the bits of capabilities(7).
-const CAPABILITIES: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
 
 /// What was found out.
 struct Findings {
     kernel: String,
     has_btf: bool,
     /// By name.
-    capabilities: Vec<(&'static str, bool)>,
+    capabilities: [(&'static str, bool); 2],
     /// How many there are, or what is wrong with one.
     dashboards: Result<String, String>,
     /// The same of alerts.
@@ -158,12 +155,4 @@ fn count_alerts(config: &Config) -> Result<String, String> {
     let all = alerts::load_all(config).map_err(|e| e.to_string())?;
     let on = all.iter().filter(|alert| alert.enabled).count();
     Ok(format!("{}, {on} of them on", all.len()))
-}
-
-/// The needed ones of CapEff in /proc/self/status.
-fn capabilities() -> Vec<(&'static str, bool)> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    CAPABILITIES.map(|(name, bit)| (name, effective & 1 << bit != 0)).into()
 }

@@ -258,12 +258,18 @@ pub fn kumon() -> Command {
 
 /// Runs as nobody, with a copy of the binary that nobody may run.
 pub fn as_nobody(node: &Node, arguments: &[&str]) -> Command {
+    as_nobody_with(node, "-all", arguments)
+}
+
+/// The same with capabilities, such as `+bpf,+perfmon`.
+pub fn as_nobody_with(node: &Node, capabilities: &str, arguments: &[&str]) -> Command {
     let binary = node.path("kumon");
     if !binary.exists() {
         fs::copy(env!("CARGO_BIN_EXE_kumon"), &binary).unwrap();
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]);
+    command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]);
+    command.args(["--inh-caps", capabilities, "--ambient-caps", capabilities, "--"]);
     command.arg(binary).arg("--config").arg(node.config()).args(arguments);
     clean(&mut command);
     command
