@@ -23,7 +23,8 @@ struct sched_entity {
 
 struct task_struct___sched {
     unsigned int __state;
-    int on_cpu;
+    /* An int up to 6.18, a byte in 7.2: only of numbers without sign libbpf makes a shorter read. */
+    unsigned int on_cpu;
     struct sched_entity se;
     unsigned long nvcsw;
     unsigned long nivcsw;
