@@ -45,7 +45,7 @@ pub(crate) fn open<B>(
 where
     B: SkelBuilder<'static> + Default,
 {
-    libbpf_rs::set_print(Some((PrintLevel::Debug, take_note)));
+    listen_to_libbpf();
     // The skeleton borrows the place its object handle lives in; eight bytes per start stay allocated, the object
     // itself goes with the skeleton.
     let place: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
@@ -58,6 +58,11 @@ where
         }
     }
     Ok(Opened { collector, skeleton, selection, intervals: Vec::new() })
+}
+
+/// Lets libbpf's messages go to the log, instead of to standard error.
+pub(crate) fn listen_to_libbpf() {
+    libbpf_rs::set_print(Some((PrintLevel::Debug, take_note)));
 }
 
 thread_local! {

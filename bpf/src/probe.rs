@@ -4,15 +4,15 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
+use libbpf_rs::btf::types::{Func, FuncProto, Ptr, Typedef};
 use libbpf_rs::libbpf_sys::{
     self, BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, BPF_TRACE_ITER, BPF_TRACE_RAW_TP,
-    bpf_attach_type, bpf_insn, perf_event_attr,
+    bpf_attach_type, bpf_func_id, bpf_insn, bpf_prog_type, perf_event_attr,
 };
 use libbpf_rs::{Btf, ReferencesType};
 
 use crate::privilege::{self, explain};
-use crate::tracepoint;
+use crate::{object, tracepoint};
 
 /// Strategy name of a BTF-typed tracepoint, see `struct Hook`.
 pub(crate) const TP_BTF: &str = "tp_btf";
@@ -94,12 +94,16 @@ pub(crate) fn tracepoint(category: &str, name: &str) -> Result<&'static str, Str
 
 /// Whether programs can keep something in the storage of a task, or why not.
 pub(crate) fn task_storage() -> Result<(), String> {
-    let (program, helper) = (libbpf_sys::BPF_PROG_TYPE_TRACEPOINT, libbpf_sys::BPF_FUNC_task_storage_get);
-    // SAFETY: takes no pointer but the optional one; it loads a program and closes it again.
-    match unsafe { libbpf_sys::libbpf_probe_bpf_helper(program, helper, std::ptr::null()) } {
-        1 => Ok(()),
-        _ => Err("the kernel has no task storage for tracing programs (Linux 5.12 and later have it)".into()),
+    if has_helper(libbpf_sys::BPF_PROG_TYPE_TRACEPOINT, libbpf_sys::BPF_FUNC_task_storage_get) {
+        return Ok(());
     }
+    Err("the kernel has no task storage for tracing programs (Linux 5.12 and later have it)".into())
+}
+
+/// Whether programs of a type may call a helper of the kernel.
+fn has_helper(program: bpf_prog_type, helper: bpf_func_id) -> bool {
+    // SAFETY: takes no pointer but the optional one; it loads a program and closes it again.
+    unsafe { libbpf_sys::libbpf_probe_bpf_helper(program, helper, std::ptr::null()) == 1 }
 }
 
 /// Whether programs can be attached to functions of other users' programs, or why not.
@@ -132,6 +136,19 @@ fn kind_of_probe(kind: &str) -> Result<u32, String> {
     number.trim().parse().map_err(|e| format!("{path} holds no number: {e}"))
 }
 
+/// Whether the program of a uprobe can tell by a cookie where it was attached, or why not.
+pub(crate) fn attach_cookie() -> Result<(), String> {
+    if has_helper(libbpf_sys::BPF_PROG_TYPE_KPROBE, libbpf_sys::BPF_FUNC_get_attach_cookie) {
+        return Ok(());
+    }
+    Err("the kernel has no cookies for uprobes (Linux 5.15 and later have them)".into())
+}
+
+/// Whether the kernel's BTF has a function of this name.
+pub(crate) fn has_function(name: &str) -> bool {
+    Btf::from_vmlinux().is_ok_and(|btf| btf.type_by_name::<Func<'_>>(name).is_some())
+}
+
 /// An instruction of the BPF machine (the kernel's Documentation/bpf/standardization/instruction-set.rst).
 fn instruction(code: u8, destination: u8, source: u8, immediate: i32) -> bpf_insn {
     let mut instruction = bpf_insn { code, imm: immediate, ..bpf_insn::default() };
@@ -157,6 +174,7 @@ fn load_instructions(
     instructions: &[bpf_insn],
 ) -> Result<OwnedFd, String> {
     let Ok(c_name) = CString::new(name) else { return Err(format!("'{name}' is no name of an event")) };
+    object::listen_to_libbpf();
     // SAFETY: the name is a C string; libbpf puts the prefix of the attach type before it.
     let id = unsafe { libbpf_sys::libbpf_find_vmlinux_btf_id(c_name.as_ptr(), attach_type) };
     if id < 0 {

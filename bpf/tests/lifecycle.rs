@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use common::Collecting;
+use common::{Collecting, TASK_STORAGE, UPROBE_COOKIES, kernel_is_at_least};
 use kumon_bpf::{Enabled, FileHooks, Settings, collectors};
 use kumon_testing::{load_size, require_bpf, wait_for};
 use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter};
@@ -75,9 +75,11 @@ fn files_in(folder: &Path) -> BTreeSet<OsString> {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
 }
 
+/// All that this kernel can have.
 fn everything() -> Settings {
     let mut settings = Settings::default();
-    settings.exec.failed = true;
+    settings.exec.failed = kernel_is_at_least(TASK_STORAGE);
+    settings.dbslower.enabled = kernel_is_at_least(UPROBE_COOKIES);
     // The rung that every kernel has.
     settings.file_hooks = FileHooks::Tracepoint;
     settings.filelife.enabled = Enabled::Yes;

@@ -9,6 +9,7 @@ mod rows;
 mod servers;
 mod settings;
 
+use std::io;
 use std::time::Instant;
 
 use libbpf_rs::Link;
@@ -53,12 +54,16 @@ impl Collector for Db {
         let hook = |event, strategy| Hook::new(vec![DBSLOWER], event, strategy);
         vec![
             hook("sched_process_exec", probe::tp_btf("sched_process_exec")),
-            hook("database servers", probe::uprobe()),
+            hook("database servers", server_probes()),
         ]
     }
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
         let settings = &self.settings.dbslower;
+        // What the kernel says to programs that it can't load is less than this.
+        probe::attach_cookie()
+            .map_err(io::Error::other)
+            .map_err(CollectorError::because(NAME, "looking for what probes at the servers need"))?;
         let selection = Selection::new(&self.settings, [(&settings.filter, settings.sample)]);
         let mut open = object::open::<skeleton::DbSkelBuilder>(NAME, &self.settings, selection)?;
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
@@ -78,6 +83,14 @@ impl Collector for Db {
         let metrics = Metrics { all: &[DBSLOWER], enabled: self.metrics(), served_by: |_| &[DBSLOWER] };
         Ok(Box::new(Started::new(loaded, attached, vec![Box::new(events)], metrics)))
     }
+}
+
+/// Whether programs can follow the statements of servers, or why not.
+fn server_probes() -> Result<&'static str, String> {
+    let strategy = probe::uprobe()?;
+    // These are younger than task storage, in which statements are kept.
+    probe::attach_cookie()?;
+    Ok(strategy)
 }
 
 /// The attachments: to what tells of servers that start, and to the servers that run.

@@ -87,13 +87,23 @@ static __always_inline bool by_self(void) {
     return is_self(bpf_get_current_pid_tgid() >> 32);
 }
 
-/* Everything that opens by a path ends here, whatever the file system. */
-SEC("fexit/do_filp_open")
-int BPF_PROG(fexit_open, int folder, void *name, void *flags, struct file *file) {
+static __always_inline int opened(struct file *file) {
     /* An error is no address: nothing can be read there. */
     if (!by_self() && was_created(file))
         tell_created(BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry), PREEMPTIBLE);
     return 0;
+}
+
+/* Everything that opens by a path ends here, whatever the file system. */
+SEC("fexit/do_filp_open")
+int BPF_PROG(fexit_open, int folder, void *name, void *flags, struct file *file) {
+    return opened(file);
+}
+
+/* The same function as 7.2 names it, 6.18 not yet. */
+SEC("fexit/do_file_open")
+int BPF_PROG(fexit_open_renamed, int folder, void *name, void *flags, struct file *file) {
+    return opened(file);
 }
 
 /* A kprobe at a function's end would miss some; this one is called where the file is created. */

@@ -11,6 +11,7 @@ mod rung;
 mod settings;
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
@@ -134,7 +135,7 @@ impl Collector for File {
         if metrics.is_empty() {
             return Vec::new();
         }
-        let Choice { rung, refused } = self.choice();
+        let Choice { rung, refused, .. } = self.choice();
         let hook = |needed: rung::Needed| Hook {
             strategy: needed.probe(),
             metrics: needed.metrics,
@@ -145,7 +146,12 @@ impl Collector for File {
     }
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
-        let best = self.choice().rung;
+        let choice = self.choice();
+        if let Some(reason) = &choice.impossible {
+            let reason = io::Error::other(reason.as_str());
+            return Err(CollectorError::because(NAME, "looking for its hooks")(reason));
+        }
+        let best = choice.rung;
         let mut started = self.start_on(best);
         // A probe is less than the whole: what the verifier says to the real programs shows only here.
         for &rung in self.settings.file_hooks.rungs().iter().filter(|&&rung| rung > best) {
@@ -163,9 +169,8 @@ impl Collector for File {
 /// The metrics that a program serves: creations are filelife's alone, the rmdir of folders filegone's.
 fn served_by(program: &str) -> &'static [&'static str] {
     match program {
-        "exit_open" | "exit_openat" | "exit_openat2" | "exit_creat" | "fexit_open" | "kprobe_open" => {
-            &[FILELIFE]
-        }
+        "exit_open" | "exit_openat" | "exit_openat2" | "exit_creat" | "fexit_open" | "fexit_open_renamed"
+        | "kprobe_open" => &[FILELIFE],
         "enter_rmdir" | "exit_rmdir" | "fentry_rmdir" | "kprobe_rmdir" => &[FILEGONE],
         _ => &[FILELIFE, FILEGONE],
     }

@@ -1,6 +1,8 @@
 //! The ladder of the file metrics: the functions of the kernel by fentry, or by kprobes, or else the tracepoints of the
 //! system calls.
 
+use std::sync::OnceLock;
+
 use serde::Deserialize;
 
 use super::{FILEGONE, FILELIFE};
@@ -45,6 +47,8 @@ pub(super) struct Choice {
     pub(super) rung: Rung,
     /// Better ones, and why they don't.
     pub(super) refused: Vec<Refusal>,
+    /// Why the lowest one doesn't either, if none works.
+    pub(super) impossible: Option<String>,
 }
 
 type Group = (&'static [&'static str], &'static [&'static str]);
@@ -117,7 +121,7 @@ impl Rung {
     pub(super) fn needed(self, metrics: &[&'static str]) -> Vec<Needed> {
         let groups: Vec<(&'static str, Group)> = match self {
             Rung::Fentry => vec![
-                ("fexit", (&["do_filp_open"], &[FILELIFE])),
+                ("fexit", (opening_function(), &[FILELIFE])),
                 ("fentry", REMOVALS),
                 ("fentry", FOLDER_REMOVALS),
             ],
@@ -140,6 +144,14 @@ impl Rung {
     }
 }
 
+/// The function in which every open by a path ends, as this kernel names it; the older name where it has neither.
+fn opening_function() -> &'static [&'static str] {
+    static NAME: OnceLock<&[&str]> = OnceLock::new();
+    NAME.get_or_init(
+        || if probe::has_function("do_file_open") { &["do_file_open"] } else { &["do_filp_open"] },
+    )
+}
+
 impl Needed {
     /// The section of its program.
     pub(super) fn section(&self) -> String {
@@ -148,12 +160,15 @@ impl Needed {
 
     /// Whether it can be attached here, or why not.
     pub(super) fn probe(&self) -> Result<&'static str, String> {
-        match self.kind {
-            "fexit" => probe::fexit(self.event),
-            "fentry" => probe::fentry(self.event),
-            "kprobe" => probe::kprobe(self.event),
-            _ => probe::tracepoint("syscalls", self.event),
-        }
+        let strategy = match self.kind {
+            "fexit" => probe::fexit(self.event)?,
+            "fentry" => probe::fentry(self.event)?,
+            "kprobe" => probe::kprobe(self.event)?,
+            _ => return probe::tracepoint("syscalls", self.event),
+        };
+        // What a thread is about to remove is kept there.
+        probe::task_storage()?;
+        Ok(strategy)
     }
 }
 
@@ -167,9 +182,9 @@ impl Choice {
                 Some(reason) if Some(&rung) != rungs.last() => {
                     refused.push(Refusal { strategy: rung.name(), reason });
                 }
-                _ => return Choice { rung, refused },
+                impossible => return Choice { rung, refused, impossible },
             }
         }
-        Choice { rung: Rung::Tracepoint, refused }
+        Choice { rung: Rung::Tracepoint, refused, impossible: None }
     }
 }

@@ -36,6 +36,11 @@ impl Tcp {
     pub(crate) fn new(settings: &Settings) -> Tcp {
         Tcp { settings: settings.clone() }
     }
+
+    /// Whether sessions are known by the cookies of their sockets.
+    fn cookies(&self) -> bool {
+        !self.settings.as_on_old_kernels && probe::socket_cookies()
+    }
 }
 
 impl Collector for Tcp {
@@ -51,7 +56,9 @@ impl Collector for Tcp {
         let hook = |event, strategy| Hook::new(vec![TCPLIFE], event, strategy);
         let mut hooks: Vec<Hook> =
             TRACEPOINTS.into_iter().map(|event| hook(event, probe::tp_btf(event))).collect();
-        hooks.push(hook("task_file", probe::iterator("task_file")));
+        if self.cookies() {
+            hooks.push(hook("task_file", probe::iterator("task_file")));
+        }
         hooks
     }
 
@@ -59,7 +66,13 @@ impl Collector for Tcp {
         let tcplife = &self.settings.tcplife;
         let selection = Selection::new(&self.settings, [(&tcplife.filter, tcplife.sample)]);
         let mut open = object::open::<skeleton::TcpSkelBuilder>(NAME, &self.settings, selection)?;
-        let cookies = probe::socket_cookies() && !self.settings.as_on_old_kernels;
+        let cookies = self.cookies();
+        if !cookies {
+            log::warn!(
+                "{NAME}: sessions that stand already are left out: the kernel gives tracing programs no cookies of \
+                 sockets (Linux 5.12 and later do)"
+            );
+        }
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.socket_cookies = cookies;
         }

@@ -62,7 +62,7 @@ pub fn file_settings() -> Vec<Settings> {
             all.push(settings);
         }
     }
-    let least = if kernel_has_kprobes() { 3 } else { 1 };
+    let least = if kernel_has_kprobes() && kernel_is_at_least(TASK_STORAGE) { 3 } else { 1 };
     assert!(
         all.len() >= least,
         "of the hooks for files only {:?} work",
@@ -74,6 +74,21 @@ pub fn file_settings() -> Vec<Settings> {
 /// What some originals are made of. Where the kernel has none, scripts/second-kernel has one that does.
 pub fn kernel_has_kprobes() -> bool {
     Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
+}
+
+/// The first Linux whose tracing programs can keep something with a task.
+pub const TASK_STORAGE: (u32, u32) = (5, 12);
+/// The first Linux whose tracing programs can ask for a socket's cookie.
+pub const SOCKET_COOKIES: (u32, u32) = (5, 12);
+/// The first Linux whose uprobes know where they were attached.
+pub const UPROBE_COOKIES: (u32, u32) = (5, 15);
+
+/// Whether this is Linux `version` or later: KuMon itself never asks that, so tests know by it what it should find.
+pub fn kernel_is_at_least(version: (u32, u32)) -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_str().unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= version
 }
 
 /// Collectors at work in a thread, with a spool of their own.
