@@ -118,6 +118,37 @@ for i in range(int(sys.argv[1])):
     tell('untouched', *ports)
 ";
 
+/// Of two processes that listen on one port the one that began first stops.
+const SUCCESSOR: &str = "
+def listen(at):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind((HOST, at))
+    s.listen()
+    return s
+first = listen(0)
+at = port(first)
+ready, done = os.pipe(), os.pipe()
+child = os.fork()
+if not child:
+    first.close()
+    second = listen(at)
+    os.write(ready[1], b'x')
+    os.read(done[0], 1)
+    os._exit(0)
+os.read(ready[0], 1)
+first.close()
+client = socket.create_connection((HOST, at))
+tell('untouched', port(client), child)
+# The segment that makes a session of it comes first, see above; the child takes none.
+def accepted(): return any(line.split()[2][-4:] == '%04X' % port(client) and line.split()[3] == '01' for line in open('/proc/net/tcp'))
+while not accepted(): time.sleep(0.001)
+abort(client)
+settle(at)
+os.write(done[1], b'x')
+os.waitpid(child, 0)
+";
+
 /// The whole of a marked load: `n` of each kind.
 const ALL: &str = "
 n = int(sys.argv[1])
@@ -328,4 +359,34 @@ fn an_accepted_session_that_nobody_touched_belongs_to_who_listens() {
         assert_eq!(rows.iter().find(of_ports).unwrap().number("pid"), pid);
     }
     assert_eq!(told.len(), EACH);
+}
+
+#[test]
+fn a_listener_that_stops_leaves_the_sessions_of_its_successor_their_process() {
+    if !can_run() {
+        return;
+    }
+    let collecting = Collecting::start("tcp", Settings::default());
+    let told = Load::python(SUCCESSOR, &[]).end();
+    let rows = collecting.stop().rows("tcplife");
+    let [(_, source, child)] = told.as_slice() else { panic!("{told:?}") };
+    let accepted =
+        rows.iter().find(|row| row.text("direction") == "ingress" && row.number("source_port") == *source);
+    assert_eq!(accepted.unwrap().number("pid"), *child);
+}
+
+#[test]
+fn listeners_that_find_no_room_are_counted() {
+    if !can_run() {
+        return;
+    }
+    let mut settings = Settings::default();
+    settings.tcplife.max_listeners = 1;
+    let collecting = Collecting::start("tcp", settings);
+    // Its processes listen on a port of their own beside those of all loads.
+    let told = Load::python(SUCCESSOR, &[]).end();
+    let collected = collecting.stop();
+    assert_eq!(told.len(), 1);
+    let full = collected.losses.iter().find(|loss| loss.reason == "map full").unwrap().count;
+    assert!(full > 0);
 }

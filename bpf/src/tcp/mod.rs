@@ -78,12 +78,8 @@ impl Collector for Tcp {
         }
         // Its helper came a version before the cookies.
         open.skeleton.progs.find_standing.set_autoload(cookies);
-        let sessions = tcplife.max_sessions.max(1);
-        open.skeleton
-            .maps
-            .sessions
-            .set_max_entries(sessions)
-            .map_err(CollectorError::because(NAME, &format!("making room for {sessions} sessions")))?;
+        open.size_map("sessions", tcplife.max_sessions)?;
+        open.size_map("listeners", tcplife.max_listeners)?;
         let loaded = open.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;

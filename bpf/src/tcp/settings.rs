@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::settings::entries;
 use crate::{Filter, Sample};
 
 /// Settings of the metric tcplife.
@@ -9,8 +10,13 @@ use crate::{Filter, Sample};
 #[serde(default, deny_unknown_fields)]
 pub struct TcplifeSettings {
     pub enabled: bool,
-    /// Sessions that are followed at a time, about 250 bytes of kernel memory each; more are counted as lost.
+    /// Sessions that are followed at a time, about 230 bytes of kernel memory each; more are counted as lost.
+    #[serde(deserialize_with = "entries")]
     pub max_sessions: u32,
+    /// Ports whose listening process is known, about 130 bytes of kernel memory each; more are counted as lost, because
+    /// sessions that no process touches belong to who listens.
+    #[serde(deserialize_with = "entries")]
+    pub max_listeners: u32,
     /// Which processes it is about.
     pub filter: Filter,
     /// One session in so many is told.
@@ -22,6 +28,7 @@ impl Default for TcplifeSettings {
         TcplifeSettings {
             enabled: true,
             max_sessions: 16_384,
+            max_listeners: 16_384,
             filter: Filter::default(),
             sample: Sample::default(),
         }

@@ -83,16 +83,21 @@ struct listening {
     u32 port;
 };
 
+struct listener {
+    u64 socket; /* as key_of() gives it */
+    struct owner owner;
+};
+
 /*
- * Who listens: the owner of the accepted sessions that nobody has touched before they ended. One that finds
- * no room costs these sessions their owner, no row; hence it isn't counted.
+ * Who listens: the owner of the accepted sessions that nobody has touched before they ended. User space sets
+ * the size.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 16384);
     __uint(map_flags, BPF_F_NO_PREALLOC);
     __type(key, struct listening);
-    __type(value, struct owner);
+    __type(value, struct listener);
 } listeners SEC(".maps");
 
 /* Where there are no cookies it is the address; what it still says of a former socket is then overwritten. */
@@ -155,18 +160,23 @@ static __always_inline struct listening listening(const struct sock *sk) {
     return listening;
 }
 
-static __always_inline void add_listener(const struct sock *sk, struct task_struct *task) {
+/* One that finds no room is counted: sessions may lack their owner, and a filter leaves these out. */
+static __always_inline void add_listener(u64 key, const struct sock *sk, struct task_struct *task) {
     struct listening where = listening(sk);
-    struct owner owner = {};
+    struct listener listener = {.socket = key};
 
-    set_owner(&owner, task);
-    bpf_map_update_elem(&listeners, &where, &owner, BPF_ANY);
+    set_owner(&listener.owner, task);
+    if (bpf_map_update_elem(&listeners, &where, &listener, BPF_ANY))
+        lost(METRIC_TCPLIFE, LOSS_MAP_FULL);
 }
 
-static __always_inline void drop_listener(const struct sock *sk) {
+/* Another socket may listen on the port since, with SO_REUSEPORT or another address. */
+static __always_inline void drop_listener(u64 key, const struct sock *sk) {
     struct listening where = listening(sk);
+    struct listener *listener = bpf_map_lookup_elem(&listeners, &where);
 
-    bpf_map_delete_elem(&listeners, &where);
+    if (listener && listener->socket == key)
+        bpf_map_delete_elem(&listeners, &where);
 }
 
 /* `error` is what the process is told: the kernel sets it before the state. */
@@ -195,10 +205,10 @@ static __always_inline bool is_orphan(const struct sock *sk) {
 
 static __always_inline void find_listener(struct session *session, const struct sock *sk) {
     struct listening where = listening(sk);
-    struct owner *owner = bpf_map_lookup_elem(&listeners, &where);
+    struct listener *listener = bpf_map_lookup_elem(&listeners, &where);
 
-    if (owner)
-        session->owner = *owner;
+    if (listener)
+        session->owner = listener->owner;
 }
 
 static __always_inline bool is_wanted(const struct owner *owner) {
@@ -250,7 +260,7 @@ int BPF_PROG(on_state, struct sock *sk, int from, int to) {
         on_connect(key);
         break;
     case TCP_LISTEN:
-        add_listener(sk, (struct task_struct *)bpf_get_current_task());
+        add_listener(key, sk, (struct task_struct *)bpf_get_current_task());
         break;
     case TCP_ESTABLISHED:
         on_established(key, sk, from);
@@ -267,7 +277,7 @@ int BPF_PROG(on_state, struct sock *sk, int from, int to) {
         break;
     case TCP_CLOSE:
         if (from == TCP_LISTEN)
-            drop_listener(sk);
+            drop_listener(key, sk);
         else
             on_close(key, sk, from);
         break;
@@ -325,7 +335,7 @@ int find_standing(struct bpf_iter__task_file *ctx) {
         return 0;
     state = BPF_CORE_READ(sk, __sk_common.skc_state);
     if (state == TCP_LISTEN) {
-        add_listener(sk, task);
+        add_listener(key_of(sk), sk, task);
         return 0;
     }
     if (state != TCP_ESTABLISHED && state != TCP_SYN_SENT && state != TCP_CLOSE_WAIT &&
