@@ -12,14 +12,12 @@ use libbpf_rs::{
 
 use crate::interval::IntervalMaps;
 use crate::selection::Selection;
+use crate::settings::MAX_RING_BUFFER_BYTES;
 use crate::started::Metrics;
 use crate::{CollectorError, Loss, ProgramCost, Settings, tracepoint};
 
 /// What a counter of `losses` means, in the order of `enum loss_reason` in include/kumon.h.
 const REASONS: [&str; 3] = ["ring buffer full", "map full", "sampled out"];
-
-/// More than a poll's worth of events on the largest machines.
-const MAX_RING_BUFFER_BYTES: u32 = 256 << 20;
 
 /// Reason of the runs that the kernel left out because the program was already running on that CPU.
 const MISSED_RUN: &str = "missed run";

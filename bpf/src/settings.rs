@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::block::{BiolatencySettings, BitesizeSettings};
@@ -25,6 +26,7 @@ pub struct Settings {
     pub exclude_self: bool,
     /// Size of the ring buffer of each BPF object that tells single events, bytes of kernel memory; rounded up to a
     /// power of two of at least a page.
+    #[serde(deserialize_with = "ring_buffer_bytes")]
     pub ring_buffer_bytes: u32,
     /// Threads outside of KuMon's pid namespace whose waits for a CPU are followed at a time, about 100 bytes of kernel
     /// memory each; more are counted as lost.
@@ -82,10 +84,23 @@ pub(crate) fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     Ok(interval)
 }
 
+/// More than a poll's worth of events on the largest machines.
+pub(crate) const MAX_RING_BUFFER_BYTES: u32 = 256 << 20;
+
+/// Reads `2MiB`, `4194304`.
+fn ring_buffer_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    const LEAST: u32 = 4 << 10;
+    // Its own message names no example.
+    let size = ByteSize::deserialize(deserializer).ok().and_then(|size| u32::try_from(size.as_u64()).ok());
+    size.filter(|size| (LEAST..=MAX_RING_BUFFER_BYTES).contains(size)).ok_or_else(|| {
+        de::Error::custom("the size of a ring buffer is expected, such as 2MiB: 4KiB to 256MiB")
+    })
+}
+
 /// The most keys that a map may have room for: more than any node needs, and no request for all of its memory.
 const MAX_ENTRIES: u32 = 1 << 20;
 
-/// Reads how many keys a map has room for; for `#[serde(deserialize_with = …)]`.
+/// Reads how many keys a map, or what is like one, has room for; for `#[serde(deserialize_with = …)]`.
 pub(crate) fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let entries = u32::deserialize(deserializer)?;
     if !(1..=MAX_ENTRIES).contains(&entries) {
@@ -99,4 +114,41 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text)
         .map_err(|e| de::Error::custom(format!("'{text}' is no duration such as 10s or 500ms: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn sizes_that_no_node_could_use_are_refused() {
+        for text in [
+            r#"{"ring_buffer_bytes": 0}"#,
+            r#"{"ring_buffer_bytes": 4000000000}"#,
+            r#"{"ring_buffer_bytes": "1TiB"}"#,
+            r#"{"ring_buffer_bytes": "much"}"#,
+        ] {
+            assert!(parse(text).unwrap_err().contains("such as 2MiB: 4KiB to 256MiB"), "{text}");
+        }
+        for text in [
+            r#"{"tcplife": {"max_sessions": 0}}"#,
+            r#"{"tcplife": {"max_listeners": 0}}"#,
+            r#"{"filelife": {"max_files": 0}}"#,
+            r#"{"filelife": {"max_files": 2000000}}"#,
+            r#"{"biolatency": {"max_keys": 0}}"#,
+        ] {
+            assert!(parse(text).unwrap_err().contains("is out of bounds: 1 to 1048576"), "{text}");
+        }
+        assert!(parse(r#"{"filelife": {"max_age": "0s"}}"#).unwrap_err().contains("more than 0"));
+        for size in [r#""4MiB""#, "4194304"] {
+            assert_eq!(
+                parse(&format!(r#"{{"ring_buffer_bytes": {size}}}"#)).unwrap().ring_buffer_bytes,
+                4 << 20
+            );
+        }
+    }
 }

@@ -135,3 +135,25 @@ fn requests_beyond_the_room_for_them_are_counted_as_lost() {
     let all = i64::from(4 * REQUESTS);
     assert!((all..all + all / 20).contains(&(told + lost)), "{told} told, {lost} lost");
 }
+
+#[test]
+fn requests_of_which_it_is_not_kept_who_made_them_are_told_and_counted() {
+    if !require_bpf() {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    if !require(disk.schedule("mq-deadline"), "the I/O scheduler mq-deadline") {
+        return;
+    }
+    let mut settings = Settings::default();
+    settings.biolatency.max_requests = 1;
+    settings.bitesize.interval = LONG;
+    let collecting = Collecting::start("block", settings);
+    // Each read is cut into more requests than the driver takes at a time, so that some wait.
+    std::fs::write(format!("/sys/block/{}/queue/max_sectors_kb", disk.name), "64").unwrap();
+    disk.read("kumon-reader", "16M", 4);
+    let collected = collecting.stop();
+    let bytes = sum(&collected.rows("bitesize"), "sum");
+    assert!(bytes >= 64 << 20, "{bytes} bytes told");
+    assert!(full(&collected, "bitesize") > 0);
+}

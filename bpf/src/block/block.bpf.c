@@ -82,19 +82,19 @@ struct in_flight {
     struct disk_key disk;
 };
 
-/* Whose a request is, and which metrics tell it. */
+/* Whose a request is, and which metrics' filters let it through. */
 struct issuer {
     struct process_key process;
     u64 cgroup;
     char name[TASK_COMM_LEN];
     /* Not bool: before 6.3 the verifier takes no padding from the stack, it isn't initialized. */
-    u32 told[METRICS];
+    u32 selected[METRICS];
 };
 
 /*
- * Requests that wait to be issued. One that finds no room is told as that of whoever issues it, and so is the
- * next one at the address of a request that is given up while it waits. User space sets the size, as that of
- * in_flight.
+ * Requests that wait to be issued. One that finds no room is told as that of whoever issues it, which is
+ * counted; so is, uncounted, the next one at the address of a request that is given up while it waits. User
+ * space sets the size, as that of in_flight.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -203,9 +203,10 @@ static __always_inline void identify(struct issuer *issuer, struct request *requ
 
     if (is_self(pid))
         return;
-    issuer->told[METRIC_BIOLATENCY] = with_biolatency && wanted(METRIC_BIOLATENCY, task);
+    issuer->selected[METRIC_BIOLATENCY] = with_biolatency && selected(METRIC_BIOLATENCY, task);
     /* A flush carries no data. */
-    issuer->told[METRIC_BITESIZE] = with_bitesize && request->__data_len && wanted(METRIC_BITESIZE, task);
+    issuer->selected[METRIC_BITESIZE] =
+        with_bitesize && request->__data_len && selected(METRIC_BITESIZE, task);
     issuer->process.start = process_start(task);
     issuer->process.pid = pid;
     issuer->process.is_key = 1;
@@ -215,12 +216,18 @@ static __always_inline void identify(struct issuer *issuer, struct request *requ
 
 SEC("tp_btf/block_rq_insert")
 int insert(u64 *ctx) {
+    bool asks_for_issuer = latencies_per_cgroup || shared.metrics[METRIC_BIOLATENCY].filters;
     struct request *request = request_of(ctx);
     u64 key = (u64)request;
     struct issuer issuer = {};
 
     identify(&issuer, request);
-    bpf_map_update_elem(&queued, &key, &issuer, BPF_ANY);
+    if (!bpf_map_update_elem(&queued, &key, &issuer, BPF_ANY))
+        return 0;
+    if (issuer.selected[METRIC_BITESIZE])
+        lost(METRIC_BITESIZE, LOSS_MAP_FULL);
+    else if (issuer.selected[METRIC_BIOLATENCY] && asks_for_issuer)
+        lost(METRIC_BIOLATENCY, LOSS_MAP_FULL);
     return 0;
 }
 
@@ -247,9 +254,10 @@ int issue(u64 *ctx) {
     } else {
         identify(&issuer, request);
     }
-    if (issuer.told[METRIC_BIOLATENCY])
+    /* Not before: what is inserted may become part of another request. */
+    if (issuer.selected[METRIC_BIOLATENCY] && sampled(METRIC_BIOLATENCY))
         begin_latency(request, &issuer);
-    if (issuer.told[METRIC_BITESIZE])
+    if (issuer.selected[METRIC_BITESIZE] && sampled(METRIC_BITESIZE))
         add_size(request, &issuer);
     return 0;
 }

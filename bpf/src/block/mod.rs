@@ -81,6 +81,9 @@ impl Collector for Block {
         let tp_btf = |metrics, event| Hook::new(metrics, event, probe::tp_btf(event));
         let mut hooks =
             vec![tp_btf(self.metrics(), "block_rq_insert"), tp_btf(self.metrics(), "block_rq_issue")];
+        if probe::parameters("block_rq_merge").is_some() {
+            hooks.push(tp_btf(self.metrics(), "block_rq_merge"));
+        }
         if !latencies.is_empty() {
             hooks.push(tp_btf(latencies, "block_rq_complete"));
         }

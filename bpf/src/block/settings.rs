@@ -22,7 +22,8 @@ pub struct BiolatencySettings {
     /// Of these the kernel keeps in an interval, about 3.5 KB of its memory each; the rest is in the row `other`.
     #[serde(deserialize_with = "entries")]
     pub max_keys: u32,
-    /// Requests on their way that are followed, about 100 bytes of kernel memory each; more are counted as lost.
+    /// Requests that are followed on their way, and as many that wait to be issued; about 230 bytes of kernel memory
+    /// for two such. More are counted as lost.
     #[serde(deserialize_with = "entries")]
     pub max_requests: u32,
     /// Which processes it is about.

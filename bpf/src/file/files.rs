@@ -34,7 +34,8 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn new(settings: &Settings) -> Files {
         let max_age = settings.filelife.max_age.as_nanos().try_into().unwrap_or(u64::MAX);
-        Files { created: BTreeMap::new(), max_files: settings.filelife.max_files, max_age, swept: 0, lost: 0 }
+        let max_files = settings.filelife.max_files as usize;
+        Files { created: BTreeMap::new(), max_files, max_age, swept: 0, lost: 0 }
     }
 
     pub(super) fn lost(&self) -> u64 {
@@ -130,7 +131,7 @@ mod tests {
     const NAMESPACE: u32 = 1;
     const SECOND: u64 = 1_000_000_000;
 
-    fn files(max_files: usize) -> Files {
+    fn files(max_files: u32) -> Files {
         let mut settings = Settings::default();
         settings.filelife.max_files = max_files;
         settings.filelife.max_age = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::settings::duration;
+use crate::settings::{duration, entries};
 use crate::{Filter, Sample};
 
 /// Settings of the metric filelife.
@@ -15,11 +15,12 @@ use crate::{Filter, Sample};
 pub struct FilelifeSettings {
     pub enabled: Enabled,
     /// A file that lives longer is not short-lived: it is forgotten and has no row.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "age")]
     pub max_age: Duration,
     /// Files that are remembered at a time, about 200 bytes of memory and the path each; the creations beyond are
     /// counted as lost.
-    pub max_files: usize,
+    #[serde(deserialize_with = "entries")]
+    pub max_files: u32,
     /// Which processes that delete it is about.
     pub filter: Filter,
     /// One short-lived file in so many is told.
@@ -36,6 +37,14 @@ impl Default for FilelifeSettings {
             sample: Sample::default(),
         }
     }
+}
+
+fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let age = duration(deserializer)?;
+    if age.is_zero() {
+        return Err(de::Error::custom("max_age must be more than 0; 'enabled: false' switches filelife off"));
+    }
+    Ok(age)
 }
 
 /// Settings of the metric filegone.
