@@ -42,6 +42,13 @@ pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
     all(settings).into_iter().filter(|collector| !collector.metrics().is_empty()).collect()
 }
 
+/// How each hook that the enabled metrics need would be attached on this kernel, or why not, and the filters that can't
+/// be applied on this node. Leaves nothing behind.
+pub fn hooks(settings: &Settings) -> Vec<Hook> {
+    let needed = collectors(settings).into_iter().flat_map(|collector| collector.probe());
+    needed.chain(selection::refused_filters(settings)).collect()
+}
+
 /// The metrics that are not asked for by name and that this kernel could have only at a price.
 pub fn left_out(settings: &Settings) -> Vec<LeftOut> {
     all(settings).iter().flat_map(|collector| collector.left_out()).collect()

@@ -12,13 +12,23 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, OpenMapMut, OpenObject, Re
 use crate::containers::cgroup2_mount;
 use crate::filter::{Cgroup, Filter, Sample};
 use crate::process::shared::{filter_key, filter_kind, selection, shared_settings};
-use crate::{CollectorError, Settings};
+use crate::{CollectorError, Hook, Settings};
 
 /// How often paths of cgroups are looked up: a restarted service or container has a new one under the old path.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// No process has this id.
 const NOBODY: u32 = u32::MAX;
+
+/// Filters that can't be applied on this node, each as a hook that has the reason: collectors with one don't start.
+pub(crate) fn refused_filters(settings: &Settings) -> Vec<Hook> {
+    let folders = CgroupFolders::of_this_node();
+    let refused = |(metric, filter): (&'static str, &Filter)| {
+        let why = filter.cgroup.iter().find_map(|cgroup| folders.check(cgroup).err())?;
+        Some(Hook::new(vec![metric], "filter by cgroup", Err(why)))
+    };
+    settings.filters().into_iter().filter_map(refused).collect()
+}
 
 /// What the metrics of an object select, in the order of its `enum metric`.
 pub(crate) struct Selection {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::block::{BiolatencySettings, BitesizeSettings};
 use crate::db::DbslowerSettings;
 use crate::file::{FileHooks, FilegoneSettings, FilelifeSettings};
+use crate::filter::Filter;
 use crate::process::{ExecSettings, ExitSettings};
 use crate::sched::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
 use crate::tcp::TcplifeSettings;
@@ -71,6 +72,25 @@ impl Default for Settings {
             filelife: FilelifeSettings::default(),
             filegone: FilegoneSettings::default(),
         }
+    }
+}
+
+impl Settings {
+    /// The filter of each metric.
+    pub(crate) fn filters(&self) -> [(&'static str, &Filter); 11] {
+        [
+            ("exec", &self.exec.filter),
+            ("exit", &self.exit.filter),
+            ("runqlat", &self.runqlat.filter),
+            ("runqslower", &self.runqslower.filter),
+            ("cputime", &self.cputime.filter),
+            ("biolatency", &self.biolatency.filter),
+            ("bitesize", &self.bitesize.filter),
+            ("tcplife", &self.tcplife.filter),
+            ("dbslower", &self.dbslower.filter),
+            ("filelife", &self.filelife.filter),
+            ("filegone", &self.filegone.filter),
+        ]
     }
 }
 

@@ -374,4 +374,27 @@ fn a_metric_that_would_slow_every_system_call_is_left_out_with_the_reason() {
         assert!(line.contains("off: 'enabled: auto'"), "{line}");
         assert!(line.contains(&format!("collectors.{metric}.enabled: true")), "{line}");
     }
+
+    // The agent says so, too, and where somebody asks for its rows.
+    let agent = node.start_agent(&["run"]);
+    node.wait_for_status(0, &["filelife is off: ", "filegone is off: 'enabled: auto'"]);
+    node.run(&["query", "filelife"]).expect(1, &["no match; filelife is off on this node: 'enabled: auto'"]);
+    node.run(&["query", "dbslower"]).expect(1, &["no match\n"]);
+    agent.terminate().expect(0, &[]);
+}
+
+#[test]
+fn check_says_which_filter_cannot_be_applied_here() {
+    if !require_bpf() {
+        return;
+    }
+    // A node without cgroup v2 refuses it as well; one without v1 has no cgroup to refuse.
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return;
+    }
+    let node = Node::new("collectors: { exit: { filter: { cgroup: [/sys/fs/cgroup/memory/some] } } }\n");
+    let ended = node.run(&["check"]);
+    let line = ended.stdout.lines().find(|line| line.contains("filter by cgroup")).unwrap();
+    assert!(line.starts_with("exit ") && line.contains("none: ") && line.contains("cgroup v1"), "{line}");
+    ended.expect(1, &[]);
 }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use kumon_bpf::{Clock, Loss, ProgramCost, Running, Settings, collectors};
+use kumon_bpf::{Clock, LeftOut, Loss, ProgramCost, Running, Settings, collectors, left_out};
 use kumon_spool::{FolderLock, Spool};
 
 use super::cost::Cost;
@@ -50,8 +50,9 @@ impl Collecting {
         };
         let spool = Spool::open(&config.path.spool, host::common()?, config.spool_limits())?;
 
-        let status =
-            Arc::new(Mutex::new(CollectStatus { pid: std::process::id(), ..CollectStatus::default() }));
+        let off = metrics_off(&config.collectors);
+        let status = CollectStatus { pid: std::process::id(), off, ..CollectStatus::default() };
+        let status = Arc::new(Mutex::new(status));
         let (stop, stopped) = channel();
         let (report, started) = channel();
         let (settings, thread_status) = (config.collectors.clone(), status.clone());
@@ -109,6 +110,16 @@ fn start_collectors(settings: &Settings) -> (Vec<Collector>, BTreeMap<String, St
         }
     }
     (running, failed)
+}
+
+/// The metrics that are off on this kernel because nobody asks for them by name, and why.
+fn metrics_off(settings: &Settings) -> BTreeMap<String, String> {
+    let mut off = BTreeMap::new();
+    for LeftOut { metric, reason, .. } in left_out(settings) {
+        log::info!("{metric} is off: {reason}");
+        off.insert(metric.to_owned(), reason);
+    }
+    off
 }
 
 struct Collector {

@@ -20,6 +20,9 @@ pub(crate) struct CollectStatus {
     pub(crate) lost: BTreeMap<String, BTreeMap<String, u64>>,
     /// Collectors that could not start, with the reason.
     pub(crate) failed: BTreeMap<String, String>,
+    /// Metrics that are not asked for by name and that this kernel could have only at a price, with the reason.
+    #[serde(default)]
+    pub(crate) off: BTreeMap<String, String>,
     /// What fails in the spool right now: rows can't be written, or old files not shed.
     pub(crate) spool_error: Option<String>,
     /// Resident memory, bytes, and CPU time since the start, ns, of the process.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use kumon_bpf::{Hook, LeftOut, Refusal, capabilities, collectors, left_out};
+use kumon_bpf::{Hook, LeftOut, Refusal, capabilities, hooks, left_out};
 use serde_json::{Value, json};
 
 use super::table::Table;
@@ -55,7 +55,7 @@ impl Findings {
             capabilities: capabilities(),
             dashboards: count_dashboards(config),
             alerts: count_alerts(config),
-            hooks: collectors(&config.collectors).iter().flat_map(|collector| collector.probe()).collect(),
+            hooks: hooks(&config.collectors),
             left_out: left_out(&config.collectors),
         }
     }

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::table::Table;
+use crate::agent::{CollectStatus, read_status};
 use crate::config::Config;
 use crate::search;
 
@@ -76,7 +77,14 @@ pub(crate) fn query(config: &Config, args: &QueryArgs) -> Result<ExitCode> {
         aggs,
     };
     match search::open(config)?.search(&request) {
-        Ok(response) => print(&request, &response, args.format),
+        Ok(response) => {
+            print(&request, &response, args.format)?;
+            if response.total > 0 {
+                return Ok(ExitCode::SUCCESS);
+            }
+            eprintln!("no match{}", why_none(config, &args.metric));
+            Ok(ExitCode::FAILURE)
+        }
         Err(
             e @ (SearchError::Query { .. }
             | SearchError::UnknownMetric { .. }
@@ -97,7 +105,14 @@ fn ago(duration: Duration) -> Option<i64> {
     Utc::now().checked_sub_signed(TimeDelta::from_std(duration).ok()?)?.timestamp_nanos_opt()
 }
 
-fn print(request: &SearchRequest, response: &SearchResponse, format: Format) -> Result<ExitCode> {
+/// Says where the agent of this node doesn't collect the metric; nothing where that isn't known.
+fn why_none(config: &Config, metric: &str) -> String {
+    let status: Option<CollectStatus> = read_status(&config.path.collect()).ok().flatten();
+    let reason = status.and_then(|status| status.off.get(metric).cloned());
+    reason.map(|reason| format!("; {metric} is off on this node: {reason}")).unwrap_or_default()
+}
+
+fn print(request: &SearchRequest, response: &SearchResponse, format: Format) -> Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     if let Some(aggregations) = &response.aggregations {
         serde_json::to_writer_pretty(&mut out, aggregations)?;
@@ -110,12 +125,7 @@ fn print(request: &SearchRequest, response: &SearchResponse, format: Format) -> 
             Format::Table => print_table(&mut out, request, response)?,
         }
     }
-    out.flush()?;
-    if response.total == 0 {
-        eprintln!("no match");
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(out.flush()?)
 }
 
 /// The rows' fields in the schema's order; those no row has are left out of tables.

@@ -76,6 +76,9 @@ fn print_collect(out: &mut impl Write, status: Option<&CollectStatus>) -> io::Re
     for (collector, reason) in &status.failed {
         writeln!(out, "  {collector} is left out: {reason}")?;
     }
+    for (metric, reason) in &status.off {
+        writeln!(out, "  {metric} is off: {reason}")?;
+    }
     if let Some(error) = &status.spool_error {
         writeln!(out, "  the spool: {error}")?;
     }
