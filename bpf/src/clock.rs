@@ -46,6 +46,11 @@ fn offset() -> i64 {
     wall - (before + (after - before) / 2)
 }
 
+/// Now as the kernel's stamps have it: CLOCK_BOOTTIME, ns.
+pub(crate) fn boottime() -> u64 {
+    nanoseconds(ClockId::Boottime) as u64
+}
+
 fn nanoseconds(id: ClockId) -> i64 {
     let time = clock_gettime(id);
     time.tv_sec * 1_000_000_000 + time.tv_nsec

@@ -4,6 +4,7 @@ use kumon_spool::Spool;
 
 use super::BiolatencySettings;
 use super::skeleton::types;
+use crate::clock;
 use crate::containers::Containers;
 use crate::events;
 use crate::histogram::{Histogram, LATENCY, append_histogram};
@@ -36,10 +37,16 @@ impl Biolatency {
         Biolatency { interval, top: settings.top, containers, latencies }
     }
 
-    fn append(&mut self, latencies: &Latencies, (timestamp, interval): (i64, u64), spool: &mut Spool) {
+    fn append(
+        &mut self,
+        latencies: &Latencies,
+        read: u64,
+        (timestamp, interval): (i64, u64),
+        spool: &mut Spool,
+    ) {
         let (disk, operation) = (&latencies.disk, latencies.operation.as_bytes());
         let cgroup_id = (latencies.cgroup != 0).then_some(latencies.cgroup);
-        let container = cgroup_id.and_then(|cgroup| self.containers.id(cgroup)).unwrap_or_default();
+        let container = cgroup_id.and_then(|cgroup| self.containers.id(cgroup, read)).unwrap_or_default();
         let container_id = container.as_bytes();
         append_histogram!(spool, latencies.histogram, LATENCY, Biolatency, BiolatencyHist, {
             timestamp, interval, disk, operation, cgroup_id, container_id
@@ -70,8 +77,9 @@ impl Source for Biolatency {
             other.histogram.merge(&latencies.histogram);
         }
         rows.push(other);
+        let read = clock::boottime();
         for latencies in &rows {
-            self.append(latencies, time, poll.spool);
+            self.append(latencies, read, time, poll.spool);
         }
         Ok(())
     }

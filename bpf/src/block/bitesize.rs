@@ -5,6 +5,7 @@ use kumon_spool::Spool;
 use super::BitesizeSettings;
 use super::skeleton::types;
 use crate::Entities;
+use crate::clock;
 use crate::containers::Containers;
 use crate::events;
 use crate::histogram::{Histogram, SIZE, append_histogram};
@@ -36,10 +37,10 @@ impl Bitesize {
         Bitesize { interval, top: settings.top, entities, containers, sizes }
     }
 
-    fn append(&mut self, sizes: &Sizes, (timestamp, interval): (i64, u64), spool: &mut Spool) {
+    fn append(&mut self, sizes: &Sizes, read: u64, (timestamp, interval): (i64, u64), spool: &mut Spool) {
         let Sizes { entity_id, pid, name, cgroup, histogram } = sizes;
         let (entity_id, pid, cgroup_id) = (entity_id.as_bytes(), *pid, *cgroup);
-        let container = cgroup_id.and_then(|cgroup| self.containers.id(cgroup)).unwrap_or_default();
+        let container = cgroup_id.and_then(|cgroup| self.containers.id(cgroup, read)).unwrap_or_default();
         let container_id = container.as_bytes();
         append_histogram!(spool, histogram, SIZE, Bitesize, BitesizeHist, {
             timestamp, interval, entity_id, pid, name, cgroup_id, container_id
@@ -66,8 +67,9 @@ impl Source for Bitesize {
             other.histogram.merge(&sizes.histogram);
         }
         rows.push(other);
+        let read = clock::boottime();
         for sizes in &rows {
-            self.append(sizes, time, poll.spool);
+            self.append(sizes, read, time, poll.spool);
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ impl EventRows for Rows {
             statement: &statement,
             truncated: header.truncated != 0,
             cgroup_id: Some(header.cgroup),
-            container_id: self.containers.id(header.cgroup).unwrap_or_default().as_bytes(),
+            container_id: self.containers.id(header.cgroup, header.time).unwrap_or_default().as_bytes(),
         });
     }
 }

@@ -141,7 +141,7 @@ impl Rows {
             uid: event.uid.into(),
             gid: event.gid.into(),
             cgroup_id: Some(event.cgroup),
-            container_id: self.containers.id(event.cgroup).unwrap_or_default().as_bytes(),
+            container_id: self.containers.id(event.cgroup, event.time).unwrap_or_default().as_bytes(),
         });
     }
 
@@ -176,7 +176,7 @@ impl Rows {
             uid: event.uid.into(),
             gid: event.gid.into(),
             cgroup_id: Some(event.cgroup),
-            container_id: self.containers.id(event.cgroup).unwrap_or_default().as_bytes(),
+            container_id: self.containers.id(event.cgroup, event.time).unwrap_or_default().as_bytes(),
         });
     }
 }

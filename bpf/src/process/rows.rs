@@ -60,7 +60,7 @@ impl Rows {
             uid: process.uid.into(),
             gid: process.gid.into(),
             cgroup_id: Some(process.cgroup),
-            container_id: self.containers.id(process.cgroup).unwrap_or_default().as_bytes(),
+            container_id: self.containers.id(process.cgroup, process.time).unwrap_or_default().as_bytes(),
         });
     }
 
@@ -81,7 +81,7 @@ impl Rows {
             uid: process.uid.into(),
             gid: process.gid.into(),
             cgroup_id: Some(process.cgroup),
-            container_id: self.containers.id(process.cgroup).unwrap_or_default().as_bytes(),
+            container_id: self.containers.id(process.cgroup, process.time).unwrap_or_default().as_bytes(),
         });
     }
 

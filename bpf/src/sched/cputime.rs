@@ -10,6 +10,7 @@ use libbpf_rs::{Iter, Link};
 use super::CputimeSettings;
 use super::skeleton::{SchedSkel, types};
 use crate::Entities;
+use crate::clock;
 use crate::containers::Containers;
 use crate::events;
 use crate::interval::{Interval, IntervalMaps};
@@ -105,6 +106,7 @@ impl Cputime {
     }
 
     fn append(&mut self, timestamp: i64, interval: u64, spool: &mut Spool) {
+        let read = clock::boottime();
         let (largest, other) = split(self.processes.drain().collect(), self.top);
         for ((start, pid, tid), usage) in &largest {
             let entity_id = self.entities.id(*pid, *start);
@@ -115,7 +117,7 @@ impl Cputime {
                 tid: (*tid != 0).then_some((*tid).into()),
                 thread_name: &usage.thread_name,
                 cgroup_id: Some(usage.cgroup),
-                container_id: self.containers.id(usage.cgroup).unwrap_or_default().as_bytes(),
+                container_id: self.containers.id(usage.cgroup, read).unwrap_or_default().as_bytes(),
                 ..row(usage, timestamp, interval)
             });
         }

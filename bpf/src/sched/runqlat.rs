@@ -4,6 +4,7 @@ use kumon_spool::Spool;
 
 use super::RunqlatSettings;
 use super::skeleton::types;
+use crate::clock;
 use crate::containers::Containers;
 use crate::events;
 use crate::histogram::{Histogram, LATENCY, append_histogram};
@@ -82,8 +83,9 @@ impl Source for RunqlatPerCgroup {
             other.merge(histogram);
         }
         append(&all, time, ALL, None, b"", poll.spool);
+        let read = clock::boottime();
         for (cgroup, histogram) in &largest {
-            let container = self.containers.id(*cgroup).unwrap_or_default();
+            let container = self.containers.id(*cgroup, read).unwrap_or_default();
             append(histogram, time, CGROUP, Some(*cgroup), container.as_bytes(), poll.spool);
         }
         append(&other, time, OTHER, None, b"", poll.spool);

@@ -37,7 +37,7 @@ impl Runqslower {
             previous_pid: wait.previous_pid.into(),
             previous_name: events::name(&wait.previous_name),
             cgroup_id: Some(wait.cgroup),
-            container_id: self.containers.id(wait.cgroup).unwrap_or_default().as_bytes(),
+            container_id: self.containers.id(wait.cgroup, wait.time).unwrap_or_default().as_bytes(),
         });
     }
 }

@@ -66,7 +66,7 @@ impl Rows {
         let (source, destination) = if egress { (&local, &remote) } else { (&remote, &local) };
         let owner = (session.owner.pid != 0).then_some(&session.owner);
         let entity = owner.map(|owner| self.entities.id(owner.pid, owner.start)).unwrap_or_default();
-        let container = owner.and_then(|owner| self.containers.id(owner.cgroup));
+        let container = owner.and_then(|owner| self.containers.id(owner.cgroup, session.ended));
         spool.append(&Tcplife {
             timestamp: clock.wall(session.ended),
             entity_id: entity.as_bytes(),
