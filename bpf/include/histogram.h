@@ -70,7 +70,10 @@ static __always_inline u32 bucket_of(u64 units) {
 /* How often a lock is tried that another CPU holds for some 100 ns. */
 #define LOCK_TRIES 8
 
-/* Raises an extreme that other CPUs may be raising too, which happens a few times in an interval. */
+/*
+ * Raises an extreme that other CPUs may be raising too, which happens a few times in an interval. Gives up
+ * where the lock can't be had, as that of a virtual CPU that doesn't run: src/histogram.rs knows.
+ */
 static __always_inline void raise_to(u64 *extreme, u64 value) {
     for (int tries = 0; tries < LOCK_TRIES; tries++) {
         if (value <= *(volatile u64 *)extreme)

@@ -96,12 +96,15 @@ impl Histogram {
         histogram
     }
 
-    /// Adds what the kernel counted: `struct histogram` by its fields, each bucket as count and sum.
+    /// Adds what the kernel counted: `struct histogram` by its fields, each bucket as count and sum. A program that
+    /// finds an extreme locked all the time leaves it as it is (`raise_to` there): then the mean of the outermost bucket
+    /// is nearer.
     fn add(&mut self, max: u64, inverse_min: u64, buckets: impl Iterator<Item = (u64, u64)>) {
-        let mut other = Histogram { min: None, max, buckets: BTreeMap::new() };
+        let mut other = Histogram::default();
         other.buckets.extend(buckets.enumerate().filter(|(_, (count, _))| *count > 0));
-        if !other.buckets.is_empty() {
-            other.min = Some(!inverse_min);
+        if let (Some(first), Some(last)) = (other.buckets.values().next(), other.buckets.values().last()) {
+            other.min = Some((!inverse_min).min(first.1 / first.0));
+            other.max = max.max(last.1.div_ceil(last.0));
         }
         self.merge(&other);
     }
@@ -248,6 +251,16 @@ mod tests {
             assert!(found.abs_diff(exact) * 16 <= exact, "{found} for {exact}");
         }
         assert_eq!(of(&[], 125).summary(), None);
+    }
+
+    #[test]
+    fn extremes_that_could_not_be_raised_are_near_the_values() {
+        let mut histogram = Histogram::default();
+        let buckets = [(0, 0), (2, 300), (0, 0), (3, 1_301)];
+        histogram.add(0, 0, buckets.into_iter());
+        let summary = histogram.summary().unwrap();
+        assert_eq!((summary.min, summary.max), (150, 434));
+        assert_eq!((summary.count, summary.p50, summary.p99), (5, 433, 433));
     }
 
     #[test]
