@@ -260,7 +260,7 @@ mod tests {
         histogram.add(0, 0, buckets.into_iter());
         let summary = histogram.summary().unwrap();
         assert_eq!((summary.min, summary.max), (150, 434));
-        assert_eq!((summary.count, summary.p50, summary.p99), (5, 433, 433));
+        assert_eq!((summary.count, summary.p50, summary.p99), (5, 434, 434));
     }
 
     #[test]
