@@ -1,6 +1,7 @@
 //! Which processes a metric is about: `collectors.<metric>.filter` and `.sample`.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, de};
 
@@ -9,12 +10,16 @@ use serde::{Deserialize, Deserializer, de};
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// Process ids (thread group ids), as the initial pid namespace sees them.
+    #[serde(deserialize_with = "list")]
     pub pid: Vec<u32>,
     /// Names of processes, as the column `name` has them.
+    #[serde(deserialize_with = "list")]
     pub comm: Vec<Comm>,
     /// Cgroups (v2), with all below them.
+    #[serde(deserialize_with = "list")]
     pub cgroup: Vec<Cgroup>,
     /// Real user ids.
+    #[serde(deserialize_with = "list")]
     pub uid: Vec<u32>,
 }
 
@@ -110,6 +115,28 @@ impl TryFrom<u32> for Sample {
     }
 }
 
+/// Reads a list; a single value is a mistake that says what to write.
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Visitor<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list such as [one, another]")
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut values: A) -> Result<Vec<T>, A::Error> {
+            std::iter::from_fn(|| values.next_element().transpose()).collect()
+        }
+
+        /// A key without a value.
+        fn visit_unit<E: de::Error>(self) -> Result<Vec<T>, E> {
+            Ok(Vec::new())
+        }
+    }
+    deserializer.deserialize_any(Visitor(PhantomData))
+}
+
 impl<'de> Deserialize<'de> for Sample {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Sample, D::Error> {
         Sample::try_from(u32::deserialize(deserializer)?).map_err(de::Error::custom)
@@ -160,6 +187,7 @@ mod tests {
     #[test]
     fn every_key_is_optional_and_cgroups_are_paths_or_ids() {
         assert_eq!(parse("{}"), Ok(Filter::default()));
+        assert_eq!(parse(r#"{"pid": null}"#), Ok(Filter::default()));
         let filter =
             parse(r#"{"pid": [1], "comm": ["a,b\"\n=1+1"], "cgroup": [42, "/a.slice"], "uid": [0]}"#);
         let filter = filter.unwrap();
@@ -173,6 +201,7 @@ mod tests {
         for (text, expected) in [
             (r#"{"pids": [1]}"#, "unknown field `pids`"),
             (r#"{"pid": [-1]}"#, "-1"),
+            (r#"{"comm": "nginx"}"#, "expected a list such as [one, another]"),
             (r#"{"comm": [""]}"#, "is no name of a process"),
             (r#"{"comm": ["elasticsearch-server"]}"#, "write \"elasticsearch-s\""),
             (r#"{"cgroup": ["nginx.service"]}"#, "write its path, such as /system.slice/nginx.service"),
