@@ -248,6 +248,21 @@ fn check_says_what_database_servers_take_beyond_the_capabilities_of_the_services
 }
 
 #[test]
+fn a_collector_that_cannot_start_is_named_with_its_metrics_and_the_others_go_on() {
+    if !require_bpf() {
+        return;
+    }
+    let both = "filelife: { enabled: true }, filegone: { enabled: true }";
+    let node = Node::new(&format!("collectors: {{ file_hooks: tracepoint, {both} }}\n"));
+    open_to_all(&node.path(""));
+    // These tracepoints take a tracefs that may be read, which those of the services' capabilities don't give.
+    let mut collect = common::as_nobody_with(&node, "+bpf,+perfmon", &["collect"]);
+    let agent = node.spawn(&mut collect);
+    node.wait_for_status(1, &["file (filelife, filegone) is left out", "CAP_DAC_READ_SEARCH", "exec: "]);
+    agent.terminate().expect(0, &[]);
+}
+
+#[test]
 fn two_agents_on_one_state_folder_keep_apart() {
     if !require_bpf() {
         return;

@@ -104,8 +104,10 @@ fn start_collectors(settings: &Settings) -> (Vec<Collector>, BTreeMap<String, St
         match collector.start() {
             Ok(started) => running.push(Collector { name: collector.name(), running: started }),
             Err(e) => {
-                log::error!("the collector {} is left out: {e}", collector.name());
-                failed.insert(collector.name().to_owned(), e.to_string());
+                // Who reads it knows metrics by their names.
+                let name = format!("{} ({})", collector.name(), collector.metrics().join(", "));
+                log::error!("the collector {name} is left out: {e}");
+                failed.insert(name, e.to_string());
             }
         }
     }

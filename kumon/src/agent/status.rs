@@ -18,7 +18,7 @@ pub(crate) struct CollectStatus {
     pub(crate) rows: BTreeMap<String, u64>,
     /// Losses since the start, by metric and reason; zeros left out.
     pub(crate) lost: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Collectors that could not start, with the reason.
+    /// Collectors that could not start, named with their metrics, and the reason.
     pub(crate) failed: BTreeMap<String, String>,
     /// Metrics that are not asked for by name and that this kernel could have only at a price, with the reason.
     #[serde(default)]
