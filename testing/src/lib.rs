@@ -2,6 +2,7 @@
 
 mod disk;
 mod elasticsearch;
+mod log;
 mod process;
 
 use std::net::TcpListener;
@@ -12,6 +13,7 @@ pub use disk::{Hang, HangingDisk, SmallDisk};
 pub use elasticsearch::{
     Elasticsearch, require_elasticsearch, require_elasticsearch_6, require_elasticsearch_8,
 };
+pub use log::{keep_log, logged};
 pub use process::Child;
 
 /// Whether a test that needs `what` can run. Under CI (`CI` is set) a missing requirement fails the test.

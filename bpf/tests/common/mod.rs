@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use kumon_bpf::{Clock, Enabled, FileHooks, Loss, Settings, collectors};
 use kumon_schema::{Common, unescape};
 use kumon_spool::{Limits, Spool};
-use kumon_testing::{Child, require, require_bpf, require_program, wait_for};
+use kumon_testing::{Child, keep_log, require, require_bpf, require_program, wait_for};
 use rustix::process::Signal;
 use tempfile::{NamedTempFile, TempDir};
 
@@ -361,6 +361,7 @@ impl Collecting {
 
     /// Like [`Collecting::start`], taking the kernel's events at another interval.
     pub fn start_polling(name: &'static str, settings: Settings, interval: Duration) -> Collecting {
+        keep_log();
         let spool = tempfile::tempdir().unwrap();
         let root = spool.path().to_owned();
         let stop = Arc::new(AtomicBool::new(false));

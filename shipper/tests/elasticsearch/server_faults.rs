@@ -8,10 +8,10 @@
 use std::fs;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use kumon_testing::{Elasticsearch, free_port, require_elasticsearch, wait_for};
+use kumon_testing::{Elasticsearch, free_port, logged, require_elasticsearch, wait_for};
 use serde_json::{Value, json};
 
-use crate::shipping::{Files, LIMIT, Shipping, logged};
+use crate::shipping::{Files, LIMIT, Shipping};
 use crate::support::{Access, count, install_template, install_template_with, roll_over};
 
 /// A node that soon has more to do than it can take: its requests together may hold 1 MB, one shard is written to at a

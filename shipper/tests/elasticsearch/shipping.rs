@@ -6,41 +6,18 @@ use std::io::Write as _;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Mutex;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kumon_schema::Common;
 use kumon_shipper::elasticsearch::ElasticsearchSink;
 use kumon_shipper::{Ended, Format, Handle, Input, Options, Shipper, Stats};
-use kumon_testing::wait_for;
+use kumon_testing::{keep_log, wait_for};
 use tempfile::TempDir;
 
 use crate::support::Access;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
-
-/// What all shippers of this process have logged.
-struct Log(Mutex<Vec<String>>);
-
-static LOG: Log = Log(Mutex::new(Vec::new()));
-
-impl log::Log for Log {
-    fn enabled(&self, _: &log::Metadata) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record) {
-        self.0.lock().unwrap().push(record.args().to_string());
-    }
-
-    fn flush(&self) {}
-}
-
-/// How many lines of the log hold all these parts.
-pub(crate) fn logged(parts: &[&str]) -> usize {
-    LOG.0.lock().unwrap().iter().filter(|line| parts.iter().all(|part| line.contains(part))).count()
-}
 
 /// A file `<dataset>.ndjson` for each dataset, and the state of who ships them.
 pub(crate) struct Files {
@@ -90,8 +67,7 @@ impl Files {
             retry_initial: Duration::from_millis(50),
             retry_max: Duration::from_millis(500),
         };
-        // Another test may have done so.
-        let _ = log::set_logger(&LOG).map(|()| log::set_max_level(log::LevelFilter::Info));
+        keep_log();
         let sink = ElasticsearchSink::new(access.options.clone()).unwrap();
         let (shipper, handle) = Shipper::new(options, Box::new(sink)).unwrap();
         let thread = Some(std::thread::spawn(move || shipper.run()));
