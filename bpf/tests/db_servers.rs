@@ -6,12 +6,19 @@
 mod common;
 mod databases;
 
+use std::fs;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use common::Collecting;
+use common::{Collecting, Programs};
 use databases::{Database, Kind, kinds};
 use kumon_bpf::Settings;
-use kumon_testing::{Child, load_size, require_bpf, wait_for};
+use kumon_testing::{Child, load_size, logged, require_bpf, require_program, wait_for};
+use libbpf_rs::libbpf_sys::perf_event_attr;
+use object::{Object, ObjectSegment, ObjectSymbol};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -94,15 +101,102 @@ fn a_server_in_a_container_is_followed() {
     collecting.stop();
 }
 
+/// Where in the file of a server a function is.
+fn place(executable: &Path, function: &str) -> u64 {
+    let data = fs::read(executable).unwrap();
+    let elf = object::File::parse(data.as_slice()).unwrap();
+    let address = elf.dynamic_symbols().find(|symbol| symbol.name() == Ok(function)).unwrap().address();
+    let inside = |segment: &object::Segment<'_, '_>| {
+        (0..segment.size()).contains(&(address.wrapping_sub(segment.address())))
+    };
+    let segment = elf.segments().find(inside).unwrap();
+    segment.file_range().0 + address - segment.address()
+}
+
+/// A probe of another tracer, which wants a reference counter (perf_event_open(2)): the kernel has one for each place and
+/// refuses whoever wants another, or none, there.
+fn probe_with_reference_counter(executable: &Path, place: u64) -> OwnedFd {
+    const TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";
+    // In the upper half of config. No server can write to the ELF header, so that nothing is counted there.
+    const COUNTER: u64 = 2 << 32;
+    const FLAG_FD_CLOEXEC: u64 = 8;
+    let path = std::ffi::CString::new(executable.to_str().unwrap()).unwrap();
+    let mut attributes = perf_event_attr {
+        type_: fs::read_to_string(TYPE).unwrap().trim().parse().unwrap(),
+        size: size_of::<perf_event_attr>() as u32,
+        config: COUNTER,
+        ..perf_event_attr::default()
+    };
+    attributes.__bindgen_anon_3.config1 = path.as_ptr() as u64;
+    attributes.__bindgen_anon_4.config2 = place;
+    // SAFETY: the attributes and the path outlive the call, and what it returns is a descriptor of nobody else's.
+    unsafe {
+        let event =
+            libc::syscall(libc::SYS_perf_event_open, &raw const attributes, -1, 0, -1, FLAG_FD_CLOEXEC);
+        assert!(event >= 0, "{}", io::Error::last_os_error());
+        OwnedFd::from_raw_fd(event as i32)
+    }
+}
+
+#[test]
+fn a_server_that_another_tracer_held_is_followed_once_that_is_gone() {
+    if !require_bpf() || !Kind::MariaDb.required() {
+        return;
+    }
+    let database = Database::start(Kind::MariaDb);
+    let executable = PathBuf::from(format!("/proc/{}/exe", database.id()));
+    let other = probe_with_reference_counter(&executable, place(&executable, "_ZN3THD16update_all_statsEv"));
+    let collecting = Collecting::start("db", settings(Duration::from_millis(200)));
+    let seen = || {
+        let mut rows = collecting.rows("dbslower");
+        rows.retain(|row| row.text("statement").contains(&database.mark()));
+        rows
+    };
+    let told = |what: &str| logged(&["statements of /usr/sbin/mariadbd (", what]);
+    // Meanwhile it is tried once more, a second after the first time.
+    database.query(&database.sleep(1.5));
+    assert_eq!(told("Invalid argument"), 1);
+    drop(other);
+    wait_for("the row of the server", LIMIT, || {
+        database.query(&database.sleep(0.3));
+        !seen().is_empty()
+    });
+    assert!(seen().iter().all(|row| row.number("duration") < 1_000_000_000), "{:?}", seen());
+    assert_eq!(told("are not seen"), 1);
+    assert_eq!(told("failed attempts"), 1);
+    collecting.stop();
+}
+
+#[test]
+fn what_is_only_called_as_a_server_is_told_once() {
+    if !require_bpf() || !require_program("sleep") {
+        return;
+    }
+    let programs = Programs::new();
+    let collecting = Collecting::start("db", Settings::default());
+    let start = |name| Child::spawn(Command::new(programs.copy("/usr/bin/sleep", name)).arg("600"));
+    let told = |child: &Child| {
+        let process = format!("(process {})", child.id());
+        logged(&[&process, "are not seen: it is neither a PostgreSQL nor a MariaDB server"])
+    };
+    let mut children = Vec::new();
+    // Each makes KuMon look at all of them.
+    for name in ["mysqld", "mariadbd", "postgres"] {
+        children.push(start(name));
+        wait_for("a line of the log", LIMIT, || told(&children[children.len() - 1]) > 0);
+    }
+    assert!(children.iter().all(|child| told(child) == 1));
+    collecting.stop();
+}
+
 #[test]
 fn twenty_starts_and_stops_beside_servers_leave_nothing_in_the_kernel() {
     let databases: Vec<_> = kinds().into_iter().map(Database::start).collect();
     let before = kernel_objects();
     for _ in 0..load_size(20) {
         let collecting = Collecting::start("db", Settings::default());
-        // Where the process by which a server is found ends at that moment, as PostgreSQL's do that served one client, the
-        // next poll tries again.
-        wait_for("the probes", LIMIT, || probes() >= 2 * databases.len());
+        // Also where a process of a server ends at that moment, as PostgreSQL's do that served one client.
+        assert!(probes() >= 2 * databases.len());
         for database in &databases {
             database.query("SELECT 1");
         }

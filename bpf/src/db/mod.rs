@@ -5,7 +5,9 @@
 
 mod executable;
 mod mask;
+mod probes;
 mod rows;
+mod server;
 mod servers;
 mod settings;
 
