@@ -29,6 +29,8 @@ pub(super) struct Servers {
     checked: Option<Instant>,
     /// Whether it was said that a server can't be followed for want of a capability.
     warned: bool,
+    /// Whether it was said that servers can't be looked for, since that last succeeded.
+    unlisted: bool,
 }
 
 impl Servers {
@@ -53,7 +55,20 @@ impl Servers {
     }
 
     fn scan(&mut self, now: Instant, programs: &DbProgs<'_>) {
-        let found = self.running();
+        let found = match self.running() {
+            Ok(found) => found,
+            Err(e) => {
+                // Without a free descriptor, perhaps. The next poll looks anew.
+                self.started = None;
+                if !std::mem::replace(&mut self.unlisted, true) {
+                    log::warn!(
+                        "{NAME}: can't look for database servers: listing /proc: {e}; it is tried again"
+                    );
+                }
+                return;
+            }
+        };
+        self.unlisted = false;
         // Only while one of its processes runs a file surely stays the same to the kernel: file systems such as 9p
         // make another inode of it for the next, with the same number.
         self.known.retain(|file, server| {
@@ -73,10 +88,12 @@ impl Servers {
     }
 
     /// The executables of servers that have processes now.
-    fn running(&mut self) -> HashMap<FileId, (PathBuf, BTreeSet<u32>)> {
+    fn running(&mut self) -> io::Result<HashMap<FileId, (PathBuf, BTreeSet<u32>)>> {
         let mut found: HashMap<FileId, (PathBuf, BTreeSet<u32>)> = HashMap::new();
-        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-        for process in processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+        for entry in fs::read_dir("/proc")? {
+            let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
             match fs::read_link(exe(process)) {
                 Ok(path) if is_server(&path) => {
                     // A process may end between the two looks.
@@ -95,7 +112,7 @@ impl Servers {
                 _ => {}
             }
         }
-        found
+        Ok(found)
     }
 }
 
