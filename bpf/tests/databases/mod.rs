@@ -3,6 +3,8 @@
 // Each test file uses its part of it, and a failure here is a failed test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+mod session;
+
 use std::fs::File;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -14,6 +16,8 @@ use std::time::Duration;
 use kumon_testing::{Child, require, require_bpf, require_program, wait_for};
 use rustix::process::Signal;
 use tempfile::TempDir;
+
+pub use session::Session;
 
 /// The user `nobody`, as whom both servers are content to run.
 pub const NOBODY: u32 = 65_534;
@@ -158,13 +162,13 @@ impl Database {
         assert!(status.success());
     }
 
-    /// Runs statements as [`Database::script`] does and returns what the client was told besides the results.
-    pub fn script_output(&self, statements: &str) -> String {
-        let file = self.folder.path().join("script.sql");
-        std::fs::write(&file, statements).unwrap();
-        let output = self.connection().stdin(File::open(&file).unwrap()).output().unwrap();
-        assert!(output.status.success());
-        String::from_utf8(output.stderr).unwrap()
+    /// A connection that stays.
+    pub fn session(&self) -> Session {
+        let mut client = self.connection();
+        if self.kind != Kind::PostgreSql {
+            client.arg("--unbuffered");
+        }
+        Session::start(client)
     }
 
     fn connection(&self) -> Command {
