@@ -22,7 +22,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 /* Puts a type into the object's BTF, from which the skeleton makes its Rust twin. */
 #define EXPORT_TYPE(name) struct name *export_##name __attribute__((unused))
 
-/* Why something was lost; src/object.rs names them in this order, one counter for each metric and reason. */
+/* Why something was lost; src/object.rs names them in this order. */
 enum loss_reason {
     LOSS_RING_BUFFER_FULL,
     LOSS_MAP_FULL,
@@ -31,21 +31,22 @@ enum loss_reason {
 };
 #define MAX_METRICS 8
 
+/* One counter for each metric and reason, all in one element, so that user space reads them at once. */
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, MAX_METRICS *LOSS_REASONS);
+    __uint(max_entries, 1);
     __type(key, u32);
-    __type(value, u64);
+    __type(value, u64[MAX_METRICS * LOSS_REASONS]);
 } losses SEC(".maps");
 
 /* Counts one lost event or key of a metric (the collector's enum metric). */
 static __always_inline void lost(u32 metric, enum loss_reason reason) {
-    u32 key = metric * LOSS_REASONS + reason;
-    u64 *count = bpf_map_lookup_elem(&losses, &key);
+    u32 all = 0, index = metric * LOSS_REASONS + reason;
+    u64 *counts = bpf_map_lookup_elem(&losses, &all);
 
     /* Atomic, because an interrupt's program may count on the same CPU. */
-    if (count)
-        __sync_fetch_and_add(count, 1);
+    if (counts && index < MAX_METRICS * LOSS_REASONS)
+        __sync_fetch_and_add(&counts[index], 1);
 }
 
 /*

@@ -189,15 +189,9 @@ pub(crate) fn attach_program(
 /// Counters that can't be read are left out: no number is better than a wrong zero.
 pub(crate) fn losses(object: &Object, metrics: &Metrics) -> Vec<Loss> {
     let mut losses = Vec::new();
-    if let Some(map) = object.maps().find(|map| map.name() == OsStr::new("losses")) {
-        for (index, metric) in metrics.all.iter().enumerate() {
-            for (reason_index, reason) in REASONS.into_iter().enumerate() {
-                let key = (index * REASONS.len() + reason_index) as u32;
-                if let Some(count) = sum(&map, key) {
-                    losses.push(Loss { metric, reason, count });
-                }
-            }
-        }
+    if let Some(counts) = counts(object) {
+        let reasons = metrics.all.iter().flat_map(|metric| REASONS.map(|reason| (*metric, reason)));
+        losses.extend(reasons.zip(counts).map(|((metric, reason), count)| Loss { metric, reason, count }));
     }
     let missed: Vec<_> = infos(object).map(|(program, info)| (program, info.recursion_misses)).collect();
     losses.extend(missed_runs(metrics, &missed));
@@ -224,11 +218,16 @@ pub(crate) fn programs(object: &Object) -> Vec<ProgramCost> {
     infos(object).map(cost).collect()
 }
 
-/// A per-CPU counter's total.
-fn sum(map: &impl MapCore, key: u32) -> Option<u64> {
-    let values = map.lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY).ok()??;
-    let number = |value: &Vec<u8>| value.first_chunk().copied().map(u64::from_ne_bytes);
-    Some(values.iter().filter_map(number).sum())
+/// The totals of the counters of include/kumon.h, by metric and then by reason.
+fn counts(object: &Object) -> Option<Vec<u64>> {
+    let map = object.maps().find(|map| map.name() == OsStr::new("losses"))?;
+    let of_cpus = map.lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY).ok()??;
+    let mut counts = vec![0; map.value_size() as usize / size_of::<u64>()];
+    for of_cpu in &of_cpus {
+        let (numbers, _) = of_cpu.as_chunks();
+        counts.iter_mut().zip(numbers).for_each(|(count, number)| *count += u64::from_ne_bytes(*number));
+    }
+    Some(counts)
 }
 
 /// Each loaded program's name and what the kernel tells about it.

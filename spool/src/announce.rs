@@ -4,8 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::file::{open, open_with};
 use crate::lock;
@@ -14,6 +15,10 @@ use crate::lock;
 const FOLDER: &str = ".processes";
 /// What a crash left behind is removed at this age; a younger one may be on its way to its lock.
 const STALE: Duration = Duration::from_secs(60);
+/// How often it is looked up who works on a spool.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Two changes of a folder have two times when there is more than that between them, on the coarsest file systems too.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// Tells that this process works on a spool, for as long as it lives: a file whose name has the pid, and a lock on it.
 #[derive(Debug)]
@@ -42,28 +47,62 @@ impl Drop for Announcement {
     }
 }
 
-/// The ids of the processes that work on the spool, as this one's pid namespace sees them; those of other namespaces are
-/// left out.
-pub(crate) fn processes(root: &Path) -> io::Result<Vec<u32>> {
-    let namespace = pid_namespace()?.to_string();
-    let mut processes = Vec::new();
-    for entry in fs::read_dir(root.join(FOLDER))? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let mut parts = name.to_str().unwrap_or_default().split('-');
-        let (pid, of) = (parts.next().and_then(|pid| pid.parse().ok()), parts.next());
-        let Some(pid) = pid.filter(|_| of == Some(&namespace)) else { continue };
-        match open(&entry.path()) {
-            Ok(file) if lock::is_read_locked(&file)? => processes.push(pid),
-            Ok(_) => remove_stale(&entry),
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(e),
-            // Gone meanwhile, or what somebody put there and no process made.
-            Err(_) => {}
+/// Looks up the processes that work on a spool, again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Processes {
+    found: Vec<u32>,
+    looked_up: Option<Instant>,
+    /// When the folder was changed last, where no other process stood in it: nobody comes without changing it.
+    alone_since: Option<SystemTime>,
+}
+
+impl Processes {
+    /// Their ids, as this one's pid namespace sees them; those of other namespaces are left out. Looked up once a second;
+    /// where they can't be looked up, those that were found last.
+    pub(crate) fn of(&mut self, root: &Path) -> &[u32] {
+        if self.looked_up.is_none_or(|looked_up| looked_up.elapsed() >= INTERVAL) {
+            self.looked_up = Some(Instant::now());
+            let _ = self.look_up(root);
         }
+        &self.found
     }
-    processes.sort_unstable();
-    processes.dedup();
-    Ok(processes)
+
+    fn look_up(&mut self, root: &Path) -> io::Result<()> {
+        let folder = root.join(FOLDER);
+        let (changed, now) = (fs::metadata(&folder)?.modified()?, SystemTime::now());
+        if self.alone_since == Some(changed) {
+            return Ok(());
+        }
+        let namespace = pid_namespace()?.to_string();
+        let (mut processes, mut alone) = (Vec::new(), true);
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let mut parts = name.to_str().unwrap_or_default().split('-');
+            let (pid, of) = (parts.next().and_then(|pid| pid.parse().ok()), parts.next());
+            let Some(pid) = pid.filter(|_| of == Some(&namespace)) else { continue };
+            // Whoever made this one, its id is this process's now.
+            if pid == std::process::id() {
+                processes.push(pid);
+                continue;
+            }
+            // Even without its lock, which may be about to come.
+            alone = false;
+            match open(&entry.path()) {
+                Ok(file) if lock::is_read_locked(&file)? => processes.push(pid),
+                Ok(_) => remove_stale(&entry),
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(e),
+                // Gone meanwhile, or what somebody put there and no process made.
+                Err(_) => {}
+            }
+        }
+        processes.sort_unstable();
+        processes.dedup();
+        let settled = now.duration_since(changed).is_ok_and(|age| age > SETTLED);
+        self.alone_since = (alone && settled).then_some(changed);
+        self.found = processes;
+        Ok(())
+    }
 }
 
 /// A file that can't be removed is looked at again, no more.
@@ -74,15 +113,33 @@ fn remove_stale(entry: &fs::DirEntry) {
     }
 }
 
+/// A process never changes its own (pid_namespaces(7)), so that it is asked for once.
 fn pid_namespace() -> io::Result<u64> {
-    fs::metadata("/proc/self/ns/pid").map(|namespace| namespace.ino())
+    static NAMESPACE: OnceLock<u64> = OnceLock::new();
+    if let Some(namespace) = NAMESPACE.get() {
+        return Ok(*namespace);
+    }
+    let namespace = fs::metadata("/proc/self/ns/pid")?.ino();
+    Ok(*NAMESPACE.get_or_init(|| namespace))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::fs::{File, FileTimes};
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::{Duration, SystemTime};
 
-    use super::{Announcement, FOLDER, pid_namespace, processes};
+    use super::{Announcement, FOLDER, Processes, lock, pid_namespace};
+
+    fn processes(root: &Path) -> Vec<u32> {
+        look_up(&mut Processes::default(), root)
+    }
+
+    fn look_up(processes: &mut Processes, root: &Path) -> Vec<u32> {
+        processes.look_up(root).unwrap();
+        processes.found.clone()
+    }
 
     #[test]
     fn a_process_is_told_as_long_as_one_of_its_announcements_lives() {
@@ -90,11 +147,11 @@ mod tests {
         let own = std::process::id();
         let first = Announcement::make(root.path()).unwrap();
         let second = Announcement::make(root.path()).unwrap();
-        assert_eq!(processes(root.path()).unwrap(), [own]);
+        assert_eq!(processes(root.path()), [own]);
         drop(first);
-        assert_eq!(processes(root.path()).unwrap(), [own]);
+        assert_eq!(processes(root.path()), [own]);
         drop(second);
-        assert_eq!(processes(root.path()).unwrap(), [0; 0]);
+        assert_eq!(processes(root.path()), [0; 0]);
     }
 
     #[test]
@@ -109,9 +166,36 @@ mod tests {
         let next = Announcement::make(root.path()).unwrap();
         let planted = next.path.with_file_name(format!("3-{}-0", pid_namespace().unwrap()));
         assert!(std::process::Command::new("mkfifo").arg(planted).status().unwrap().success());
-        assert_eq!(processes(root.path()).unwrap(), [std::process::id()]);
+        assert_eq!(processes(root.path()), [std::process::id()]);
         assert!(!root.path().join("victim").exists());
         drop(next);
-        assert_eq!(processes(root.path()).unwrap(), [0; 0]);
+        assert_eq!(processes(root.path()), [0; 0]);
+    }
+
+    #[test]
+    fn who_comes_to_a_process_that_was_long_alone_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let own = std::process::id();
+        let _announcement = Announcement::make(root.path()).unwrap();
+        let folder = root.path().join(FOLDER);
+        let long_ago = FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(100));
+        File::open(&folder).unwrap().set_times(long_ago).unwrap();
+        let mut processes = Processes::default();
+        assert_eq!(look_up(&mut processes, root.path()), [own]);
+        assert!(processes.alone_since.is_some(), "this is about what is remembered");
+
+        // It makes its file first, locks it some time later, and ends some time after that.
+        let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+        let path = folder.join(format!("{}-{}-0", other.id(), pid_namespace().unwrap()));
+        let file = File::create_new(path).unwrap();
+        assert_eq!(look_up(&mut processes, root.path()), [own]);
+        assert!(lock::lock_for_reading(&file).unwrap());
+        let mut both = [own, other.id()];
+        both.sort_unstable();
+        assert_eq!(look_up(&mut processes, root.path()), both);
+        drop(file);
+        assert_eq!(look_up(&mut processes, root.path()), [own]);
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::file::{open_with, remove};
 use crate::lock::lock_for_shedding;
@@ -16,30 +17,70 @@ pub(crate) struct Shed {
     pub(crate) rows: u64,
 }
 
+/// What shedding came to.
+pub(crate) struct Shedding {
+    pub(crate) gone: Vec<Shed>,
+    /// Bytes that the spool has now.
+    pub(crate) left: u64,
+    /// The first failure.
+    pub(crate) result: io::Result<()>,
+}
+
+/// Tells when the spool's size is to be looked at, which is a listing of its folders: as long as what was written since
+/// has room, only now and then, for the little that another process may have written.
+#[derive(Debug, Default)]
+pub(crate) struct SizeWatch {
+    looked_at: Option<Instant>,
+    /// Bytes that can still be written below the limit.
+    room: u64,
+}
+
+impl SizeWatch {
+    const FULL_INTERVAL: Duration = Duration::from_secs(2);
+    const ROOMY_INTERVAL: Duration = Duration::from_secs(30);
+
+    /// So many bytes were written.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.room = self.room.saturating_sub(bytes);
+    }
+
+    /// Whether it is time to look.
+    pub(crate) fn is_due(&self) -> bool {
+        let interval = if self.room == 0 { Self::FULL_INTERVAL } else { Self::ROOMY_INTERVAL };
+        self.looked_at.is_none_or(|looked_at| looked_at.elapsed() >= interval)
+    }
+
+    /// There is room for so many bytes now.
+    pub(crate) fn looked_at(&mut self, room: u64) {
+        *self = SizeWatch { looked_at: Some(Instant::now()), room };
+    }
+}
+
 /// Deletes the oldest closed files until the spool is within `limit` bytes. Files that are being written, and those
-/// of which the shipper has rows in flight, are passed over. What is gone counts whatever fails behind it; the error
-/// is the first one, and doesn't keep younger files.
-pub(crate) fn shed(root: &Path, limit: u64) -> (Vec<Shed>, io::Result<()>) {
-    let (mut gone, mut result) = (Vec::new(), Ok(()));
+/// of which the shipper has rows in flight, are passed over. What is gone counts whatever fails behind it; a failure
+/// doesn't keep younger files.
+pub(crate) fn shed(root: &Path, limit: u64) -> Shedding {
     let files = match list(root) {
         Ok(files) => files,
-        Err(e) => return (gone, Err(e)),
+        // As if it were full: it is looked at again soon.
+        Err(e) => return Shedding { gone: Vec::new(), left: limit, result: Err(e) },
     };
-    let mut total: u64 = files.iter().map(|file| file.size).sum();
+    let left = files.iter().map(|file| file.size).sum();
+    let mut shedding = Shedding { gone: Vec::new(), left, result: Ok(()) };
     for file in files {
-        if total <= limit {
+        if shedding.left <= limit {
             break;
         }
         match delete(root, &file) {
             Ok(Some(rows)) => {
-                total -= file.size;
-                gone.push(Shed { metric: file.name.metric, rows });
+                shedding.left -= file.size;
+                shedding.gone.push(Shed { metric: file.name.metric, rows });
             }
             Ok(None) => {}
-            Err(e) => result = result.and(Err(e)),
+            Err(e) => shedding.result = shedding.result.and(Err(e)),
         }
     }
-    (gone, result)
+    shedding
 }
 
 /// Deletes a closed file that nobody reads; says how many rows it held that were not delivered.

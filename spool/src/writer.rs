@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use kumon_schema::{Common, Row, Schema, builtin, write_row};
 
-use crate::announce::{self, Announcement};
+use crate::announce::{Announcement, Processes};
 use crate::file::{FileName, entries, open, replace, sidecar};
 use crate::folder::Folder;
-use crate::shed::shed;
+use crate::shed::{Shedding, SizeWatch, shed};
 
 /// When files are closed, and how much may wait.
 #[derive(Debug, Clone)]
@@ -93,18 +93,11 @@ pub struct Spool {
     limits: Limits,
     writers: BTreeMap<&'static str, MetricWriter>,
     stats: Stats,
-    next_shedding: Instant,
+    size: SizeWatch,
     /// None where it can't be made: then this process is observed, no more.
     _announcement: Option<Announcement>,
-    /// Who else works on the spool, and when it was looked up.
-    processes: Option<(Instant, Vec<u32>)>,
+    processes: Processes,
 }
-
-/// How often it is looked up who works on the spool.
-const PROCESSES_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often the spool's size is looked at: a listing of the folder, so not at every flush.
-const SHEDDING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What was appended is written by itself once so much waits.
 const WRITE_BYTES: usize = 1 << 20;
@@ -123,22 +116,16 @@ impl Spool {
             limits,
             writers: BTreeMap::new(),
             stats: Stats::default(),
-            next_shedding: Instant::now(),
+            size: SizeWatch::default(),
             _announcement: Announcement::make(root).ok(),
-            processes: None,
+            processes: Processes::default(),
         })
     }
 
     /// The processes that work on the spool, this one among them; looked up once a second. Where they can't be looked up,
     /// those that were known last.
     pub fn processes(&mut self) -> &[u32] {
-        let is_old = |looked_up: &Instant| looked_up.elapsed() >= PROCESSES_INTERVAL;
-        if self.processes.as_ref().is_none_or(|(looked_up, _)| is_old(looked_up)) {
-            let last = self.processes.take().map(|(_, processes)| processes);
-            let processes = announce::processes(&self.root).ok().or(last).unwrap_or_default();
-            self.processes = Some((Instant::now(), processes));
-        }
-        self.processes.as_ref().map_or(&[], |(_, processes)| processes)
+        self.processes.of(&self.root)
     }
 
     /// Appends a row to its metric's file. It is in the file after the next [`flush`](Spool::flush).
@@ -153,7 +140,7 @@ impl Spool {
         writer.waiting_rows += 1;
         if writer.waiting.len() >= WRITE_BYTES {
             // A failure shows again at the next flush, which is the caller's chance to report it.
-            let _ = writer.write(&self.root, &self.limits, &mut self.stats);
+            let _ = writer.write(&self.root, &self.limits, &mut self.stats, &mut self.size);
         }
     }
 
@@ -162,14 +149,13 @@ impl Spool {
     /// # Errors
     /// The first failure; the other metrics are written all the same.
     pub fn flush(&mut self) -> Result<(), SpoolError> {
-        let mut result = Ok(());
+        let (now, mut result) = (Instant::now(), Ok(()));
         for writer in self.writers.values_mut() {
-            let written = writer.write(&self.root, &self.limits, &mut self.stats);
+            let written = writer.write(&self.root, &self.limits, &mut self.stats, &mut self.size);
             result = result.and(written);
-            writer.close_if_due(&self.limits);
+            writer.close_if_due(&self.limits, now);
         }
-        if Instant::now() >= self.next_shedding {
-            self.next_shedding = Instant::now() + SHEDDING_INTERVAL;
+        if self.size.is_due() {
             result = result.and(self.shed());
         }
         result
@@ -177,7 +163,8 @@ impl Spool {
 
     fn shed(&mut self) -> Result<(), SpoolError> {
         let limit = self.limits.spool_bytes;
-        let (gone, result) = shed(&self.root, limit);
+        let Shedding { gone, left, result } = shed(&self.root, limit);
+        self.size.looked_at(limit.saturating_sub(left));
         for file in gone {
             log::warn!(
                 "the spool is above its limit of {limit} bytes: shed the oldest file of {} with {} undelivered rows",
@@ -239,13 +226,23 @@ impl MetricWriter {
         MetricWriter { metric, file: None, waiting: Vec::new(), waiting_rows: 0 }
     }
 
-    fn write(&mut self, root: &Path, limits: &Limits, stats: &mut Stats) -> Result<(), SpoolError> {
+    fn write(
+        &mut self,
+        root: &Path,
+        limits: &Limits,
+        stats: &mut Stats,
+        size: &mut SizeWatch,
+    ) -> Result<(), SpoolError> {
         if self.waiting.is_empty() {
             return Ok(());
         }
         let open = match &mut self.file {
             Some(open) => open,
-            none => none.insert(OpenFile::create(root, self.metric)?),
+            none => {
+                let open = OpenFile::create(root, self.metric)?;
+                size.add(open.size);
+                none.insert(open)
+            }
         };
         if let Err(e) = open.append(&self.waiting) {
             if let Some(torn) = self.file.take_if(|open| open.torn) {
@@ -253,11 +250,12 @@ impl MetricWriter {
             }
             return Err(e);
         }
+        size.add(self.waiting.len() as u64);
         *stats.rows_out.entry(self.metric).or_default() += self.waiting_rows;
         self.waiting_rows = 0;
         self.waiting.clear();
         self.waiting.shrink_to(WRITE_BYTES / 16);
-        self.close_if_due(limits);
+        self.close_if_due(limits, Instant::now());
         Ok(())
     }
 
@@ -271,9 +269,9 @@ impl MetricWriter {
         *stats.rows_out.entry(self.metric).or_default() += records;
     }
 
-    fn close_if_due(&mut self, limits: &Limits) {
-        let due =
-            |open: &mut OpenFile| open.size >= limits.file_bytes || open.opened.elapsed() >= limits.file_age;
+    fn close_if_due(&mut self, limits: &Limits, now: Instant) {
+        let age = |open: &OpenFile| now.saturating_duration_since(open.opened);
+        let due = |open: &mut OpenFile| open.size >= limits.file_bytes || age(open) >= limits.file_age;
         self.file.take_if(due);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use kumon_schema::Common;
 use kumon_schema::rows::Exec;
 use kumon_spool::{Acknowledged, Limits, Lost, Spool, is_being_written, list, lock_for_reading};
-use kumon_testing::SmallDisk;
+use kumon_testing::{SmallDisk, wait_for};
 
 fn exec(pid: u64) -> Exec<'static> {
     Exec { pid, name: b"a,b\"\n=1+1", ..Exec::default() }
@@ -98,6 +98,27 @@ fn at_the_limit_the_oldest_unread_files_go_and_exactly_their_undelivered_rows_ar
     spool.flush().unwrap();
     assert_eq!(pids(root.path()), (20..30).collect::<Vec<_>>());
     assert_eq!(spool.stats().lost, [(("exec".to_owned(), Lost::SpoolLimit), 6 + 10)].into());
+}
+
+#[test]
+fn a_spool_that_had_room_is_looked_at_soon_once_that_is_used_up() {
+    let root = tempfile::tempdir().unwrap();
+    let limits = Limits { file_age: Duration::ZERO, spool_bytes: 4_000, ..Limits::default() };
+    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    spool.flush().unwrap();
+    let size = || list(root.path()).unwrap().iter().map(|file| file.size).sum::<u64>();
+    for pid in 0.. {
+        spool.append(&exec(pid));
+        spool.flush().unwrap();
+        if size() > 6_000 {
+            break;
+        }
+    }
+    // Not as late as where there is room.
+    wait_for("shedding", Duration::from_secs(15), || {
+        spool.flush().unwrap();
+        size() <= 4_000
+    });
 }
 
 #[test]

@@ -33,10 +33,13 @@ pub(super) struct Cputime {
 /// all of them. All zeros for those that found no place in the kernel.
 type Process = (u64, u32, u32);
 
+/// The kernel's TASK_COMM_LEN bytes.
+type Name = [i8; 16];
+
 #[derive(Default)]
 struct Usage {
-    name: Vec<u8>,
-    thread_name: Vec<u8>,
+    name: Name,
+    thread_name: Name,
     cgroup: u64,
     /// ns.
     on_cpu: u64,
@@ -98,8 +101,7 @@ impl Cputime {
         let Some(record) = (unsafe { events::read::<types::process_usage>(usage) }) else { return };
         let types::process_key { start, pid, tid } = record.process;
         let sum = self.processes.entry((start, pid, tid)).or_default();
-        sum.name = events::name(&record.name).to_vec();
-        sum.thread_name = events::name(&record.thread_name).to_vec();
+        (sum.name, sum.thread_name) = (record.name, record.thread_name);
         sum.cgroup = record.cgroup;
         let types::cpu_usage { on_cpu, off_cpu, voluntary, involuntary } = record.usage;
         sum.add(&Usage { on_cpu, off_cpu, voluntary, involuntary, ..Usage::default() });
@@ -113,9 +115,9 @@ impl Cputime {
             spool.append(&rows::Cputime {
                 entity_id: entity_id.as_bytes(),
                 pid: Some(u64::from(*pid)),
-                name: &usage.name,
+                name: events::name(&usage.name),
                 tid: (*tid != 0).then_some((*tid).into()),
-                thread_name: &usage.thread_name,
+                thread_name: events::name(&usage.thread_name),
                 cgroup_id: Some(usage.cgroup),
                 container_id: self.containers.id(usage.cgroup, read).unwrap_or_default().as_bytes(),
                 ..row(usage, timestamp, interval)

@@ -22,8 +22,10 @@ use crate::host;
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the ledger's rows are written.
 const LEDGER_INTERVAL: Duration = Duration::from_secs(10);
-/// How often the status file is replaced.
+/// How often it is looked whether the status has changed.
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
+/// How old a status file may become though nothing has changed; status::is_stale waits for it.
+const STATUS_AGE: Duration = Duration::from_secs(10);
 
 /// The collecting thread, from outside.
 pub(super) struct Collecting {
@@ -136,6 +138,7 @@ struct Worker {
     ledger: Ledger,
     state: PathBuf,
     status: Arc<Mutex<CollectStatus>>,
+    status_written: Option<Instant>,
     spool_error: Option<String>,
     _lock: FolderLock,
 }
@@ -149,7 +152,8 @@ impl Worker {
         lock: FolderLock,
     ) -> Worker {
         let (clock, ledger) = (Clock::new(), Ledger::default());
-        Worker { running, spool, clock, ledger, state, status, spool_error: None, _lock: lock }
+        let (status_written, spool_error) = (None, None);
+        Worker { running, spool, clock, ledger, state, status, status_written, spool_error, _lock: lock }
     }
 
     fn run(mut self, stopped: &Receiver<()>) {
@@ -209,8 +213,8 @@ impl Worker {
         self.ledger.process("collect", Cost::now(), &self.clock, &mut self.spool);
     }
 
+    /// Writes it where it tells something new, or was written long ago.
     fn write_status(&mut self) {
-        let cost = Cost::now();
         let mut lost: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
         for loss in self.losses().into_iter().filter(|loss| loss.count > 0) {
             *lost.entry(loss.metric.into()).or_default().entry(loss.reason.into()).or_default() += loss.count;
@@ -221,6 +225,12 @@ impl Worker {
         }
         let rows = spooled.rows_out.iter().map(|(metric, rows)| ((*metric).to_owned(), *rows)).collect();
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = (&status.rows, &status.lost, &status.spool_error) != (&rows, &lost, &self.spool_error);
+        if !is_new && self.status_written.is_some_and(|written| written.elapsed() < STATUS_AGE) {
+            return;
+        }
+        self.status_written = Some(Instant::now());
+        let cost = Cost::now();
         status.updated = super::status::now();
         status.rows = rows;
         status.lost = lost;
