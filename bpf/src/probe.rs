@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use libbpf_rs::btf::types::{Func, FuncProto, Ptr, Typedef};
+use libbpf_rs::btf::types::{Func, FuncProto, Ptr, Typedef, Var};
 use libbpf_rs::libbpf_sys::{
     self, BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, BPF_TRACE_ITER, BPF_TRACE_RAW_TP,
     bpf_attach_type, bpf_func_id, bpf_insn, bpf_prog_type, perf_event_attr,
@@ -104,6 +104,15 @@ pub(crate) fn task_storage() -> Result<(), String> {
 fn has_helper(program: bpf_prog_type, helper: bpf_func_id) -> bool {
     // SAFETY: takes no pointer but the optional one; it loads a program and closes it again.
     unsafe { libbpf_sys::libbpf_probe_bpf_helper(program, helper, std::ptr::null()) == 1 }
+}
+
+/// Whether what is in the storage of a task is always found there. From Linux 5.12 to 6.1 a lookup failed while its CPU was
+/// in another one, such as an interrupt's (bpf_task_storage_trylock of kernel/bpf/bpf_task_storage.c, which counts them in
+/// `bpf_task_storage_busy`); 6.2 brought a function that is busy only when it has to make something.
+pub(crate) fn task_storage_is_always_found() -> bool {
+    let Ok(btf) = Btf::from_vmlinux() else { return false };
+    let counts = btf.type_by_name::<Var<'_>>("bpf_task_storage_busy").is_some();
+    !counts || btf.type_by_name::<Func<'_>>("bpf_task_storage_get_recur").is_some()
 }
 
 /// Whether programs can be attached to functions of other users' programs, or why not.

@@ -93,9 +93,11 @@ impl Sched {
         }
     }
 
-    /// Where tasks have no storage of their own, a hash map takes its place.
+    /// Where tasks have no storage of their own, or now and then it isn't found, a hash map takes its place, whose lookups
+    /// are certain: a wait's begin that is missed at the switch would be taken for that of the next one.
     fn keep_tasks(&self, open: &mut OpenSchedSkel<'_>) -> libbpf_rs::Result<()> {
-        if probe::task_storage().is_ok() && !self.settings.as_on_old_kernels {
+        let usable = probe::task_storage().is_ok() && probe::task_storage_is_always_found();
+        if usable && !self.settings.as_on_old_kernels {
             return Ok(());
         }
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {

@@ -144,7 +144,10 @@ struct cgroup_key {
 EXPORT_TYPE(cgroup_key);
 EXPORT_TYPE(histogram);
 
-/* Before 5.12 there is no task storage for tracing programs: user space makes it a hash map by thread id. */
+/*
+ * Before 5.12 there is no task storage for tracing programs, and before 6.2 what is in it isn't always found: there user
+ * space makes it a hash map by thread id.
+ */
 struct {
     __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
     __uint(map_flags, BPF_F_NO_PREALLOC);
@@ -202,8 +205,11 @@ static __always_inline void drop_record(struct task_struct *task) {
  */
 SEC("tp_btf/task_newtask")
 int BPF_PROG(newtask, struct task_struct *task) {
-    /* Where there is no memory for it, `unlisted` takes its place. */
-    make_record(task, BPF_ANY);
+    u32 tid = task->pid;
+
+    /* Where there is no room for it, `unlisted` takes its place, without what the last thread of this id left there. */
+    if (!make_record(task, BPF_ANY))
+        bpf_map_delete_elem(&unlisted, &tid);
     return 0;
 }
 
