@@ -155,6 +155,9 @@ impl Shipper {
                 self.ship();
                 self.settle(!self.has_work());
                 if self.delivery.is_busy() { Some(stop_at) } else { self.delivery.waits_until() }
+            } else if let Some(retry_at) = self.retry_at() {
+                // The sink, or one of its streams, takes nothing: that may be over in time.
+                Some(retry_at)
             } else if self.sources.have_more_files() {
                 // Each look lets go of some and finds room for others, unless a writer still has the open ones.
                 self.scan();
@@ -346,17 +349,21 @@ impl Shipper {
                 || self.sources.has_more())
     }
 
+    /// When something that failed is to be tried again.
+    fn retry_at(&self) -> Option<Instant> {
+        self.delivery.waits_until().into_iter().chain(self.sources.holds.due()).min()
+    }
+
     /// Heeds what it was told; waits for it when there is nothing to do.
     fn wait(&mut self) {
         if self.has_work() {
             return self.listen(None);
         }
-        let retry_at = self.delivery.waits_until();
-        if retry_at.is_none() && self.sources.have_more_files() {
+        if self.delivery.waits_until().is_none() && self.sources.have_more_files() {
             self.scan_soon();
         }
         let settle_at = (!self.settled).then(|| Instant::now() + SETTLE_INTERVAL);
-        let due = [retry_at, settle_at, self.records.due(), self.sources.holds.due()];
+        let due = [self.retry_at(), settle_at, self.records.due()];
         self.listen(Some(due.into_iter().flatten().fold(self.next_scan, Instant::min)));
     }
 

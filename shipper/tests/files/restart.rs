@@ -182,6 +182,22 @@ fn stopping_keeps_to_its_limit_while_the_sink_is_away_and_says_what_is_left() {
     expect(&sink, 0..10);
 }
 
+#[test]
+fn a_stop_tries_again_what_the_sink_does_not_confirm_as_long_as_there_is_time() {
+    let (place, sink) = (Place::new(), StandIn::default());
+    sink.fail(Fault::AnswersGetLost);
+    append(&place.path("a.ndjson"), &lines(0..10));
+    let ship = place.ship(&sink);
+    ship.wait_until("the halt", |stats| stats.halted.is_some());
+    ship.handle.stop(LIMIT);
+    let tries = sink.state().sends;
+    // One may have been under way before the stop.
+    wait_for("tries while it stops", LIMIT, || sink.state().sends > tries + 1);
+    sink.fail(None);
+    assert_eq!(ship.stop().undelivered, 0);
+    expect(&sink, 0..10);
+}
+
 /// A shipper in a process of its own that nobody asks for anything, started by this program with these arguments.
 pub(crate) fn spawn_idle(place: &Place, by: &[&str]) -> Child {
     let own = std::env::current_exe().unwrap();
