@@ -3,9 +3,8 @@
 
 use std::collections::HashMap;
 use std::mem;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
@@ -14,6 +13,7 @@ use crate::dead_letters::DeadLetters;
 use crate::handle::Message;
 use crate::pace::Pace;
 use crate::sink::{Outcome, Sink, SinkError};
+use crate::worker::Worker;
 
 /// Buffers below this stay: they are needed again with the next row. In bytes.
 const WORTH_GIVING_BACK: usize = 256 << 10;
@@ -41,9 +41,8 @@ pub(crate) struct Delivery {
     retry_at: Option<Instant>,
     /// Generations that the sink need not know any more.
     forgotten: Vec<Arc<str>>,
-    jobs: Sender<Arc<Batch>>,
+    worker: Worker<Arc<Batch>>,
     messages: Sender<Message>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// What became of a try.
@@ -64,10 +63,13 @@ impl Delivery {
     ) -> std::io::Result<Delivery> {
         let keeps_positions = sink.positions().is_some();
         let sink: SharedSink = Arc::new(Mutex::new(sink));
-        let (jobs, work) = channel();
-        let (thread_sink, answers) = (sink.clone(), messages.clone());
-        let thread = std::thread::Builder::new().name("send".into());
-        let thread = thread.spawn(move || send_all(&thread_sink, &work, &answers))?;
+        let thread_sink = sink.clone();
+        let worker = Worker::start("send", messages.clone(), move |batch: Arc<Batch>| {
+            let start = Instant::now();
+            let result = lock(&thread_sink).send(&batch);
+            drop(batch);
+            Message::Sent(Sent { result, took: start.elapsed() })
+        })?;
         Ok(Delivery {
             sink,
             keeps_positions,
@@ -81,15 +83,14 @@ impl Delivery {
             backoff,
             retry_at: None,
             forgotten: Vec::new(),
-            jobs,
+            worker,
             messages,
-            thread: Some(thread),
         })
     }
 
     /// The sink, when it is not at work; else after that.
     pub(crate) fn sink(&self) -> MutexGuard<'_, Box<dyn Sink>> {
-        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sink)
     }
 
     /// Whether a try is under way.
@@ -117,14 +118,14 @@ impl Delivery {
         let known = self.outcome.take();
         let known =
             known.or_else(|| (!self.keeps_positions && batch.documents.is_empty()).then(Outcome::default));
-        // Both receivers live as long as this does.
-        let _ = match known {
+        match known {
             Some(outcome) => {
                 let sent = Sent { result: Ok(outcome), took: Duration::ZERO };
-                self.messages.send(Message::Sent(sent)).is_ok()
+                // The loop that takes it owns this.
+                let _ = self.messages.send(Message::Sent(sent));
             }
-            None => self.jobs.send(batch).is_ok(),
-        };
+            None => self.worker.give(batch),
+        }
     }
 
     /// Takes note of what became of a try; the batch, when it is done with.
@@ -229,39 +230,6 @@ impl Delivery {
     }
 }
 
-impl Drop for Delivery {
-    /// Waits for the sender, so that nobody uses the sink any more.
-    fn drop(&mut self) {
-        (self.jobs, _) = channel();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            log::error!("the sending thread died; its rows are sent again after the next start");
-        }
-    }
-}
-
-/// Tells of a thread that a bug ended: nobody is to wait for its answer in vain.
-pub(crate) struct Farewell<'a>(pub(crate) &'a Sender<Message>);
-
-impl Drop for Farewell<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            // The shipper may have ended.
-            let _ = self.0.send(Message::Died);
-        }
-    }
-}
-
-/// The sender's thread.
-fn send_all(sink: &SharedSink, work: &Receiver<Arc<Batch>>, answers: &Sender<Message>) {
-    let _farewell = Farewell(answers);
-    while let Ok(batch) = work.recv() {
-        let start = Instant::now();
-        let result = sink.lock().unwrap_or_else(PoisonError::into_inner).send(&batch);
-        drop(batch);
-        let sent = Sent { result, took: start.elapsed() };
-        // The shipper may have ended.
-        let _ = answers.send(Message::Sent(sent));
-    }
+fn lock(sink: &SharedSink) -> MutexGuard<'_, Box<dyn Sink>> {
+    sink.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -28,6 +28,7 @@ mod spool_files;
 mod stats;
 mod tail;
 mod watch;
+mod worker;
 
 pub use batch::{Batch, Document, StreamName};
 pub use dead_letters::{

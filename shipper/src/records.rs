@@ -4,16 +4,15 @@
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kumon_spool::Acknowledged;
 
 use crate::checkpoint::{Checkpoint, Entry};
-use crate::delivery::Farewell;
 use crate::handle::Message;
 use crate::options::Options;
 use crate::sources::Sources;
+use crate::worker::Worker;
 
 /// Positions are written at most so often: a stale one costs a resend, which the sink recognises.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -29,9 +28,8 @@ pub(crate) struct Records {
     interval: Duration,
     /// Whether a write is under way. There is one at most: what comes meanwhile is written together.
     writing: bool,
-    jobs: Sender<Positions>,
     ended: Receiver<Written>,
-    thread: Option<JoinHandle<()>>,
+    worker: Worker<Positions>,
 }
 
 /// How far everything is delivered at a time.
@@ -48,18 +46,20 @@ impl Records {
     /// The end of a write shows as a message, too.
     pub(crate) fn new(options: &Options, messages: Sender<Message>) -> io::Result<Records> {
         let (state, spool) = (options.state.clone(), options.spool.clone());
-        let (jobs, work) = channel();
         let (report, ended) = channel();
-        let thread = std::thread::Builder::new().name("record".into());
-        let thread = thread.spawn(move || write_all((&state, &spool), &work, &report, &messages))?;
+        let worker = Worker::start("record", messages, move |positions| {
+            let written = write((&state, &spool), &positions).map(|()| positions);
+            // The shipper may have ended.
+            let _ = report.send(written);
+            Message::Written
+        })?;
         Ok(Records {
             stale: false,
             next: Instant::now(),
             interval: FIRST_INTERVAL,
             writing: false,
-            jobs,
             ended,
-            thread: Some(thread),
+            worker,
         })
     }
 
@@ -74,8 +74,7 @@ impl Records {
         self.next = Instant::now() + self.interval;
         self.interval = (self.interval * 2).min(INTERVAL);
         let positions = Positions { files: sources.entries(), acknowledged: sources.acknowledged() };
-        // Who takes it lives as long as this does, or dies of a bug, of which a message tells.
-        let _ = self.jobs.send(positions);
+        self.worker.give(positions);
     }
 
     /// What became of a write that was under way, if it has ended.
@@ -95,36 +94,6 @@ impl Records {
         self.writing = false;
         self.stale |= written.is_err();
         written
-    }
-}
-
-impl Drop for Records {
-    /// Waits for the writer, so that nobody writes to the folder any more.
-    fn drop(&mut self) {
-        (self.jobs, _) = channel();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            log::error!(
-                "the thread that writes the checkpoint died; rows are sent again after the next start"
-            );
-        }
-    }
-}
-
-/// The writer's thread.
-fn write_all(
-    folders: (&Path, &Path),
-    work: &Receiver<Positions>,
-    report: &Sender<Written>,
-    messages: &Sender<Message>,
-) {
-    let _farewell = Farewell(messages);
-    while let Ok(positions) = work.recv() {
-        let written = write(folders, &positions).map(|()| positions);
-        // The shipper may have ended.
-        let _ = report.send(written);
-        let _ = messages.send(Message::Written);
     }
 }
 
