@@ -300,6 +300,7 @@ fn a_terminal_gets_a_live_summary() {
     for part in ["KuMon, ", "% of one core", "metric", "delivered", "lost", "cputime", "\x1b["] {
         assert!(screen.contains(part), "'{part}' is missing in: {screen}");
     }
+    assert!(!screen.contains(", 0 B of memory"), "{screen}");
 }
 
 #[test]

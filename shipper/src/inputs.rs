@@ -15,8 +15,9 @@ use crate::content::Content;
 use crate::copies::{self, Copy, may_hold};
 use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin as RowOrigin};
 use crate::known::Known;
+use crate::listing::Listing;
 use crate::mark::Mark;
-use crate::opening::{Opener, open, raise_limit};
+use crate::opening::{Opener, Waiting, open, raise_limit};
 use crate::options::{Format, Input, Options};
 use crate::source::{Origin, Source};
 use crate::tail::Tail;
@@ -36,6 +37,8 @@ pub(crate) struct Inputs {
     /// Files and folders that can't be read now, with the reason.
     unreadable: BTreeMap<PathBuf, String>,
     opener: Opener,
+    /// Files that wait until others are gone, as of the last look.
+    waiting: Waiting,
     /// Files that hold nothing but what stands in a known one (with its generation): a rotator is copying.
     held: Vec<(PathBuf, FileId, Arc<str>)>,
 }
@@ -58,6 +61,7 @@ impl Inputs {
             gone: Vec::new(),
             unreadable: BTreeMap::new(),
             opener: Opener::default(),
+            waiting: Waiting::default(),
             held: Vec::new(),
         }
     }
@@ -68,27 +72,38 @@ impl Inputs {
         patterns.find_map(|pattern| Some((pattern.as_str(), Pattern::new(pattern).err()?)))
     }
 
-    /// Takes note of files that were renamed. Answers those that are new, and the folders in which files may appear.
-    pub(crate) fn discover(&mut self, known: &mut [Source]) -> (Vec<Source>, Vec<PathBuf>) {
-        let (mut known, mut strangers, mut folders) = (Known::new(known), Vec::new(), Vec::new());
-        let mut unreadable = BTreeMap::new();
+    /// What lies there under the inputs' names.
+    pub(crate) fn list(&self) -> Listing {
+        Listing::of(&self.inputs)
+    }
+
+    /// Takes note of files that were renamed. Answers those that are new.
+    pub(crate) fn discover(&mut self, known: &mut [Source], listing: Listing) -> Vec<Source> {
+        let (mut known, mut strangers) = (Known::new(known), Vec::new());
+        let mut unreadable = listing.unreadable;
         let inputs = self.inputs.clone();
-        for input in inputs.iter() {
-            let parents = input.paths.iter().filter_map(|pattern| Path::new(pattern).parent());
-            folders.extend(parents.filter(|parent| parent.is_dir()).map(Path::to_owned));
-            for path in matches(input, &mut unreadable) {
-                folders.extend(path.parent().map(Path::to_owned));
-                match self.find(input, &path, &mut known) {
-                    Ok(true) => {}
-                    Ok(false) => strangers.push((input, path)),
-                    Err(e) => _ = unreadable.insert(path, format!("can't be opened: {e}")),
-                }
+        let waited = mem::take(&mut self.waiting).is_full();
+        for (input, path, id) in listing.files {
+            let input = &inputs[input];
+            if self.waiting.is_full() && !known.has_file(&id) {
+                self.waiting.add(&path, id);
+                continue;
+            }
+            match self.find(input, &path, &id, &mut known) {
+                Ok(true) => {}
+                Ok(false) => strangers.push((input, path, id)),
+                Err(e) if self.waiting.takes(&path, id, &e) => {}
+                Err(e) => _ = unreadable.insert(path, format!("can't be opened: {e}")),
             }
         }
         let unclear = self.find_renamed(&mut known);
         self.held.clear();
-        for (input, path) in strangers {
-            if let Err(e) = self.admit(input, &path, &mut known) {
+        for (input, path, id) in strangers {
+            if self.waiting.is_full() {
+                self.waiting.add(&path, id);
+            } else if let Err(e) = self.admit(input, &path, &mut known)
+                && !self.waiting.takes(&path, id, &e)
+            {
                 unreadable.insert(path, format!("can't be read: {e}"));
             }
         }
@@ -100,33 +115,41 @@ impl Inputs {
                 path.display()
             );
         }
+        self.note_waiting(waited, &mut unreadable);
         self.unreadable = unreadable;
-        folders.sort();
-        folders.dedup();
         // What stands in them now is what a copy of them will be known by.
         let mut found = known.into_found();
-        found.iter_mut().for_each(|source| _ = source.look());
-        (found, folders)
+        found.iter_mut().for_each(|source| _ = source.look(None));
+        found
     }
 
-    /// Whether the file needs no further thought: known by now or from the last run, or none.
-    fn find(&mut self, input: &Input, path: &Path, known: &mut Known<'_>) -> io::Result<bool> {
-        let metadata = match fs::metadata(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
-            metadata => metadata?,
+    /// Names the files that wait all at once, and says it once.
+    fn note_waiting(&mut self, waited: bool, unreadable: &mut BTreeMap<PathBuf, String>) {
+        let Some((path, why)) = self.waiting.trouble() else {
+            if waited {
+                log::info!("all files that match are open again");
+            }
+            return;
         };
-        if !metadata.is_file() {
-            return Ok(true);
+        if !waited {
+            log::error!("{}: {why}", path.display());
         }
-        let id = FileId::of(&metadata);
-        if let Some(source) = known.file(&id) {
+        unreadable.insert(path, why);
+    }
+
+    /// Whether the file needs no further thought: known by now or from the last run, or gone.
+    fn find(&mut self, input: &Input, path: &Path, id: &FileId, known: &mut Known<'_>) -> io::Result<bool> {
+        if let Some(source) = known.file(id) {
             if source.tail.path != path && source.tail.is_gone()? {
                 source.tail.path = path.to_owned();
             }
             return Ok(true);
         }
         // Named by the open file: the name may have been given to another one since.
-        let file = open(path)?;
+        let file = match open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
+            opened => opened?,
+        };
         let id = FileId::of(&file.metadata()?);
         let Some((entry, content)) = self.recognise(file, path, &id)? else { return Ok(false) };
         if let Some(source) = self.go_on(input, path, content, id, &entry)? {
@@ -185,6 +208,10 @@ impl Inputs {
     fn find_renamed(&mut self, known: &mut Known<'_>) -> Vec<Entry> {
         let mut unclear = Vec::new();
         for entry in mem::take(&mut self.remembered) {
+            if self.waiting.has(&entry.id) {
+                unclear.push(entry);
+                continue;
+            }
             let inputs = self.inputs.clone();
             let Some(input) = input_of(&inputs, &entry.path) else { continue };
             let renamed = find_sibling(&entry).and_then(|sibling| match sibling {
@@ -325,21 +352,6 @@ impl Inputs {
 fn input_of<'a>(inputs: &'a [Input], path: &Path) -> Option<&'a Input> {
     let matches = |pattern: &String| Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_path(path));
     inputs.iter().find(|input| input.paths.iter().any(matches))
-}
-
-/// The paths that match; what can't be looked into is noted.
-fn matches(input: &Input, unreadable: &mut BTreeMap<PathBuf, String>) -> Vec<PathBuf> {
-    let found = input.paths.iter().filter_map(|pattern| glob::glob(pattern).ok()).flatten();
-    let mut paths = Vec::new();
-    for path in found {
-        match path {
-            Ok(path) => paths.push(path),
-            Err(e) => {
-                unreadable.insert(e.path().to_owned(), format!("can't be listed: {}", e.error()));
-            }
-        }
-    }
-    paths
 }
 
 /// The file of an entry under whatever name it has in its folder.

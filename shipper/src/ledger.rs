@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::batch::{Batch, StreamName};
@@ -40,8 +40,12 @@ impl Ledger {
         self.stats.clone()
     }
 
-    pub(crate) fn stats(&self) -> MutexGuard<'_, Stats> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes what is told.
+    pub(crate) fn tell(&self, change: impl FnOnce(&mut Stats)) {
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = stats.clone();
+        change(&mut stats);
+        stats.revision += u64::from(*stats != before);
     }
 
     /// Counts what the sink took; it shows once it is durable.
@@ -74,14 +78,15 @@ impl Ledger {
     /// All that was taken is durable.
     pub(crate) fn settled(&mut self) {
         let pending = mem::take(&mut self.pending);
-        let mut stats = self.stats();
-        for (dataset, more) in pending.datasets {
-            let delivered = stats.datasets.entry(dataset).or_default();
-            delivered.created += more.created;
-            delivered.dead_letters += more.dead_letters;
-        }
-        stats.duplicates += pending.duplicates;
-        stats.failure_store += pending.failure_store;
+        self.tell(|stats| {
+            for (dataset, more) in pending.datasets {
+                let delivered = stats.datasets.entry(dataset).or_default();
+                delivered.created += more.created;
+                delivered.dead_letters += more.dead_letters;
+            }
+            stats.duplicates += pending.duplicates;
+            stats.failure_store += pending.failure_store;
+        });
     }
 
     /// The sink gave up what was not durable; it is taken, and counted, again.
@@ -112,6 +117,6 @@ impl Ledger {
     }
 
     fn show_halted(&self) {
-        self.stats().halted = self.halted.iter().flatten().next().cloned();
+        self.tell(|stats| stats.halted = self.halted.iter().flatten().next().cloned());
     }
 }

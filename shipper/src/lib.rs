@@ -15,6 +15,7 @@ mod holds;
 mod inputs;
 mod known;
 mod ledger;
+mod listing;
 mod mark;
 mod opening;
 mod options;

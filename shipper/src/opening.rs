@@ -1,11 +1,11 @@
 //! Opening other people's files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -53,6 +53,52 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         ));
     }
     Ok(file)
+}
+
+/// Files that are not opened, because as many are open as this process may have.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    files: HashSet<FileId>,
+    first: Option<PathBuf>,
+}
+
+impl Waiting {
+    /// Whether no further file needs to be tried.
+    pub(crate) fn is_full(&self) -> bool {
+        self.first.is_some()
+    }
+
+    /// Takes note of a file that could not be opened, if that is why.
+    pub(crate) fn takes(&mut self, path: &Path, id: FileId, error: &io::Error) -> bool {
+        let takes = error.raw_os_error() == Some(libc::EMFILE);
+        if takes {
+            self.add(path, id);
+        }
+        takes
+    }
+
+    /// Takes note of a file that is not tried.
+    pub(crate) fn add(&mut self, path: &Path, id: FileId) {
+        self.files.insert(id);
+        self.first.get_or_insert_with(|| path.to_owned());
+    }
+
+    pub(crate) fn has(&self, id: &FileId) -> bool {
+        self.files.contains(id)
+    }
+
+    /// The first of them, and what is to be said of all: there may be 100,000.
+    pub(crate) fn trouble(&self) -> Option<(PathBuf, String)> {
+        let first = self.first.clone()?;
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let why = format!(
+            "this and {} other files wait until files that are open are gone: a process may have {limit} open; \
+             raise LimitNOFILE of the service, or 'ulimit -Hn', to the number of files and {OTHERS}, or let the \
+             patterns match fewer",
+            self.files.len() - 1
+        );
+        Some((first, why))
+    }
 }
 
 /// Tells what files hold, without decompressing a damaged one with every look.

@@ -435,9 +435,10 @@ impl Shipper {
 
     fn publish(&self) {
         let (stuck, files, lag) = (self.sources.troubles(), self.sources.count(), self.sources.lag());
-        let mut stats = self.ledger.stats();
-        (stats.stuck, stats.files, stats.lag) = (stuck, files, lag);
-        stats.held = self.sources.holds.halted();
-        stats.dead_letters_dropped = self.delivery.dead_letters.dropped;
+        self.ledger.tell(|stats| {
+            (stats.stuck, stats.files, stats.lag) = (stuck, files, lag);
+            stats.held = self.sources.holds.halted();
+            stats.dead_letters_dropped = self.delivery.dead_letters.dropped;
+        });
     }
 }

@@ -1,10 +1,12 @@
 //! A file that is being shipped; where it comes from decides how its end and its identity are told.
 
+use std::fs::File;
 use std::io;
+use std::mem;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use kumon_spool::{FileName, is_being_written, lock_for_reading, release_reading};
 
@@ -13,6 +15,7 @@ use crate::checkpoint::{Entry, FileId};
 use crate::content::Content;
 use crate::copies::{Copy, is_named_after, may_hold};
 use crate::inputs::new_generation;
+use crate::listing::{Seen, State};
 use crate::mark::{Mark, WINDOW};
 use crate::tail::{Filled, Tail};
 
@@ -27,9 +30,11 @@ pub(crate) struct Source {
     pub(crate) failed: Option<String>,
     /// It won't grow any more: what stands behind the last line end is due, too.
     ended: bool,
-    /// Size and time of modification at the last scan, and when they were found changed.
-    looked: Option<(u64, SystemTime)>,
+    /// What it was at the last scan, and when that was found changed.
+    looked: Option<State>,
     changed: Instant,
+    /// Its name was found at the last scan: it needs not be looked for again before it is let go.
+    named: bool,
     /// Nothing of it is left that could be read.
     over: bool,
     /// When its name was first found gone.
@@ -60,6 +65,7 @@ impl Source {
             ended: false,
             looked: None,
             changed: Instant::now(),
+            named: false,
             over: false,
             gone: None,
         }
@@ -74,13 +80,15 @@ impl Source {
         !self.over && self.dirty && self.tail.stuck.is_none() && self.failed.is_none()
     }
 
-    /// Compares the file with what it was at the last look; says whether it holds other content than what was read.
-    pub(crate) fn look(&mut self) -> bool {
+    /// Compares the file, as it was listed or else as it is, with what it was at the last look; says whether it holds
+    /// other content than what was read.
+    pub(crate) fn look(&mut self, seen: Option<Seen>) -> bool {
         if self.over {
             return false;
         }
-        let now =
-            self.tail.content.file().metadata().and_then(|file| Ok((file.len(), file.modified()?))).ok();
+        self.named = seen.is_some_and(|seen| seen.is_named);
+        let open = |file: &File| file.metadata().and_then(|file| Ok((file.len(), file.modified()?))).ok();
+        let now = seen.map(|seen| seen.state).or_else(|| open(self.tail.content.file()));
         self.dirty |= self.failed.take().is_some();
         if now == self.looked {
             return false;
@@ -160,7 +168,7 @@ impl Source {
         self.tail.move_to(copy.path, copy.content)?;
         self.origin = Origin::Foreign { id: copy.id, recorded: None };
         (self.dirty, self.ended, self.looked, self.failed) = (true, false, None, None);
-        self.changed = Instant::now();
+        (self.changed, self.named) = (Instant::now(), false);
         Ok(())
     }
 
@@ -283,7 +291,7 @@ impl Source {
         if self.over {
             return Ok(true);
         }
-        let gone = self.tail.is_gone()?;
+        let gone = !mem::take(&mut self.named) && self.tail.is_gone()?;
         self.gone = gone.then(|| self.gone.unwrap_or_else(Instant::now));
         let is_spool = matches!(self.origin, Origin::Spool { .. });
         match self.gone {

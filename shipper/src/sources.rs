@@ -74,13 +74,17 @@ impl Sources {
                 self.unclear = true;
             }
         }
+        let mut listing = self.inputs.list();
         for index in 0..self.all.len() {
-            if self.all[index].look() {
+            let source = &mut self.all[index];
+            let seen = source.foreign_id().and_then(|id| listing.seen(&id, &source.tail.path));
+            if source.look(seen) {
                 self.renew(index);
             }
         }
         self.unlisted = false;
-        let (found, mut folders) = self.inputs.discover(&mut self.all);
+        let mut folders = mem::take(&mut listing.folders);
+        let found = self.inputs.discover(&mut self.all, listing);
         self.all.extend(found);
         self.former.append(&mut self.inputs.gone);
         folders.extend(self.spool_files.folders());

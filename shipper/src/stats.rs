@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 /// The shipper's ledger since its start, and how it is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
+    /// Goes up with each change of anything else here.
+    pub revision: u64,
     /// By dataset (`kumon.exec`): what is delivered for good.
     pub datasets: BTreeMap<String, Delivered>,
     /// Resends of what had arrived already, recognised by their ids.
@@ -36,7 +38,7 @@ pub struct Delivered {
 }
 
 /// Why nothing is shipped right now.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Halted {
     pub since: SystemTime,
     pub reason: String,

@@ -231,7 +231,6 @@ impl Worker {
         }
         self.status_written = Some(Instant::now());
         let cost = Cost::now();
-        status.updated = super::status::now();
         status.rows = rows;
         status.lost = lost;
         status.spool_error.clone_from(&self.spool_error);

@@ -1,6 +1,7 @@
 //! The shipping side: the shipper with its sink, and with the embedded store the server that answers queries.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use crate::host;
 /// keep an idle shipper at work.
 const LEDGER_INTERVAL: Duration = Duration::from_secs(10);
 const IDLE_LEDGER_INTERVAL: Duration = Duration::from_secs(60);
-/// A status that has not changed is written anew so often, to show that the agent lives.
+/// A status that has not changed is confirmed so often, to show that the agent lives.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The ledger's own rows.
@@ -44,8 +45,11 @@ pub(super) struct Shipping {
     last_ledger: Instant,
     /// What had been delivered then, of all but the ledger's own rows.
     shipped: Shipped,
-    /// The last status file.
-    written: ShipStatus,
+    /// The shipper's revision when the status was last looked at.
+    revision: Option<u64>,
+    /// What the status file holds, where that is known.
+    written: Option<ShipStatus>,
+    /// When that was written, tried or confirmed.
     written_at: Instant,
 }
 
@@ -85,10 +89,8 @@ impl Shipping {
             })
             .transpose()?;
         let thread = std::thread::Builder::new().name("ship".into()).spawn(move || shipper.run())?;
-        let written = status(&handle, &output, &alerting);
-        write_status(&state, written.clone());
         let now = Instant::now();
-        Ok(Shipping {
+        let mut shipping = Shipping {
             handle,
             thread,
             server,
@@ -99,9 +101,12 @@ impl Shipping {
             spool,
             last_ledger: now,
             shipped: Shipped::new(),
-            written,
+            revision: None,
+            written: None,
             written_at: now,
-        })
+        };
+        shipping.write_status();
+        Ok(shipping)
     }
 
     /// What it has done so far.
@@ -117,11 +122,7 @@ impl Shipping {
     /// Regular work beside the shipping: the status file and, when they are due, the ledger's rows. `alone` says
     /// that no collecting side in this process reports the process's cost.
     pub(super) fn keep_books(&mut self, alone: bool) {
-        let status = self.status();
-        if self.written_at.elapsed() >= STATUS_INTERVAL || status != self.written {
-            write_status(&self.state, status.clone());
-            (self.written, self.written_at) = (status, Instant::now());
-        }
+        self.write_status();
         if self.last_ledger.elapsed() < LEDGER_INTERVAL {
             return;
         }
@@ -146,6 +147,28 @@ impl Shipping {
         }
     }
 
+    /// Writes the status where it changed; where it didn't, confirms the file from time to time.
+    fn write_status(&mut self) {
+        let is_due = self.written_at.elapsed() >= STATUS_INTERVAL;
+        let revision = Some(self.handle.revision());
+        if !is_due && revision == self.revision {
+            return;
+        }
+        self.revision = revision;
+        let status = self.status();
+        let is_news = self.written.as_ref() != Some(&status);
+        if !is_due && !is_news {
+            return;
+        }
+        let written = match is_news {
+            true => write_status(&self.state, status.clone()),
+            false => status::confirm(&self.state),
+        };
+        // What could not be written, or was taken away, is written when it is due again.
+        self.written = logged(&self.state, written).then_some(status);
+        self.written_at = Instant::now();
+    }
+
     /// Whether the thread still works; it ends by itself only of a bug.
     pub(super) fn is_running(&self) -> bool {
         !self.thread.is_finished()
@@ -159,7 +182,8 @@ impl Shipping {
         }
         self.handle.stop(limit);
         let ended = self.thread.join().ok().context("the shipping thread died; rows wait in their files")?;
-        write_status(&self.state, status(&self.handle, &self.output, &self.alerting));
+        let written = write_status(&self.state, status(&self.handle, &self.output, &self.alerting));
+        logged(&self.state, written);
         if let Some(server) = self.server {
             server.stop();
         }
@@ -199,12 +223,18 @@ fn since(halted: &Halted) -> String {
     chrono::DateTime::<chrono::Utc>::from(halted.since).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-fn write_status(state: &Path, status: ShipStatus) {
-    let (pid, updated, cost) = (std::process::id(), status::now(), Cost::now());
-    let status = ShipStatus { pid, updated, memory: cost.memory, cpu_time: cost.cpu, ..status };
-    if let Err(e) = status::write(state, &status) {
+fn write_status(state: &Path, status: ShipStatus) -> io::Result<()> {
+    let (pid, cost) = (std::process::id(), Cost::now());
+    let status = ShipStatus { pid, memory: cost.memory, cpu_time: cost.cpu, ..status };
+    status::write(state, &status)
+}
+
+/// Whether the status is there; else the log says why not.
+fn logged(state: &Path, written: io::Result<()>) -> bool {
+    if let Err(e) = &written {
         log::warn!("{}: the status can't be written: {e}", state.display());
     }
+    written.is_ok()
 }
 
 fn batch_bytes(config: &Config) -> usize {

@@ -1,10 +1,13 @@
-//! What a running agent tells other processes: status files, replaced in one step.
+//! What a running agent tells other processes: status files, replaced in one step. They are about a process that runs, so
+//! that a power cut may take them.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
+use std::time::SystemTime;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +15,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct CollectStatus {
     pub(crate) pid: u32,
-    /// RFC 3339; of the last update.
+    /// See [`Status::updated`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) updated: String,
     /// Rows written since the start, by metric.
     pub(crate) rows: BTreeMap<String, u64>,
@@ -34,7 +38,8 @@ pub(crate) struct CollectStatus {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ShipStatus {
     pub(crate) pid: u32,
-    /// RFC 3339; of the last update.
+    /// See [`Status::updated`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) updated: String,
     /// `elasticsearch` with its hosts, or the embedded store's folder.
     pub(crate) output: String,
@@ -58,8 +63,27 @@ pub(crate) struct ShipStatus {
     pub(crate) alerts_left_out: Vec<String>,
     /// Bytes not delivered yet.
     pub(crate) lag: u64,
+    /// As in [`CollectStatus`], when anything else here changed last.
     pub(crate) memory: u64,
     pub(crate) cpu_time: u64,
+}
+
+/// What a status file tells.
+pub(crate) trait Status: DeserializeOwned {
+    /// When the agent last said that this is so, RFC 3339: the file's time of modification, not part of it.
+    fn updated(&mut self) -> &mut String;
+}
+
+impl Status for CollectStatus {
+    fn updated(&mut self) -> &mut String {
+        &mut self.updated
+    }
+}
+
+impl Status for ShipStatus {
+    fn updated(&mut self) -> &mut String {
+        &mut self.updated
+    }
 }
 
 const NAME: &str = "status.json";
@@ -74,19 +98,28 @@ pub(crate) fn write(folder: &Path, status: &impl Serialize) -> io::Result<()> {
     fs::rename(new, folder.join(NAME))
 }
 
+/// Shows that a folder's status file still is true. That is cheaper than replacing it, for which ext4 allocates a block
+/// and begins to write.
+///
+/// # Errors
+/// When there is none, or it can't be written.
+pub(super) fn confirm(folder: &Path) -> io::Result<()> {
+    File::options().write(true).open(folder.join(NAME))?.set_modified(SystemTime::now())
+}
+
 /// Reads a folder's status file; `None` where there is none.
 ///
 /// # Errors
 /// When it can't be read or is damaged.
-pub(crate) fn read<T: DeserializeOwned>(folder: &Path) -> io::Result<Option<T>> {
-    match fs::read(folder.join(NAME)) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-/// Now, as the status files write it.
-pub(super) fn now() -> String {
-    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+pub(crate) fn read<T: Status>(folder: &Path) -> io::Result<Option<T>> {
+    let mut file = match File::open(folder.join(NAME)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let mut status: T = serde_json::from_slice(&text)?;
+    let updated = DateTime::<Utc>::from(file.metadata()?.modified()?);
+    *status.updated() = updated.to_rfc3339_opts(SecondsFormat::Secs, true);
+    Ok(Some(status))
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytesize::ByteSize;
 use kumon_shipper::Stats;
 
+use super::cost::Cost;
 use super::status::{CollectStatus, ShipStatus};
 
 /// KuMon's rows on itself are written by both sides, so that one side's count of them balances with nothing.
@@ -31,13 +32,14 @@ impl Summary {
     /// Draws over what was shown last.
     pub(super) fn show(&mut self, collected: &CollectStatus, shipped: &ShipStatus) {
         let elapsed = self.last_shown.elapsed().as_nanos().max(1) as f64;
-        let cpu = shipped.cpu_time.saturating_sub(self.last_cpu) as f64 / elapsed * 100.0;
-        (self.last_cpu, self.last_shown) = (shipped.cpu_time, Instant::now());
+        let cost = Cost::now();
+        let cpu = cost.cpu.saturating_sub(self.last_cpu) as f64 / elapsed * 100.0;
+        (self.last_cpu, self.last_shown) = (cost.cpu, Instant::now());
 
         let mut text = format!(
             "KuMon, {} s; {cpu:.1} % of one core, {} of memory; to the {}\n",
             self.started.elapsed().as_secs(),
-            ByteSize(shipped.memory),
+            ByteSize(cost.memory),
             shipped.output
         );
         text += &format!("{:<18}{:>14}{:>14}{:>10}\n", "metric", "rows", "delivered", "lost");

@@ -9,9 +9,8 @@ use anyhow::{Context, Result};
 use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
 use kumon_spool::is_being_written;
-use serde::de::DeserializeOwned;
 
-use crate::agent::{CollectStatus, ShipStatus, read_status};
+use crate::agent::{CollectStatus, ShipStatus, Status, read_status};
 use crate::config::Config;
 
 /// A busy machine may delay a status, but not for so long.
@@ -42,7 +41,7 @@ pub(crate) fn status(config: &Config, json: bool) -> Result<ExitCode> {
 }
 
 /// The status of a side that runs: its folder is locked.
-fn of_running<T: DeserializeOwned>(folder: &Path) -> Result<Option<T>> {
+fn of_running<T: Status>(folder: &Path) -> Result<Option<T>> {
     let lock = folder.join("lock");
     let looked = match File::open(&lock) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -178,8 +178,8 @@ fn an_unreadable_file_is_named_and_shipped_once_it_can_be_read() {
 
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(test_program(&place));
-    command.args(["--exact", "faults::shipper_of_another_user", "--nocapture"]);
-    command.env("SHIPPER_OF_ANOTHER_USER", place.folder.path()).stdout(std::process::Stdio::null());
+    command.args(["--exact", "faults::shipper_that_notes_what_is_stuck", "--nocapture"]);
+    command.env("SHIPPER_THAT_NOTES", place.folder.path()).stdout(std::process::Stdio::null());
     let mut child = Child::spawn(&mut command);
     let stuck = || fs::read_to_string(place.folder.path().join("stuck")).unwrap_or_default();
     wait_for("the file to be named", LIMIT, || {
@@ -201,10 +201,10 @@ fn test_program(place: &Place) -> std::path::PathBuf {
     copy
 }
 
-/// Not a test: the shipper that another one starts as another user.
+/// Not a test: a shipper in a process of its own that keeps writing what is stuck to the file `stuck`.
 #[test]
-fn shipper_of_another_user() {
-    let Some(folder) = std::env::var_os("SHIPPER_OF_ANOTHER_USER") else { return };
+fn shipper_that_notes_what_is_stuck() {
+    let Some(folder) = std::env::var_os("SHIPPER_THAT_NOTES") else { return };
     let folder = Path::new(&folder);
     let sink = StandIn::default().in_file(&folder.join("sink"));
     let (shipper, handle) =
@@ -327,7 +327,7 @@ fn an_idle_shipper_sleeps_and_its_own_files_do_not_wake_it() {
     for file in 0..20 {
         append(&place.path(&format!("{file}.ndjson")), &lines(file..file + 1));
     }
-    let mut child = crate::restart::spawn_idle(&place, &[]);
+    let mut child = crate::restart::spawn_idle(&place);
     let file = place.folder.path().join("sink");
     wait_for("the rows", LIMIT, || fs::read_to_string(&file).is_ok_and(|text| text.lines().count() == 20));
     let used = |pid: u32| {
@@ -359,18 +359,31 @@ fn files_above_the_limit_of_open_ones_wait_and_keep_no_other_from_being_shipped(
     for file in 0..300 {
         append(&place.path(&format!("{file:03}.ndjson")), &lines(file..file + 1));
     }
-    let mut child = crate::restart::spawn_idle(&place, &["prlimit", "--nofile=200:200"]);
+    let spawn = || {
+        let mut command = Command::new("prlimit");
+        command.arg("--nofile=200:200").arg(std::env::current_exe().unwrap());
+        command.args(["--exact", "faults::shipper_that_notes_what_is_stuck", "--nocapture"]);
+        command.env("SHIPPER_THAT_NOTES", place.folder.path()).stdout(std::process::Stdio::null());
+        Child::spawn(&mut command)
+    };
+    let mut child = spawn();
     let file = place.folder.path().join("sink");
     let shipped = || fs::read_to_string(&file).unwrap_or_default().lines().count();
     wait_for("the first files", LIMIT, || shipped() >= 50);
     let open = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap().count();
     assert!(open <= 110, "{open} files are open, which leaves no room for connections");
+    // One line tells of all that wait, and what to do.
+    let stuck = || fs::read_to_string(place.folder.path().join("stuck")).unwrap_or_default();
+    wait_for("them to be named", LIMIT, || {
+        stuck().contains("other files wait until files that are open are gone")
+    });
+    assert!(stuck().contains("raise LimitNOFILE") && stuck().matches(".ndjson").count() == 1, "{}", stuck());
     // Files that go make room for others; the first names are open.
     for file in 0..100 {
         fs::remove_file(place.path(&format!("{file:03}.ndjson"))).unwrap();
     }
     child.kill().unwrap();
-    let mut child = crate::restart::spawn_idle(&place, &["prlimit", "--nofile=200:200"]);
+    let mut child = spawn();
     wait_for("the next files", LIMIT, || shipped() >= 150);
     child.kill().unwrap();
     let numbers = StandIn::default().in_file(&file).numbers();

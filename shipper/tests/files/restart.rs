@@ -198,17 +198,9 @@ fn a_stop_tries_again_what_the_sink_does_not_confirm_as_long_as_there_is_time() 
     expect(&sink, 0..10);
 }
 
-/// A shipper in a process of its own that nobody asks for anything, started by this program with these arguments.
-pub(crate) fn spawn_idle(place: &Place, by: &[&str]) -> Child {
-    let own = std::env::current_exe().unwrap();
-    let mut command = match by {
-        [] => Command::new(&own),
-        [program, arguments @ ..] => {
-            let mut command = Command::new(program);
-            command.args(arguments).arg(&own);
-            command
-        }
-    };
+/// A shipper in a process of its own that nobody asks for anything.
+pub(crate) fn spawn_idle(place: &Place) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "restart::idle_shipper", "--nocapture"]);
     command.env("IDLE_SHIPPER", place.folder.path()).env("IDLE_SHIPPER_STATE", &place.options.state);
     Child::spawn(command.stdout(std::process::Stdio::null()))
