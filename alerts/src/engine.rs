@@ -198,6 +198,7 @@ impl Book {
         }
     }
 
+    /// Replaces it in one step. Not synced, as it is written each round: what a power cut damages is told again.
     fn write(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         let new = folder.join(".state.json.new");

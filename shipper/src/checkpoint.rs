@@ -1,11 +1,12 @@
 //! How far foreign files are delivered, kept across restarts, crashes and power cuts.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, Metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use kumon_spool::NewFile;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -143,14 +144,11 @@ impl Checkpoint {
         serde_json::to_vec(&Written { version: VERSION, checksum, files: &files })
     }
 
-    /// Replaces the checkpoint in one step that a power cut can't halve: what gets the name is on the disk already.
+    /// Replaces the checkpoint in one step that a power cut can't halve.
     pub(crate) fn write(state: &Path, files: &[Entry]) -> io::Result<()> {
-        let new = state.join("checkpoint.json.new");
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o640).open(&new)?;
+        let mut file = NewFile::create(&state.join("checkpoint.json"), 0o640)?;
         file.write_all(&Checkpoint::to_bytes(files)?)?;
-        file.sync_data()?;
-        fs::rename(new, state.join("checkpoint.json"))?;
-        File::open(state)?.sync_all()
+        file.finish()
     }
 }
 
@@ -200,7 +198,7 @@ mod tests {
         let (old, new) = (entries(2), entries(5));
         Checkpoint::write(state.path(), &old).unwrap();
         let bytes = Checkpoint::to_bytes(&new).unwrap();
-        let unfinished = state.path().join("checkpoint.json.new");
+        let unfinished = state.path().join(".checkpoint.json.new");
         for written in (0..=bytes.len()).step_by(5) {
             // The blocks behind may be allocated and hold zeros.
             for zeros in [0, 100] {

@@ -15,6 +15,7 @@ mod announce;
 mod file;
 mod folder;
 mod lock;
+mod new_file;
 mod shed;
 mod writer;
 
@@ -22,4 +23,5 @@ pub use acknowledged::Acknowledged;
 pub use file::{FileName, SpoolFile, list, open, read, remove, sidecar};
 pub use folder::make_folder;
 pub use lock::{FolderLock, is_being_written, lock_for_reading, release_reading};
+pub use new_file::NewFile;
 pub use writer::{Limits, Lost, Spool, SpoolError, Stats};

@@ -1,10 +1,12 @@
 //! Forgetting old days.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{Days, NaiveDate};
+use kumon_spool::NewFile;
 
 use crate::StoreOptions;
 use crate::days::{self, Day};
@@ -78,9 +80,13 @@ pub(crate) fn dropped_before(root: &Path) -> Option<NaiveDate> {
 }
 
 fn remember(root: &Path, before: NaiveDate) -> Result<(), StoreError> {
-    let (path, new) = (record(root), root.join("dropped-before.new"));
-    fs::write(&new, format!("{before}\n")).map_err(StoreError::io("write", &new))?;
-    fs::rename(&new, &path).map_err(StoreError::io("write", &path))
+    let path = record(root);
+    let write = || -> io::Result<()> {
+        let mut file = NewFile::create(&path, 0o640)?;
+        writeln!(file, "{before}")?;
+        file.finish()
+    };
+    write().map_err(StoreError::io("write", &path))
 }
 
 fn record(root: &Path) -> PathBuf {

@@ -1,12 +1,13 @@
 //! The shipper's API key: made by who sets up, and written where only the shipper reads it.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use kumon_shipper::elasticsearch::{Client, Method};
+use kumon_spool::NewFile;
 use serde_json::{Value, json};
 
 use super::place::{Missing, missing};
@@ -30,7 +31,7 @@ pub(super) fn create(
         return Ok(());
     }
     // Before the key is made: one that can't be written would stay in the cluster, used by nobody.
-    let file = if to_stdout { None } else { Some(NewFile::create(path, config)?) };
+    let file = if to_stdout { None } else { Some(begin(path, config)?) };
     let host = crate::host::common()?.host_name;
     let body = json!({
         "name": format!("kumon-{host}"),
@@ -45,8 +46,9 @@ pub(super) fn create(
     };
     match file {
         None => writeln!(out, "{key}")?,
-        Some(file) => {
-            file.finish(key)?;
+        Some(mut file) => {
+            let written = writeln!(file, "{key}").and_then(|()| file.finish());
+            written.with_context(|| format!("{}: the API key can't be written there", path.display()))?;
             writeln!(out, "created API key {id} of the shipper, in {}", path.display())?;
         }
     }
@@ -98,43 +100,14 @@ fn revoke(client: &Client, own: bool) -> Result<Result<Vec<String>, Missing>> {
     Ok(Ok(ours.into_iter().map(|key| format!("{} ({})", text(key, "name"), text(key, "id"))).collect()))
 }
 
-/// A file in the making, beside its final place.
-struct NewFile<'p> {
-    file: fs::File,
-    path: &'p Path,
-    temporary: std::path::PathBuf,
-}
-
-impl<'p> NewFile<'p> {
-    /// It can be read by its owner alone, who is the one that ships: the owner of the shipper's state folder.
-    fn create(path: &'p Path, config: &Config) -> Result<NewFile<'p>> {
-        let failed = || format!("{}: the API key can't be written there", path.display());
-        let name = path.file_name().context("no file name").with_context(failed)?;
-        let temporary = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
-        match fs::remove_file(&temporary) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).with_context(failed),
-            _ => {}
-        }
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
-        let file = file.with_context(failed)?;
-        let new = NewFile { file, path, temporary };
-        if let Ok(state) = fs::metadata(config.path.ship()) {
-            fchown(&new.file, Some(state.uid()), Some(state.gid()))
-                .with_context(|| format!("{}: can't be given to who ships", path.display()))?;
-        }
-        Ok(new)
+/// Begins the key's file. It can be read by its owner alone, who is the one that ships: the owner of the shipper's state
+/// folder.
+fn begin(path: &Path, config: &Config) -> Result<NewFile> {
+    let new = NewFile::create(path, 0o600)
+        .with_context(|| format!("{}: the API key can't be written there", path.display()))?;
+    if let Ok(state) = fs::metadata(config.path.ship()) {
+        fchown(new.file(), Some(state.uid()), Some(state.gid()))
+            .with_context(|| format!("{}: can't be given to who ships", path.display()))?;
     }
-
-    fn finish(mut self, key: &str) -> Result<()> {
-        let written = writeln!(self.file, "{key}").and_then(|()| self.file.sync_all());
-        let renamed = written.and_then(|()| fs::rename(&self.temporary, self.path));
-        renamed.with_context(|| format!("{}: the API key can't be written there", self.path.display()))
-    }
-}
-
-impl Drop for NewFile<'_> {
-    fn drop(&mut self) {
-        // Gone where it was finished.
-        let _ = fs::remove_file(&self.temporary);
-    }
+    Ok(new)
 }

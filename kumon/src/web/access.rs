@@ -1,15 +1,16 @@
 //! Who may see the page: whoever has its key. Rows hold command lines, statements and addresses, and a TCP port of
 //! this machine is open to every user of it.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use axum::http::HeaderMap;
 use axum::http::header::COOKIE;
+use kumon_spool::NewFile;
 use subtle::ConstantTimeEq;
 
 /// The cookie that carries the key.
@@ -59,13 +60,11 @@ impl Key {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
         let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let new = file.with_extension("new");
-        // A crash may have left one behind.
-        let _ = fs::remove_file(&new);
-        let mut written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        writeln!(written, "{key}")?;
-        written.set_permissions(Permissions::from_mode(0o640))?;
-        fs::rename(&new, file)?;
+        let mut new = NewFile::create(file, 0o600)?;
+        writeln!(new, "{key}")?;
+        // Whatever the umask is.
+        new.file().set_permissions(Permissions::from_mode(0o640))?;
+        new.finish()?;
         Ok(Key(key))
     }
 

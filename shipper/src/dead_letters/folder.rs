@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;
-use kumon_spool::make_folder;
+use kumon_spool::{NewFile, make_folder};
 
 use super::DeadLetter;
 
@@ -74,11 +74,9 @@ impl DeadLetterFolder {
         let folder = self.lock()?;
         let Some(mut file) = LetterFile::open(path)? else { return Ok(0) };
         let old = file.lines.get_ref().metadata()?;
-        // Hidden, so that a crash leaves nothing that is taken for letters.
-        let new = path.with_file_name(".new");
-        let rest = OpenOptions::new().create(true).truncate(true).write(true).mode(0o640).open(&new)?;
+        let rest = NewFile::create(path, 0o640)?;
         // root may tidy up after a shipper that runs as somebody else, and goes on to write there.
-        fchown(&rest, Some(old.uid()), Some(old.gid()))?;
+        fchown(rest.file(), Some(old.uid()), Some(old.gid()))?;
         let (mut rest, mut removed, mut kept) = (BufWriter::new(rest), 0, 0);
         while let Some(line) = file.next_line()? {
             if serde_json::from_slice(line).is_ok_and(|letter| is_doomed(&letter)) {
@@ -88,16 +86,12 @@ impl DeadLetterFolder {
                 kept += 1;
             }
         }
-        if removed == 0 || kept == 0 {
-            fs::remove_file(&new)?;
-            if kept == 0 {
-                fs::remove_file(path)?;
-            }
-        } else {
-            rest.into_inner().map_err(io::IntoInnerError::into_error)?.sync_data()?;
-            fs::rename(new, path)?;
+        if kept == 0 {
+            fs::remove_file(path)?;
+            folder.sync_all()?;
+        } else if removed > 0 {
+            rest.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?;
         }
-        folder.sync_all()?;
         Ok(removed)
     }
 

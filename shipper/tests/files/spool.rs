@@ -195,7 +195,7 @@ fn the_spool_goes_on_while_foreign_files_wait_for_the_checkpoint() {
     let ship: Ship = place.ship(&sink);
     ship.sync();
     // A folder in its place: the checkpoint can't be replaced, not even by root.
-    let in_the_way = place.options.state.join("checkpoint.json.new");
+    let in_the_way = place.options.state.join(".checkpoint.json.new");
     fs::create_dir(&in_the_way).unwrap();
     fs::write(place.path("a.ndjson"), lines(0..5)).unwrap();
     ship.wait_until("the halt", |stats| stats.halted.is_some());
