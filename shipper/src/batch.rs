@@ -31,6 +31,8 @@ pub struct Batch {
     pub(crate) marks: Vec<Mark>,
     /// Where the files of `positions` are, for the dead letters.
     pub(crate) paths: Vec<PathBuf>,
+    /// Whether something in it is of a foreign file.
+    pub(crate) is_foreign: bool,
     /// Bytes of the undecodable records.
     undecodable_bytes: usize,
     /// Where a file is in `positions`, by its generation.
@@ -91,6 +93,7 @@ impl Batch {
         self.marks.clear();
         self.undecodable.clear();
         self.paths.clear();
+        self.is_foreign = false;
         self.undecodable_bytes = 0;
         self.files.clear();
     }

@@ -61,7 +61,7 @@ pub struct Shipper {
     _sender: Sender<Message>,
     last_scan: Option<Instant>,
     next_scan: Instant,
-    /// Scans since something was last sent, or a file came or went.
+    /// Scans since something of a foreign file was last sent, or a file came or went.
     quiet_scans: u32,
     /// Whether all that the sink has taken is durable.
     settled: bool,
@@ -220,7 +220,7 @@ impl Shipper {
             }
             self.delivery.start();
         }
-        if self.delivery.is_busy() {
+        if self.delivery.is_busy() && self.delivery.current().is_some_and(|batch| batch.is_foreign) {
             self.quiet_scans = 0;
         }
         if self.delivery.is_busy() && self.delivery.next.is_empty() {

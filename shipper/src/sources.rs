@@ -166,8 +166,10 @@ impl Sources {
             if !self.may_read(&self.all[index]) {
                 continue;
             }
-            let (source, limit) = (&mut self.all[index], whole.min(batch.size() + share));
-            match source.fill(batch, limit) {
+            let (source, before) = (&mut self.all[index], batch.size());
+            let filled = source.fill(batch, whole.min(before + share));
+            batch.is_foreign |= batch.size() > before && source.foreign_id().is_some();
+            match filled {
                 Ok(false) => {}
                 Ok(true) => self.renew(index),
                 Err(e) => source.fail(&e),
