@@ -69,17 +69,20 @@ rust_is_new() {
 
 systemd_runs() { [ -d /run/systemd/system ]; }
 
-# The second kernel of the tests, unpacked by scripts/setup into PROJECT/.cache: the newest that is there.
+# The kernels of the tests, unpacked by scripts/setup into PROJECT/.cache.
+# second_kernel_image PROJECT VERSION   The image of a version (5.10), or of the `newest` that is there.
 second_kernel_image() {
-  find "$1"/.cache/kernel/*/boot -name 'vmlinuz-*' 2>/dev/null | sort -V | tail -n 1
+  local name="vmlinuz-$2.*"
+  [ "$2" != newest ] || name='vmlinuz-*'
+  find "$1"/.cache/kernel/*/boot -name "$name" 2>/dev/null | sort -V | tail -n 1
 }
 
-# second_kernel_missing PROJECT   Names what scripts/second-kernel lacks; nothing when it can run.
+# second_kernel_missing PROJECT VERSION   Names what scripts/second-kernel lacks; nothing when it can run.
 second_kernel_missing() {
   local tool
   for tool in qemu-system-x86_64 busybox script unshare mkfs.ext4 depmod; do
     command -v "$tool" >/dev/null || { echo "$tool"; return; }
   done
   [ -x "$1/.cache/venv/bin/vng" ] || { echo "virtme-ng in .cache/venv"; return; }
-  [ -n "$(second_kernel_image "$1")" ] || echo "kernel in .cache/kernel"
+  [ -n "$(second_kernel_image "$1" "$2")" ] || echo "kernel $2 in .cache/kernel"
 }
