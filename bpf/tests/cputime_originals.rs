@@ -9,7 +9,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Collecting, Original, Row, log2_histogram};
+use common::{BusyCpus, Collecting, Original, Row, log2_histogram};
 use kumon_bpf::Settings;
 use kumon_testing::{Child, require_bpf, require_program, wait_for};
 
@@ -83,6 +83,7 @@ fn a_process_is_off_the_cpu_as_long_as_cpudist_sees() {
     if !require_bpf() || !require_program("cpudist") {
         return;
     }
+    let _busy = BusyCpus::keep();
     let (row, lines, waited) = beside(&sleeping(), |pid| {
         let original = Original::start(&format!("cpudist -O -p {pid}"));
         wait_for("cpudist to trace", Duration::from_secs(30), || !original.lines().is_empty());

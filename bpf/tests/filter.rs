@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Cgroup, Collected, Collecting, NAP, Programs, Row, assert_close, usage_of};
+use common::{BusyCpus, Cgroup, Collected, Collecting, NAP, Programs, Row, assert_close, usage_of};
 use kumon_bpf::{Filter, Settings, collectors};
 use kumon_testing::{require, require_bpf, wait_for};
 
@@ -252,6 +252,7 @@ fn waits_are_summed_for_the_chosen_processes_only() {
     let programs = Programs::new();
     let mut settings = Settings::default();
     settings.runqlat.filter = filter(r#"{"comm": ["kumon-napper"]}"#);
+    let _busy = BusyCpus::keep();
     let collecting = Collecting::start("sched", settings);
     let script = format!("{NAP}nap({NAPS})");
     let mut napper = Command::new(programs.copy("/usr/bin/python3", "kumon-napper"));

@@ -8,7 +8,7 @@ mod common;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Cgroup, Collected, Collecting, Disk, NAP, Programs, Row, assert_close, usage_of};
+use common::{BusyCpus, Cgroup, Collected, Collecting, Disk, NAP, Programs, Row, assert_close, usage_of};
 use kumon_bpf::Settings;
 use kumon_testing::{require, require_bpf};
 
@@ -45,6 +45,7 @@ fn cgroups_beyond_the_room_for_them_are_in_the_row_other() {
     settings.runqlat.filter = serde_json::from_str(r#"{"comm": ["kumon-napper"]}"#).unwrap();
     let programs = Programs::new();
     let napper = programs.copy("/usr/bin/python3", "kumon-napper");
+    let _busy = BusyCpus::keep();
     let collecting = Collecting::start("sched", settings);
     for cgroup in cgroups.iter().flatten() {
         let mut python = cgroup.command(&napper);

@@ -106,7 +106,7 @@ fn a_process_of_many_threads_ends_once() {
         let exec = execs.iter().find(|row| row.text("command_line").ends_with(script)).unwrap();
         let mut exits = collected.rows("exit");
         exits.retain(|row| row.text("entity_id") == exec.text("entity_id"));
-        assert_eq!(exits.len(), 1, "{exits:?}");
+        assert_eq!(exits.len(), 1, "{exits:?}, lost: {:?}", collected.losses);
         assert_eq!(exits[0].number("exit_code"), code);
     }
 }

@@ -8,7 +8,7 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Collected, Collecting, NAP, Row, assert_close, cpu_time_now, usage_of};
+use common::{BusyCpus, Collected, Collecting, NAP, Row, assert_close, cpu_time_now, usage_of};
 use kumon_bpf::Settings;
 use kumon_testing::{Child, require_bpf, time_scale, wait_for};
 
@@ -169,6 +169,7 @@ fn a_process_that_renames_itself_comes_back_byte_by_byte() {
     settings.runqslower.threshold = Duration::from_nanos(1);
     // Else the waits of all the others may fill the ring buffer.
     settings.runqslower.filter = serde_json::from_str(r#"{"comm": ["a,b\"\n=1+1"]}"#).unwrap();
+    let _busy = BusyCpus::keep();
     let collecting = Collecting::start("sched", settings);
     // prctl(PR_SET_NAME) of the main thread names the process.
     let script = format!(

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Cgroup, Collected, Collecting, NAP, Row, usage_of};
+use common::{BusyCpus, Cgroup, Collected, Collecting, NAP, Row, usage_of};
 use kumon_bpf::Settings;
 use kumon_testing::require_bpf;
 
@@ -50,6 +50,7 @@ fn napped(top: usize) -> Option<([Napper; 2], Collected)> {
     settings.runqlat.per_cgroup = true;
     settings.runqlat.top = top;
     settings.runqlat.interval = Duration::from_secs(60);
+    let _busy = BusyCpus::keep();
     let collecting = Collecting::start("sched", settings);
     let nappers = [(container, 400), (other, 100)].map(|(cgroup, times)| {
         let most_waits = nap(&cgroup, times);
@@ -110,6 +111,7 @@ fn a_process_in_a_container_bears_its_id_in_cputime_and_runqslower() {
     // Else the waits of all the others may fill the ring buffer.
     settings.runqslower.filter =
         serde_json::from_str(&format!(r#"{{"cgroup": [{}]}}"#, cgroup.id())).unwrap();
+    let _busy = BusyCpus::keep();
     let collecting = Collecting::start("sched", settings);
     let mut python = cgroup.command("/usr/bin/python3");
     python.args(["-c", &format!("{NAP}nap(50)")]);

@@ -3,6 +3,8 @@
 // Each test file uses its part of it, and a failure here is a failed test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+mod busy;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ use kumon_spool::{Limits, Spool};
 use kumon_testing::{Child, keep_log, require, require_bpf, require_program, wait_for};
 use rustix::process::Signal;
 use tempfile::{NamedTempFile, TempDir};
+
+pub use busy::BusyCpus;
 
 /// How often the kernel's events are taken unless a test says otherwise.
 const POLL: Duration = Duration::from_millis(20);
@@ -288,6 +292,8 @@ pub struct Disk {
     folder: TempDir,
     /// As /sys/block names it.
     pub name: String,
+    /// Interrupts tell that a request is complete.
+    _busy: BusyCpus,
 }
 
 impl Disk {
@@ -307,7 +313,7 @@ impl Disk {
         let device = device.map(str::to_owned).or(shown);
         let name = device.as_deref().and_then(|device| device.trim().strip_prefix("/dev/"));
         require(name.is_some(), "loop devices").then(|| {
-            let disk = Disk { name: name.unwrap().to_owned(), folder };
+            let disk = Disk { name: name.unwrap().to_owned(), folder, _busy: BusyCpus::keep() };
             assert!(disk.schedule("none"));
             disk
         })
