@@ -145,8 +145,8 @@ EXPORT_TYPE(cgroup_key);
 EXPORT_TYPE(histogram);
 
 /*
- * Before 5.12 there is no task storage for tracing programs, and before 6.2 what is in it isn't always found: there user
- * space makes it a hash map by thread id.
+ * Before 5.12 there is no task storage for tracing programs, and before 6.2 what is in it isn't always found:
+ * there user space makes it a hash map by thread id.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
@@ -207,7 +207,10 @@ SEC("tp_btf/task_newtask")
 int BPF_PROG(newtask, struct task_struct *task) {
     u32 tid = task->pid;
 
-    /* Where there is no room for it, `unlisted` takes its place, without what the last thread of this id left there. */
+    /*
+     * Where there is no room for it, `unlisted` takes its place, without what the last thread of this id left
+     * there.
+     */
     if (!make_record(task, BPF_ANY))
         bpf_map_delete_elem(&unlisted, &tid);
     return 0;
