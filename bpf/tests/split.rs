@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{BusyCpus, Cgroup, Collected, Collecting, NAP, Row, usage_of};
+use common::{BusyCpus, Cgroup, Collected, Collecting, NAP, Row, nearly, usage_of};
 use kumon_bpf::Settings;
 use kumon_testing::require_bpf;
 
@@ -68,13 +68,13 @@ fn each_cgroup_has_its_waits_and_they_sum_up_to_those_of_the_node() {
     let rows = collected.rows("runqlat");
     let of_cgroup = |napper: &Napper| of(&rows, "cgroup_id", &napper.cgroup.id().to_string());
     let [row] = &of_cgroup(&container)[..] else { panic!("{rows:?}") };
-    assert!((400..=container.most_waits).contains(&row.number("count")), "{row:?}");
+    assert!((nearly(400)..=container.most_waits).contains(&row.number("count")), "{row:?}");
     assert_eq!(
         (row.text("key"), row.text("container_id")),
         ("cgroup", format!("{:064x}", std::process::id()).as_str())
     );
     let [row] = &of_cgroup(&other)[..] else { panic!("{rows:?}") };
-    assert!((100..=other.most_waits).contains(&row.number("count")), "{row:?}");
+    assert!((nearly(100)..=other.most_waits).contains(&row.number("count")), "{row:?}");
     assert_eq!(row.text("container_id"), "");
 
     let [all] = &of(&rows, "key", "all")[..] else { panic!("{rows:?}") };
@@ -120,7 +120,7 @@ fn a_process_in_a_container_bears_its_id_in_cputime_and_runqslower() {
     let [row] = &of(&collected.rows("cputime"), "pid", &pid)[..] else { panic!("no row of {pid}") };
     assert_eq!((row.text("container_id"), row.number("cgroup_id") as u64), (id.as_str(), cgroup.id()));
     let waits = of(&of(&collected.rows("runqslower"), "pid", &pid), "container_id", &id);
-    assert!(waits.len() >= 50, "{waits:?}");
+    assert!(waits.len() as i64 >= nearly(50), "{waits:?}");
 }
 
 #[test]

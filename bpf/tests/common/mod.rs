@@ -1,7 +1,7 @@
 //! Runs collectors as the agent does and reads the files they wrote.
 
 // Each test file uses its part of it, and a failure here is a failed test.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
 mod busy;
 
@@ -22,7 +22,7 @@ use kumon_testing::{Child, keep_log, require, require_bpf, require_program, wait
 use rustix::process::Signal;
 use tempfile::{NamedTempFile, TempDir};
 
-pub use busy::BusyCpus;
+pub use busy::{BusyCpus, nearly};
 
 /// How often the kernel's events are taken unless a test says otherwise.
 const POLL: Duration = Duration::from_millis(20);
