@@ -10,8 +10,8 @@ use super::cpu_time_now;
 
 /// As long as it lives no CPU idles: on each one runs what yields to everything else. Where interrupts come to an idle CPU
 /// this machine's kernel (6.18 in a virtual machine) leaves out tracepoints now and then, here some wake-ups and switches to
-/// who was woken, and requests' completions. `perf record -e sched:sched_switch` and libbpf-tools miss
-/// them too (docs/kernels.md). A test that counts such events needs all of them.
+/// who was woken, and requests' completions. `perf record -e sched:sched_switch` and libbpf-tools miss them too
+/// (docs/kernels.md). A test that counts such events needs all of them.
 pub struct BusyCpus {
     _spinning: Vec<Child>,
 }
