@@ -21,6 +21,7 @@ use crate::opening::{Opener, Waiting, open, raise_limit};
 use crate::options::{Format, Input, Options};
 use crate::source::{Origin, Source};
 use crate::tail::Tail;
+use crate::throttle::throttled;
 
 /// The configured inputs.
 #[derive(Debug)]
@@ -110,7 +111,9 @@ impl Inputs {
         self.find_copies(&mut known);
         self.remembered.extend(unclear);
         for (path, why) in unreadable.iter().filter(|(path, why)| self.unreadable.get(*path) != Some(why)) {
-            log::error!(
+            throttled!(
+                Error,
+                format!("unreadable: {why}"),
                 "{}: {why}; it must be readable for the user that ships, and is tried again",
                 path.display()
             );
@@ -243,7 +246,8 @@ impl Inputs {
                 // It comes back with its file system.
                 Ok(None) if is_unmounted(&entry) => self.remembered.push(entry),
                 Ok(None) => {
-                    log::info!("{}: is gone or rewritten since the last run", entry.path.display());
+                    let path = entry.path.display();
+                    throttled!(Info, "gone since", "{path}: is gone or rewritten since the last run");
                     self.gone.push(entry.generation.into());
                 }
                 // It may be seen again: then it must not be taken for new.
@@ -322,7 +326,8 @@ impl Inputs {
         let entry = &self.remembered[index];
         let mut content = Content::of(file, Some(entry.delivered.offset))?;
         if !entry.sent.stands_in(&mut content)? {
-            log::info!("{}: was rewritten since the last run; its content is new", path.display());
+            let path = path.display();
+            throttled!(Info, "rewritten", "{path}: was rewritten since the last run; its content is new");
             return Ok(None);
         }
         Ok(Some((self.remembered.swap_remove(index), content)))

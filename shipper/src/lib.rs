@@ -28,6 +28,7 @@ mod sources;
 mod spool_files;
 mod stats;
 mod tail;
+mod throttle;
 mod watch;
 mod worker;
 

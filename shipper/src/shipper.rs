@@ -23,6 +23,7 @@ use crate::pace::Pace;
 use crate::records::{Records, Written};
 use crate::sink::{Outcome, Sink, SinkError};
 use crate::sources::Sources;
+use crate::throttle;
 use crate::watch::Watcher;
 
 /// New and finished files are looked for so often, beside what inotify tells.
@@ -186,6 +187,7 @@ impl Shipper {
             true => SCAN_INTERVAL,
             false => POLL_INTERVAL,
         };
+        throttle::tell_left_out();
         self.quiet_scans += 1;
         let now = Instant::now();
         (self.last_scan, self.next_scan) = (Some(now), now + pause);

@@ -18,6 +18,7 @@ use crate::inputs::new_generation;
 use crate::listing::{Seen, State};
 use crate::mark::{Mark, WINDOW};
 use crate::tail::{Filled, Tail};
+use crate::throttle::throttled;
 
 /// A file being shipped.
 #[derive(Debug)]
@@ -164,7 +165,8 @@ impl Source {
 
     /// Goes on in a copy of the file's former content, under the same identity.
     pub(crate) fn move_to(&mut self, copy: Copy) -> io::Result<()> {
-        log::info!("{}: goes on in its copy {}", self.tail.path.display(), copy.found.display());
+        let (path, copy_path) = (self.tail.path.display(), copy.found.display());
+        throttled!(Info, "goes on in a copy", "{path}: goes on in its copy {copy_path}");
         self.tail.move_to(copy.path, copy.content)?;
         self.origin = Origin::Foreign { id: copy.id, recorded: None };
         (self.dirty, self.ended, self.looked, self.failed) = (true, false, None, None);
@@ -203,7 +205,8 @@ impl Source {
     }
 
     pub(crate) fn fail(&mut self, e: &io::Error) {
-        log::error!("{}: can't be read: {e}; it is tried again", self.tail.path.display());
+        let path = self.tail.path.display();
+        throttled!(Error, format!("read: {e}"), "{path}: can't be read: {e}; it is tried again");
         self.failed = Some(format!("can't be read: {e}"));
     }
 
@@ -217,7 +220,8 @@ impl Source {
 
     /// For other content than what was read; answers the former generation.
     pub(crate) fn start_anew(&mut self) -> io::Result<Arc<str>> {
-        log::info!("{}: was truncated or rewritten; its content is new", self.tail.path.display());
+        let path = self.tail.path.display();
+        throttled!(Info, "rewritten", "{path}: was truncated or rewritten; its content is new");
         let former = self.tail.generation.clone();
         self.tail.start_anew(new_generation()?);
         (self.dirty, self.ended, self.looked) = (true, false, None);
@@ -281,7 +285,8 @@ impl Source {
             && self.tail.read == self.tail.acknowledged
             && let Err(e) = release_reading(self.tail.content.file()).map(|()| *locked = false)
         {
-            log::warn!("{}: its read lock can't be released: {e}", self.tail.path.display());
+            let path = self.tail.path.display();
+            throttled!(Warn, format!("release: {e}"), "{path}: its read lock can't be released: {e}");
         }
     }
 
@@ -303,7 +308,8 @@ impl Source {
         }
         if let Some(why) = &self.tail.stuck {
             if gone {
-                log::error!("{}: is gone and was not shipped: {why}", self.tail.path.display());
+                let path = self.tail.path.display();
+                throttled!(Error, format!("gone: {why}"), "{path}: is gone and was not shipped: {why}");
             }
             return Ok(gone);
         }

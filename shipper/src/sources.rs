@@ -19,6 +19,7 @@ use crate::records::Positions;
 use crate::sink::Outcome;
 use crate::source::{Origin, Source};
 use crate::spool_files::SpoolFiles;
+use crate::throttle::throttled;
 
 /// The files of the spool and of the inputs.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ impl Sources {
         match self.spool_files.discover(&self.all) {
             Ok(found) => self.all.extend(found),
             Err(e) => {
-                log::error!("{}: the spool can't be listed: {e}", self.spool.display());
+                throttled!(Error, "list spool", "{}: the spool can't be listed: {e}", self.spool.display());
                 self.unclear = true;
             }
         }
@@ -256,7 +257,8 @@ impl Sources {
             }
             Ok(false) => true,
             Err(e) => {
-                log::warn!("{}: can't be let go: {e}", source.tail.path.display());
+                let cause = format!("let go: {e}");
+                throttled!(Warn, cause, "{}: can't be let go: {e}", source.tail.path.display());
                 true
             }
         });

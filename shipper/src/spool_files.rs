@@ -16,6 +16,7 @@ use crate::decode::{CsvDecoder, Decoder};
 use crate::mark::Mark;
 use crate::source::{Origin, Source};
 use crate::tail::Tail;
+use crate::throttle::throttled;
 
 /// After a long outage there may be more files than a process may have open; the oldest go first.
 const MAX_OPEN: usize = 256;
@@ -89,7 +90,12 @@ impl SpoolFiles {
                 Some(Ok(None)) => continue,
                 Some(Err(why)) => {
                     if self.refused.get(&file.path) != Some(&why) {
-                        log::error!("{}: {why}; the file is kept and not shipped", file.path.display());
+                        let path = file.path.display();
+                        throttled!(
+                            Error,
+                            format!("refused: {why}"),
+                            "{path}: {why}; the file is kept and not shipped"
+                        );
                     }
                     refused.insert(file.path.clone(), why);
                 }

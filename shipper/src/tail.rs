@@ -10,6 +10,7 @@ use crate::batch::{Batch, Document, StreamName, Undecodable};
 use crate::content::Content;
 use crate::decode::{Decoder, Step};
 use crate::mark::{Mark, Window};
+use crate::throttle::throttled;
 
 /// How much is read from a file at once, in bytes.
 const CHUNK: usize = 128 << 10;
@@ -309,7 +310,12 @@ impl Tail {
             }
             Ok(Step::Incomplete) => None,
             Err(unreadable) => {
-                log::error!("{}: {unreadable}; the file is kept and not shipped", self.path.display());
+                let path = self.path.display();
+                throttled!(
+                    Error,
+                    format!("stuck: {unreadable}"),
+                    "{path}: {unreadable}; the file is kept and not shipped"
+                );
                 self.stuck = Some(unreadable.to_string());
                 None
             }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::batch::Batch;
 use crate::sink::Outcome;
+use crate::throttle::throttled;
 
 pub use folder::DeadLetterFolder;
 pub use letter::{DeadLetter, LetterFilter, LetterKind};
@@ -109,7 +110,9 @@ impl DeadLetters {
         // In the files' order: what a crash leaves of them is then all up to some offset.
         letters.sort_by_key(|(file, letter)| (*file, letter.offset));
         let Some((_, first)) = letters.first() else { return Ok(()) };
-        log::warn!(
+        throttled!(
+            Warn,
+            format!("dead letters of {}", first.stream),
             "{} rows to the dead letters in {}; the first, {} at byte {}: {}",
             letters.len(),
             self.folder.path().display(),

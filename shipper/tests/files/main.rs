@@ -9,6 +9,7 @@ mod faults;
 mod hang;
 mod identity;
 mod kills;
+mod logs;
 mod outage;
 mod random;
 mod restart;
