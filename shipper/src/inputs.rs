@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{io, mem};
 
-use glob::{Pattern, PatternError};
+use glob::PatternError;
 use kumon_schema::{Common, Kind};
 
 use crate::batch::StreamName;
@@ -19,6 +19,7 @@ use crate::listing::Listing;
 use crate::mark::Mark;
 use crate::opening::{Opener, Waiting, open, raise_limit};
 use crate::options::{Format, Input, Options};
+use crate::pattern::PathPattern;
 use crate::source::{Origin, Source};
 use crate::tail::Tail;
 use crate::throttle::throttled;
@@ -70,7 +71,7 @@ impl Inputs {
     /// The first pattern that is none.
     pub(crate) fn bad_pattern(inputs: &[Input]) -> Option<(&str, PatternError)> {
         let mut patterns = inputs.iter().flat_map(|input| &input.paths);
-        patterns.find_map(|pattern| Some((pattern.as_str(), Pattern::new(pattern).err()?)))
+        patterns.find_map(|pattern| Some((pattern.as_str(), PathPattern::new(pattern).err()?)))
     }
 
     /// What lies there under the inputs' names.
@@ -355,7 +356,7 @@ impl Inputs {
 
 /// The input that a file of this name belongs to.
 fn input_of<'a>(inputs: &'a [Input], path: &Path) -> Option<&'a Input> {
-    let matches = |pattern: &String| Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_path(path));
+    let matches = |pattern: &String| PathPattern::new(pattern).is_ok_and(|pattern| pattern.matches(path));
     inputs.iter().find(|input| input.paths.iter().any(matches))
 }
 

@@ -20,6 +20,7 @@ mod mark;
 mod opening;
 mod options;
 mod pace;
+mod pattern;
 mod records;
 mod shipper;
 mod sink;

@@ -1,6 +1,7 @@
 //! What lies under the inputs' names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::SystemTime;
 
 use crate::checkpoint::FileId;
 use crate::options::Input;
+use crate::pattern::{Part, PathPattern};
 
 /// One look at the names of all inputs' files. Each file is asked for once: where there are thousands, that is what
 /// waiting costs.
@@ -15,12 +17,26 @@ use crate::options::Input;
 pub(crate) struct Listing {
     /// By input: its number, the file's name, and which file that is.
     pub(crate) files: Vec<(usize, PathBuf, FileId)>,
-    /// The folders in which files may appear.
-    pub(crate) folders: Vec<PathBuf>,
+    /// The folders in which something may appear, and all above them.
+    pub(crate) folders: Folders,
     /// What can't be looked at, with the reason.
     pub(crate) unreadable: BTreeMap<PathBuf, String>,
     /// Where each file's first name is in `files`, and its state.
     seen: HashMap<FileId, (usize, State)>,
+}
+
+/// What may happen in which folder that is worth a look.
+pub(crate) type Folders = BTreeMap<PathBuf, Interest>;
+
+/// What is worth a look in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// That one of these names comes or goes.
+    Names(BTreeSet<OsString>),
+    /// That any name does.
+    AnyName,
+    /// Also what is written to its files.
+    Files,
 }
 
 /// A file's size in bytes, and when it was last modified.
@@ -38,49 +54,149 @@ impl Listing {
     pub(crate) fn of(inputs: &[Input]) -> Listing {
         let mut listing = Listing::default();
         for (number, input) in inputs.iter().enumerate() {
-            for pattern in &input.paths {
-                let parent = Path::new(pattern).parent().filter(|parent| parent.is_dir());
-                listing.folders.extend(parent.map(Path::to_owned));
-                for path in glob::glob(pattern).into_iter().flatten() {
-                    match path {
-                        Ok(path) => listing.note(number, path),
-                        Err(e) => {
-                            let why = format!("can't be listed: {}", e.error());
-                            listing.unreadable.insert(e.path().to_owned(), why);
-                        }
+            for pattern in input.paths.iter().filter_map(|pattern| PathPattern::new(pattern).ok()) {
+                listing.walk(number, &pattern.root, &pattern.parts);
+            }
+        }
+        listing
+    }
+
+    /// Takes note of what the parts stand for in a folder.
+    fn walk(&mut self, input: usize, folder: &Path, parts: &[Part]) {
+        let Some((part, rest)) = parts.split_first() else { return };
+        let interest = match part {
+            _ if rest.is_empty() => Interest::Files,
+            Part::Name(name) => Interest::Names(BTreeSet::from([name.clone()])),
+            Part::Wild(_) | Part::Folders => Interest::AnyName,
+        };
+        self.watch(folder, interest);
+        match part {
+            Part::Name(name) => self.step(input, folder.join(name), rest),
+            Part::Wild(_) => {
+                for name in self.names(folder).into_iter().filter(|name| part.matches(name)) {
+                    self.step(input, folder.join(name), rest);
+                }
+            }
+            Part::Folders => {
+                self.walk(input, folder, rest);
+                for name in self.names(folder) {
+                    let path = folder.join(name);
+                    // No links: they may lead round in a circle.
+                    if fs::symlink_metadata(&path).is_ok_and(|it| it.is_dir()) {
+                        self.walk(input, &path, parts);
                     }
                 }
             }
         }
-        listing.folders.sort();
-        listing.folders.dedup();
-        listing
     }
 
-    fn note(&mut self, input: usize, path: PathBuf) {
-        if let Some(parent) = path.parent()
-            // Those of one folder come one after the other.
-            && self.folders.last().is_none_or(|last| last != parent)
-        {
-            self.folders.push(parent.to_owned());
-        }
+    /// Goes on with what one part stands for.
+    fn step(&mut self, input: usize, path: PathBuf, rest: &[Part]) {
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => {
-                let id = FileId::of(&metadata);
-                if let Ok(modified) = metadata.modified() {
-                    self.seen.entry(id).or_insert((self.files.len(), (metadata.len(), modified)));
-                }
-                self.files.push((input, path, id));
-            }
+            Ok(metadata) if rest.is_empty() && metadata.is_file() => self.note(input, path, &metadata),
+            Ok(metadata) if !rest.is_empty() && metadata.is_dir() => self.walk(input, &path, rest),
             Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(e) => _ = self.unreadable.insert(path, format!("can't be opened: {e}")),
         }
+    }
+
+    /// The names in a folder, in their order.
+    fn names(&mut self, folder: &Path) -> Vec<OsString> {
+        let listed = fs::read_dir(folder).and_then(|all| all.map(|entry| Ok(entry?.file_name())).collect());
+        let mut names: Vec<OsString> = listed.unwrap_or_else(|e: io::Error| {
+            if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+                self.unreadable.insert(folder.to_owned(), format!("can't be listed: {e}"));
+            }
+            Vec::new()
+        });
+        names.sort_unstable();
+        names
+    }
+
+    fn watch(&mut self, folder: &Path, more: Interest) {
+        match (self.folders.get_mut(folder), more) {
+            (None, more) => _ = self.folders.insert(folder.to_owned(), more),
+            (Some(Interest::Names(names)), Interest::Names(more)) => names.extend(more),
+            (Some(interest @ Interest::Names(_)), more) => *interest = more,
+            (Some(interest), Interest::Files) => *interest = Interest::Files,
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, input: usize, path: PathBuf, metadata: &fs::Metadata) {
+        if path.to_str().is_none() {
+            let why = "its name is not UTF-8, which neither JSON nor Elasticsearch can hold; rename it or a \
+                       folder above it";
+            self.unreadable.insert(path, why.to_owned());
+            return;
+        }
+        let id = FileId::of(metadata);
+        if let Ok(modified) = metadata.modified() {
+            self.seen.entry(id).or_insert((self.files.len(), (metadata.len(), modified)));
+        }
+        self.files.push((input, path, id));
     }
 
     /// This file, known by that name, if it is listed.
     pub(crate) fn seen(&self, id: &FileId, path: &Path) -> Option<Seen> {
         let (file, state) = *self.seen.get(id)?;
         Some(Seen { state, is_named: self.files[file].1 == path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    use super::{Interest, Listing};
+    use crate::options::{Format, Input};
+
+    #[test]
+    fn files_are_found_under_wildcards_at_any_depth_and_every_folder_on_the_way_is_watched() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for file in ["a.log", "b/a.log", "b/c/a.log", "[prod]/a.log", "b/c/a.txt"] {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        symlink(root, root.join("b/round")).unwrap();
+        let list = |pattern: &str| {
+            let paths = vec![format!("{}/{pattern}", root.display())];
+            let (format, dataset) = (Format::Ndjson, "a".to_owned());
+            Listing::of(&[Input { paths, format, schema: None, dataset, timestamp_field: None }])
+        };
+        let relative = |listing: &Listing| -> Vec<String> {
+            let names = listing.files.iter().map(|(_, path, _)| path.strip_prefix(root).unwrap());
+            names.map(|name| name.to_str().unwrap().to_owned()).collect()
+        };
+        for (pattern, expected) in [
+            ("*.log", &["a.log"][..]),
+            ("*/a.log", &["[prod]/a.log", "b/a.log"]),
+            ("*/*/a.log", &["b/c/a.log", "b/round/a.log"]),
+            ("**/*.log", &["a.log", "[prod]/a.log", "b/a.log", "b/c/a.log"]),
+            ("b/**", &["b/a.log", "b/c/a.log", "b/c/a.txt"]),
+            ("[prod]/a.log", &["[prod]/a.log"]),
+            ("[ab]/*.log", &["b/a.log"]),
+            ("none/*/a.log", &[]),
+        ] {
+            assert_eq!(relative(&list(pattern)), expected, "{pattern}");
+        }
+        let folders = list("*/c/*.log").folders;
+        let interest = |name: &str| folders.get(&root.join(name));
+        assert_eq!(interest(""), Some(&Interest::AnyName));
+        assert_eq!(interest("b"), Some(&Interest::Names([OsStr::new("c").to_owned()].into())));
+        assert_eq!(interest("b/c"), Some(&Interest::Files));
+        assert!(root.ancestors().all(|above| folders.contains_key(above)), "{folders:?}");
+
+        fs::write(root.join(OsStr::from_bytes(b"caf\xe9.log")), "").unwrap();
+        let listing = list("*.log");
+        assert_eq!(relative(&listing), ["a.log"]);
+        let why = listing.unreadable.values().next().unwrap();
+        assert!(why.contains("not UTF-8"), "{why}");
     }
 }

@@ -13,6 +13,7 @@ use crate::checkpoint::{Checkpoint, Entry};
 use crate::dead_letters::is_replayed;
 use crate::holds::Holds;
 use crate::inputs::Inputs;
+use crate::listing::Interest;
 use crate::mark::Mark;
 use crate::options::Options;
 use crate::records::Positions;
@@ -84,7 +85,11 @@ impl Sources {
             }
         }
         self.unlisted = false;
-        let mut folders = mem::take(&mut listing.folders);
+        let folders = mem::take(&mut listing.folders).into_iter();
+        let mut folders: Vec<PathBuf> = folders
+            .filter(|(_, interest)| !matches!(interest, Interest::Names(_)))
+            .map(|(it, _)| it)
+            .collect();
         let found = self.inputs.discover(&mut self.all, listing);
         self.all.extend(found);
         self.former.append(&mut self.inputs.gone);
