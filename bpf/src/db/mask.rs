@@ -4,6 +4,12 @@
 //! middle of a string ends as a string. Names and comments stay, and so does any byte that is no text. It can't know
 //! of a server that was told to read backslashes another way (MariaDB's `NO_BACKSLASH_ESCAPES`, PostgreSQL's
 //! `standard_conforming_strings = off`).
+//!
+//! MariaDB and MySQL read a statement in the client's character set, which nobody tells us. In those of Japan and China
+//! (sjis, cp932, gbk, gb18030, big5) the second byte of a character may be a backslash. What is no UTF-8 is therefore read
+//! both ways, and whatever is a literal in one of them is masked.
+
+use std::ops::Range;
 
 /// What stands in a literal's place.
 const MASK: u8 = b'?';
@@ -15,73 +21,160 @@ pub(super) enum Dialect {
     PostgreSql,
 }
 
+/// How the bytes from 0x80 on are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Charset {
+    /// Each byte for itself, as in UTF-8 no other one is part of such a character.
+    Bytes,
+    /// The byte behind one of them belongs to it.
+    Pairs,
+}
+
 /// The statement without its literals.
 pub(super) fn literals(statement: &[u8], dialect: Dialect) -> Vec<u8> {
-    let mut out = Vec::with_capacity(statement.len());
-    let mut rest = statement;
-    while !rest.is_empty() {
-        let (length, masked) = token(rest, dialect);
-        let (token, after) = rest.split_at(length);
-        if masked {
-            out.push(MASK);
-        } else {
-            out.extend_from_slice(token);
-        }
-        rest = after;
+    let mut spans = Reader { dialect, charset: Charset::Bytes }.literals(statement);
+    if dialect == Dialect::MariaDb && !is_utf8(statement) {
+        spans.extend(Reader { dialect, charset: Charset::Pairs }.literals(statement));
+        spans.sort_by_key(|span| span.start);
     }
+    let (mut out, mut done) = (Vec::with_capacity(statement.len()), 0);
+    for span in spans {
+        if span.start >= done {
+            out.extend_from_slice(&statement[done..span.start]);
+            out.push(MASK);
+        }
+        done = done.max(span.end);
+    }
+    out.extend_from_slice(&statement[done..]);
     out
 }
 
-/// The length of what `text` begins with, at least 1, and whether it is a literal.
-fn token(text: &[u8], dialect: Dialect) -> (usize, bool) {
-    let mariadb = dialect == Dialect::MariaDb;
-    match (text[0], text.get(1)) {
-        (b'\'', _) => (quoted(text, mariadb), true),
-        (b'"', _) => (quoted(text, mariadb), mariadb),
-        (b'`', _) if mariadb => (quoted(text, false), false),
-        (b'#', _) if mariadb => (line(text), false),
-        (b'-', Some(b'-')) if !mariadb || text.get(2).is_none_or(|&c| c <= b' ') => (line(text), false),
-        // What MariaDB executes is no comment, although it looks like one.
-        (b'/', Some(b'*')) if mariadb && text[2..].starts_with(b"!") => (3, false),
-        (b'/', Some(b'*')) if mariadb && text[2..].starts_with(b"M!") => (4, false),
-        (b'/', Some(b'*')) => (comment(text, !mariadb), false),
-        (b'$', Some(b'0'..=b'9')) => (1 + digits(&text[1..]), false),
-        (b'$', _) if !mariadb => dollar_quoted(text).map_or((1, false), |length| (length, true)),
-        (b'.', Some(b'0'..=b'9')) | (b'0'..=b'9', _) => (number(text), true),
-        (first, _) if is_name(first) => name(text, dialect),
-        _ => (1, false),
-    }
+/// Whether it is UTF-8 but for a character that may be cut at its end.
+fn is_utf8(text: &[u8]) -> bool {
+    std::str::from_utf8(text).map_or_else(|error| error.error_len().is_none(), |_| true)
 }
 
-/// A name, or a string with one of the letters before it that make it another kind of string.
-fn name(text: &[u8], dialect: Dialect) -> (usize, bool) {
-    let length = text.iter().position(|&byte| !is_name(byte)).unwrap_or(text.len());
-    let string = text.get(length) == Some(&b'\'');
-    match text[0] {
-        b'x' | b'X' | b'b' | b'B' | b'n' | b'N' if string && length == 1 => {
-            (1 + quoted(&text[1..], dialect == Dialect::MariaDb), true)
-        }
-        b'e' | b'E' if string && length == 1 && dialect == Dialect::PostgreSql => {
-            (1 + quoted(&text[1..], true), true)
-        }
-        // A name may hold what looks like the rest of a path: `t.1` is none, the number of a column neither.
-        _ => (length, false),
-    }
+/// Reads one statement in one way.
+struct Reader {
+    dialect: Dialect,
+    charset: Charset,
 }
 
-/// What stands between quotes like the first byte, which are doubled inside, or escaped where backslashes do that.
-fn quoted(text: &[u8], backslashes: bool) -> usize {
-    let quote = text[0];
-    let mut at = 1;
-    while let Some(&byte) = text.get(at) {
-        match byte {
-            b'\\' if backslashes => at += 2,
-            _ if byte == quote && text.get(at + 1) == Some(&quote) => at += 2,
-            _ if byte == quote => return at + 1,
-            _ => at += 1,
+impl Reader {
+    /// Where the statement's literals stand.
+    fn literals(&self, statement: &[u8]) -> Vec<Range<usize>> {
+        let (mut spans, mut at) = (Vec::new(), 0);
+        while at < statement.len() {
+            let (length, is_literal) = self.token(&statement[at..]);
+            if is_literal {
+                spans.push(at..at + length);
+            }
+            at += length;
+        }
+        spans
+    }
+
+    /// The length of what `text` begins with, at least 1, and whether it is a literal.
+    fn token(&self, text: &[u8]) -> (usize, bool) {
+        let mariadb = self.dialect == Dialect::MariaDb;
+        match (text[0], text.get(1)) {
+            (b'\'', _) => (self.string(text, mariadb), true),
+            (b'"', _) => (self.quoted(text, mariadb), mariadb),
+            (b'`', _) if mariadb => (self.quoted(text, false), false),
+            (b'#', _) if mariadb => (self.line(text), false),
+            (b'-', Some(b'-')) if !mariadb || text.get(2).is_none_or(|&c| c <= b' ') => {
+                (self.line(text), false)
+            }
+            // What MariaDB executes is no comment, although it looks like one.
+            (b'/', Some(b'*')) if mariadb && text[2..].starts_with(b"!") => (3, false),
+            (b'/', Some(b'*')) if mariadb && text[2..].starts_with(b"M!") => (4, false),
+            (b'/', Some(b'*')) => (comment(text, !mariadb), false),
+            (b'$', Some(b'0'..=b'9')) => (1 + digits(&text[1..]), false),
+            (b'$', _) if !mariadb => dollar_quoted(text).map_or((1, false), |length| (length, true)),
+            (b'.', Some(b'0'..=b'9')) | (b'0'..=b'9', _) => (number(text), true),
+            (first, _) if is_name(first) => self.name(text),
+            _ => (1, false),
         }
     }
-    text.len()
+
+    /// A name, or a string with one of the letters before it that make it another kind of string.
+    fn name(&self, text: &[u8]) -> (usize, bool) {
+        let mut length = 0;
+        while text.get(length).is_some_and(|&byte| is_name(byte)) {
+            length += self.character(&text[length..]);
+        }
+        let string = length == 1 && text.get(1) == Some(&b'\'');
+        match text[0] {
+            b'x' | b'X' | b'b' | b'B' | b'n' | b'N' if string => {
+                (1 + self.string(&text[1..], self.dialect == Dialect::MariaDb), true)
+            }
+            b'e' | b'E' if string && self.dialect == Dialect::PostgreSql => {
+                (1 + self.string(&text[1..], true), true)
+            }
+            // A name may hold what looks like the rest of a path: `t.1` is none, the number of a column neither.
+            _ => (length, false),
+        }
+    }
+
+    /// A string, and in PostgreSQL what continues it in another line, which is read as it began.
+    fn string(&self, text: &[u8], backslashes: bool) -> usize {
+        let mut end = self.quoted(text, backslashes);
+        if self.dialect == Dialect::PostgreSql {
+            while let Some(blank) = self.continuation(&text[end..]) {
+                end += blank + self.quoted(&text[end + blank..], backslashes);
+            }
+        }
+        end
+    }
+
+    /// How much stands between a string and the one that continues it: blanks and comments with a line end.
+    fn continuation(&self, text: &[u8]) -> Option<usize> {
+        let (mut at, mut lines) = (0, 0);
+        loop {
+            match text.get(at)? {
+                b'\'' => return (lines > 0).then_some(at),
+                b'\n' | b'\r' => lines += 1,
+                b' ' | b'\t' | 0x0b | 0x0c => {}
+                b'-' if text.get(at + 1) == Some(&b'-') => {
+                    at += self.line(&text[at..]);
+                    continue;
+                }
+                _ => return None,
+            }
+            at += 1;
+        }
+    }
+
+    /// What stands between quotes like the first byte, which are doubled inside, or escaped where backslashes do that.
+    fn quoted(&self, text: &[u8], backslashes: bool) -> usize {
+        let quote = text[0];
+        let mut at = 1;
+        while let Some(&byte) = text.get(at) {
+            match byte {
+                b'\\' if backslashes => {
+                    at += 1 + text.get(at + 1).map_or(0, |_| self.character(&text[at + 1..]))
+                }
+                _ if byte == quote && text.get(at + 1) == Some(&quote) => at += 2,
+                _ if byte == quote => return at + 1,
+                _ => at += self.character(&text[at..]),
+            }
+        }
+        text.len()
+    }
+
+    /// The bytes of the character that `text` begins with.
+    fn character(&self, text: &[u8]) -> usize {
+        match (self.charset, text[0], text.get(1)) {
+            (Charset::Pairs, 0x81..=0xfe, Some(0x40..=0xfe)) => 2,
+            _ => 1,
+        }
+    }
+
+    /// Up to the end of the line.
+    fn line(&self, text: &[u8]) -> usize {
+        let ends = |byte: &u8| *byte == b'\n' || (*byte == b'\r' && self.dialect == Dialect::PostgreSql);
+        text.iter().position(ends).unwrap_or(text.len())
+    }
 }
 
 /// `$tag$ … $tag$`; none where `$` begins no such thing.
@@ -114,11 +207,6 @@ fn number(text: &[u8]) -> usize {
 
 fn digits(text: &[u8]) -> usize {
     text.iter().take_while(|byte| byte.is_ascii_digit()).count()
-}
-
-/// Up to the end of the line.
-fn line(text: &[u8]) -> usize {
-    text.iter().position(|&byte| byte == b'\n').unwrap_or(text.len())
 }
 
 /// `/* … */`, which PostgreSQL nests.
@@ -210,6 +298,76 @@ mod tests {
             assert_eq!(masked(statement, MariaDb), mariadb, "{statement}");
             assert_eq!(masked(statement, PostgreSql), postgresql, "{statement}");
         }
+    }
+
+    #[test]
+    fn a_string_that_goes_on_in_another_line_is_read_as_it_began() {
+        let table = [
+            ("SELECT E'a'\n  'b\\'c', 'd'", "SELECT ?, ?"),
+            ("SELECT 'a' -- 'x'\n\t'b' , c", "SELECT ? , c"),
+            ("SELECT 'a' 'b'", "SELECT ? ?"),
+            ("SELECT E'a'\r'\\'b'", "SELECT ?"),
+            ("SELECT 1 -- 'x'\r, 'b'", "SELECT ? -- 'x'\r, ?"),
+        ];
+        for (statement, expected) in table {
+            assert_eq!(masked(statement, PostgreSql), expected, "{statement}");
+        }
+        assert_eq!(masked("SELECT 1 -- 'x'\r, 'b'\n, 2", MariaDb), "SELECT ? -- 'x'\r, 'b'\n, ?");
+    }
+
+    #[test]
+    fn no_kind_of_string_or_number_shows() {
+        let strings = [
+            "'it''s 9x9'",
+            "X'9A9B'",
+            "b'0101'",
+            "N'9x9'",
+            "_latin1'9x9'",
+            "DATE '9999-09-09'",
+            "'9x9",
+            "''",
+        ];
+        let numbers = ["9", "9.9", ".9", "9.", "9e9", "9.9E-9", "9e+9", "0x9F", "0b1", "9_999", "-9", "+9.9"];
+        let of_mariadb = ["\"9x9\"", "\"it\"\"s 9x9\"", "'it\\'s 9x9'", "'\\\\', '9x9'", "_utf8mb4 x'99'"];
+        let of_postgresql = [
+            "E'it\\'s 9x9'",
+            "U&'9x9' UESCAPE '9'",
+            "$$9x9$$",
+            "$a$9$$9$a$",
+            "'9'::int",
+            "0o9",
+            "E'\\\\', '9x9'",
+        ];
+        let both = strings.iter().chain(&numbers);
+        for (literals, dialect) in [(&of_mariadb[..], MariaDb), (&of_postgresql[..], PostgreSql)] {
+            for literal in both.clone().chain(literals) {
+                let text = masked(&format!("SELECT a FROM t WHERE b = {literal}"), dialect);
+                assert!(
+                    !text.contains(['9', 'x']) && text.starts_with("SELECT a FROM t WHERE b = "),
+                    "{literal}: {text}"
+                );
+            }
+        }
+    }
+
+    /// The second byte of these characters is a backslash or a backtick.
+    #[test]
+    fn no_literal_shows_whatever_character_set_the_client_has() {
+        let characters: [&[u8]; 7] =
+            [b"\x95\\", b"\x83\\", b"\xbf\\", b"\xa5\\", b"\x83`", b"\x81\x30\x81\x30", b"caf\xe9\\"];
+        for character in characters {
+            for (before, after) in [("'", "'"), ("\"", "\""), ("a", "")] {
+                let statement =
+                    [b"SELECT ", before.as_bytes(), character, after.as_bytes(), b", 'Literal', \"Literal\""]
+                        .concat();
+                let text = literals(&statement, MariaDb);
+                let shown = text.windows(7).any(|part| part == b"Literal");
+                assert!(!shown && text.starts_with(b"SELECT "), "{}", text.escape_ascii());
+            }
+        }
+        // UTF-8 has no such characters: there a backslash escapes, also where the statement is cut in a character.
+        assert_eq!(masked("SELECT 'ä\\'b', ü, 'c'", MariaDb), "SELECT ?, ü, ?");
+        assert_eq!(literals(b"SELECT '\xc3\xa4\\'', a, 'b\xc3", MariaDb), b"SELECT ?, a, ?");
     }
 
     #[test]
