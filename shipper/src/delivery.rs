@@ -28,6 +28,8 @@ pub(crate) struct Delivery {
     current: Option<Arc<Batch>>,
     /// Whether somebody is at it right now.
     busy: bool,
+    /// Batches that are not of the files, and are on their way, too.
+    aside: usize,
     /// What the sink said to it, so that a failure behind that doesn't send anything twice.
     outcome: Option<Outcome>,
     /// Being gathered.
@@ -41,8 +43,15 @@ pub(crate) struct Delivery {
     retry_at: Option<Instant>,
     /// Generations that the sink need not know any more.
     forgotten: Vec<Arc<str>>,
-    worker: Worker<Arc<Batch>>,
+    worker: Worker<Job>,
     messages: Sender<Message>,
+}
+
+/// What the thread that sends is given.
+enum Job {
+    Batch(Arc<Batch>),
+    /// One of somebody who waits until it is delivered for good.
+    Aside(Arc<Batch>, Sender<Result<Outcome, SinkError>>),
 }
 
 /// What became of a try.
@@ -64,17 +73,32 @@ impl Delivery {
         let keeps_positions = sink.positions().is_some();
         let sink: SharedSink = Arc::new(Mutex::new(sink));
         let thread_sink = sink.clone();
-        let worker = Worker::start("send", messages.clone(), move |batch: Arc<Batch>| {
-            let start = Instant::now();
-            let result = lock(&thread_sink).send(&batch);
-            drop(batch);
-            Message::Sent(Sent { result, took: start.elapsed() })
+        let worker = Worker::start("send", messages.clone(), move |job| match job {
+            Job::Batch(batch) => {
+                let start = Instant::now();
+                let result = lock(&thread_sink).send(&batch);
+                drop(batch);
+                Message::Sent(Sent { result, took: start.elapsed() })
+            }
+            Job::Aside(batch, reply) => {
+                let mut sink = lock(&thread_sink);
+                let delivered = sink.send(&batch).and_then(|outcome| sink.settle(true).map(|_| outcome));
+                drop(sink);
+                let rewind = match &delivered {
+                    Err(SinkError::Rewind(why)) => Some(SinkError::Rewind(why.clone())),
+                    _ => None,
+                };
+                // Who asked may have given up waiting.
+                let _ = reply.send(delivered);
+                Message::Delivered(rewind)
+            }
         })?;
         Ok(Delivery {
             sink,
             keeps_positions,
             current: None,
             busy: false,
+            aside: 0,
             outcome: None,
             next: Batch::default(),
             spare: Batch::default(),
@@ -93,9 +117,21 @@ impl Delivery {
         lock(&self.sink)
     }
 
-    /// Whether a try is under way.
+    /// Whether somebody is at the sink.
     pub(crate) fn is_busy(&self) -> bool {
-        self.busy
+        self.busy || self.aside > 0
+    }
+
+    /// Delivers a batch that is not of the files, for who waits for the answer; behind what is under way.
+    /// [`Message::Delivered`] tells of it, too.
+    pub(crate) fn deliver_aside(&mut self, batch: Arc<Batch>, reply: Sender<Result<Outcome, SinkError>>) {
+        self.aside += 1;
+        self.worker.give(Job::Aside(batch, reply));
+    }
+
+    /// One of those is done with.
+    pub(crate) fn delivered_aside(&mut self) {
+        self.aside -= 1;
     }
 
     /// The batch that is on its way, or waits to be tried again.
@@ -124,7 +160,7 @@ impl Delivery {
                 // The loop that takes it owns this.
                 let _ = self.messages.send(Message::Sent(sent));
             }
-            None => self.worker.give(batch),
+            None => self.worker.give(Job::Batch(batch)),
         }
     }
 
@@ -217,7 +253,7 @@ impl Delivery {
         self.dead_letters.forget(generations);
         self.forgotten.extend_from_slice(generations);
         // Nobody waits for the sink because of that.
-        if !self.busy {
+        if !self.is_busy() {
             self.forget_now();
         }
     }

@@ -1,6 +1,5 @@
 //! Talking to the loop that ships, from other threads.
 
-use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -62,11 +61,8 @@ impl Handle {
 /// What the loop is told.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// These files have other content.
-    Changed(Vec<PathBuf>),
-    /// These names are new or stand for other files; all may be, where there are none.
-    Appeared(Vec<PathBuf>),
-    Removed(Vec<PathBuf>),
+    /// Something happened to files or folders: the [`Watcher`](crate::watch::Watcher) knows what.
+    Noticed,
     Sync(Sender<bool>),
     /// The sink has taken the batch, or not.
     Sent(Sent),
@@ -75,6 +71,8 @@ pub(crate) enum Message {
     /// A thread that sends, or writes down, died of a bug.
     Died,
     Deliver(Arc<Batch>, Sender<Result<Outcome, SinkError>>),
+    /// What was to be delivered beside the files' rows is, or the sink has to be started anew.
+    Delivered(Option<SinkError>),
     Forget(Vec<Arc<str>>),
     Stop(Duration),
 }

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use kumon_spool::FolderLock;
 
 use crate::backoff::Backoff;
-use crate::batch::Batch;
 use crate::checkpoint::Checkpoint;
 use crate::dead_letters::DeadLetters;
 use crate::delivery::{Delivery, Sent};
@@ -21,7 +20,7 @@ use crate::ledger::{Cause, Ledger};
 use crate::options::Options;
 use crate::pace::Pace;
 use crate::records::{Records, Written};
-use crate::sink::{Outcome, Sink, SinkError};
+use crate::sink::{Sink, SinkError};
 use crate::sources::Sources;
 use crate::throttle;
 use crate::watch::Watcher;
@@ -51,7 +50,6 @@ pub struct Ended {
 
 /// The shipper, ready to run in a thread of its own.
 pub struct Shipper {
-    options: Options,
     sources: Sources,
     delivery: Delivery,
     records: Records,
@@ -105,8 +103,7 @@ impl Shipper {
                 .map_err(ShipperError::Thread)?,
             records: Records::new(&options, sender.clone()).map_err(ShipperError::Thread)?,
             ledger,
-            watcher: Watcher::new(sender.clone()),
-            options,
+            watcher: Watcher::new(&options.spool, sender.clone()),
             messages,
             _sender: sender,
             last_scan: None,
@@ -382,16 +379,9 @@ impl Shipper {
 
     fn heed(&mut self, message: Message) {
         match message {
-            Message::Changed(paths) => paths.iter().for_each(|path| {
-                self.sources.changed(path);
-            }),
-            Message::Appeared(paths) => {
-                if paths.is_empty() || paths.iter().any(|path| !self.is_own(path)) {
-                    self.scan_soon();
-                }
-            }
-            Message::Removed(paths) => {
-                if paths.iter().any(|path| self.sources.changed(path)) {
+            Message::Noticed => {
+                let noticed = self.watcher.noticed();
+                if self.sources.changed(&noticed.changed) || noticed.names {
                     self.scan_soon();
                 }
             }
@@ -406,37 +396,21 @@ impl Shipper {
                 self.scan();
                 self.asked.push(Asked { ends: self.sources.ends(), reply });
             }
-            Message::Deliver(batch, reply) => {
-                // Who asked may have given up waiting.
-                let _ = reply.send(self.deliver(&batch));
+            Message::Deliver(batch, reply) => self.delivery.deliver_aside(batch, reply),
+            Message::Delivered(error) => {
+                self.delivery.delivered_aside();
+                if let Some(error) = error {
+                    self.failed(&error);
+                }
             }
             Message::Forget(generations) => self.delivery.forget(&generations),
             Message::Stop(limit) => self.stop_at = Some(Instant::now() + limit),
         }
     }
 
-    /// Delivers what somebody asks for beside the files' rows.
-    fn deliver(&mut self, batch: &Arc<Batch>) -> Result<Outcome, SinkError> {
-        let mut sink = self.delivery.sink();
-        let delivered = sink.send(batch).and_then(|outcome| {
-            sink.settle(true)?;
-            Ok(outcome)
-        });
-        drop(sink);
-        if let Err(error @ SinkError::Rewind(_)) = &delivered {
-            self.failed(error);
-        }
-        delivered
-    }
-
-    /// Whether it is KuMon's own bookkeeping in the spool, which changes with every round.
-    fn is_own(&self, path: &std::path::Path) -> bool {
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        hidden && path.starts_with(&self.options.spool)
-    }
-
     fn publish(&self) {
-        let (stuck, files, lag) = (self.sources.troubles(), self.sources.count(), self.sources.lag());
+        let (mut stuck, files, lag) = (self.sources.troubles(), self.sources.count(), self.sources.lag());
+        stuck.extend(self.watcher.trouble().map(|(folder, why)| (folder.display().to_string(), why.clone())));
         self.ledger.tell(|stats| {
             (stats.stuck, stats.files, stats.lag) = (stuck, files, lag);
             stats.held = self.sources.holds.halted();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::checkpoint::{Checkpoint, Entry};
 use crate::dead_letters::is_replayed;
 use crate::holds::Holds;
 use crate::inputs::Inputs;
-use crate::listing::Interest;
+use crate::listing::{Folders, Interest};
 use crate::mark::Mark;
 use crate::options::Options;
 use crate::records::Positions;
@@ -68,7 +68,7 @@ impl Sources {
     }
 
     /// Looks for new files and for changes; answers the folders to watch.
-    pub(crate) fn discover(&mut self) -> Vec<PathBuf> {
+    pub(crate) fn discover(&mut self) -> Folders {
         match self.spool_files.discover(&self.all) {
             Ok(found) => self.all.extend(found),
             Err(e) => {
@@ -85,15 +85,11 @@ impl Sources {
             }
         }
         self.unlisted = false;
-        let folders = mem::take(&mut listing.folders).into_iter();
-        let mut folders: Vec<PathBuf> = folders
-            .filter(|(_, interest)| !matches!(interest, Interest::Names(_)))
-            .map(|(it, _)| it)
-            .collect();
+        let mut folders = mem::take(&mut listing.folders);
         let found = self.inputs.discover(&mut self.all, listing);
         self.all.extend(found);
         self.former.append(&mut self.inputs.gone);
-        folders.extend(self.spool_files.folders());
+        folders.extend(self.spool_files.folders().into_iter().map(|folder| (folder, Interest::Files)));
         if !mem::replace(&mut self.unclear, true) {
             self.forget_orphans();
         }
@@ -270,14 +266,20 @@ impl Sources {
         gone
     }
 
-    /// Notes that the file of this name has changed; false where none is known.
-    pub(crate) fn changed(&mut self, path: &Path) -> bool {
-        // Not only one: a renamed file may still be known by the name that another has by now.
-        let mut known = false;
-        for source in self.all.iter_mut().filter(|source| source.tail.path == path) {
-            (source.dirty, known) = (true, true);
+    /// Notes that the files of these names have changed; says whether the name of a known one is gone.
+    pub(crate) fn changed(&mut self, names: &HashMap<PathBuf, bool>) -> bool {
+        let mut is_gone = false;
+        if names.is_empty() {
+            return false;
         }
-        known
+        // Not only one each: a renamed file may still be known by the name that another has by now.
+        for source in &mut self.all {
+            if let Some(gone) = names.get(&source.tail.path) {
+                source.dirty = true;
+                is_gone |= gone;
+            }
+        }
+        is_gone
     }
 
     /// Where each file ends now, by generation.

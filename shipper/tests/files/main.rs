@@ -6,6 +6,7 @@ mod bulk_server;
 mod copies;
 mod dead_letters;
 mod faults;
+mod folders;
 mod hang;
 mod identity;
 mod kills;
