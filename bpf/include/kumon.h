@@ -27,6 +27,7 @@ enum loss_reason {
     LOSS_RING_BUFFER_FULL,
     LOSS_MAP_FULL,
     LOSS_SAMPLED_OUT,
+    LOSS_NO_PROCESS,
     LOSS_REASONS,
 };
 #define MAX_METRICS 8

@@ -17,7 +17,7 @@ use crate::started::Metrics;
 use crate::{CollectorError, Loss, ProgramCost, Settings, tracepoint};
 
 /// What a counter of `losses` means, in the order of `enum loss_reason` in include/kumon.h.
-const REASONS: [&str; 3] = ["ring buffer full", "map full", "sampled out"];
+const REASONS: [&str; 4] = ["ring buffer full", "map full", "sampled out", "no process"];
 
 /// Reason of the runs that the kernel left out because the program was already running on that CPU.
 const MISSED_RUN: &str = "missed run";
@@ -152,9 +152,12 @@ impl<S: Skel<'static>> Loaded<S> {
         interval.map_err(CollectorError::because(self.collector, &format!("opening its maps {name}")))
     }
 
-    /// Attaches every loaded program to the hook that its section names.
+    /// Attaches every loaded program to the hook that its section names; not the iterators, which are run.
     pub(crate) fn attach(&self) -> Result<Vec<Link>, CollectorError> {
-        let loaded = self.skeleton.object().progs_mut().filter(|program| program.autoload());
+        let hooked = |program: &ProgramMut<'_>| {
+            program.autoload() && !program.section().as_encoded_bytes().starts_with(b"iter/")
+        };
+        let loaded = self.skeleton.object().progs_mut().filter(hooked);
         loaded.map(|program| attach_program(self.collector, &program)).collect()
     }
 }

@@ -38,8 +38,8 @@ pub(crate) fn open_event(mut attributes: perf_event_attr) -> io::Result<OwnedFd>
     attributes.size = size_of::<perf_event_attr>() as u32;
     attributes.__bindgen_anon_1.sample_period = 1;
     attributes.__bindgen_anon_2.wakeup_events = 1;
-    // Every process on CPU 0: BPF programs of a tracepoint run on all CPUs wherever the event was opened.
-    let (pid, cpu, group) = (-1, 0, -1);
+    // Every process on one CPU: BPF programs of a tracepoint run on all CPUs wherever the event was opened.
+    let (pid, cpu, group) = (-1, online_cpu(), -1);
     // SAFETY: perf_event_open(2) reads `size` bytes of the attributes and returns a new descriptor or -1.
     let fd = unsafe {
         libc::syscall(libc::SYS_perf_event_open, &raw const attributes, pid, cpu, group, PERF_FLAG_FD_CLOEXEC)
@@ -49,6 +49,17 @@ pub(crate) fn open_event(mut attributes: perf_event_attr) -> io::Result<OwnedFd>
     }
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// A CPU that is online: CPU 0 may be switched off. It is taken where sysfs doesn't tell.
+fn online_cpu() -> libc::c_int {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    first_of(&list).unwrap_or(0)
+}
+
+/// The first of a list of CPUs, as `0-3` or `2,4-7`.
+fn first_of(list: &str) -> Option<libc::c_int> {
+    list.trim_end().split(['-', ',']).next()?.parse().ok()
 }
 
 /// The tracepoint's number from tracefs.
@@ -88,4 +99,18 @@ fn tracefs() -> io::Result<OwnedFd> {
 /// A refusal that says all by itself: it is no matter of the capabilities that BPF programs take.
 fn unreadable(what: &str) -> io::Error {
     io::Error::other(format!("{what}; root may read tracefs, others with CAP_DAC_READ_SEARCH"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_of;
+
+    #[test]
+    fn the_first_online_cpu_is_taken_whichever_that_is() {
+        for (list, first) in
+            [("0\n", Some(0)), ("0-3\n", Some(0)), ("2,4-7\n", Some(2)), ("12-15", Some(12)), ("", None)]
+        {
+            assert_eq!(first_of(list), first, "{list:?}");
+        }
+    }
 }

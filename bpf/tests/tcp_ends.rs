@@ -6,10 +6,9 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use common::{Collecting, Row, SETTLE, SOCKET_COOKIES, kernel_is_at_least};
+use common::{Collecting, Load, Row, SETTLE, SOCKET_COOKIES, kernel_is_at_least};
 use kumon_bpf::{Clock, Settings};
 use kumon_testing::{require_bpf, require_program};
 
@@ -170,45 +169,21 @@ fn can_run() -> bool {
     require_bpf() && require_program("python3")
 }
 
-/// Python at work, which is told to go on by a line.
-struct Load {
-    child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+/// What a load says: kind and ports.
+type Told = (String, i64, i64);
+
+fn python(script: &str, args: &[&str]) -> Load {
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", &format!("{SETTLE}{LOADS}{script}{END}")]).args(args);
+    Load::start(command)
 }
 
-impl Load {
-    fn start(mut command: Command) -> Load {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Load { child, lines }
-    }
+fn told(words: &[String]) -> Told {
+    (words[0].clone(), words[1].parse().unwrap(), words[2].parse().unwrap())
+}
 
-    fn python(script: &str, args: &[&str]) -> Load {
-        let mut command = Command::new("/usr/bin/python3");
-        command.args(["-c", &format!("{SETTLE}{LOADS}{script}{END}")]).args(args);
-        Load::start(command)
-    }
-
-    fn pid(&self) -> i64 {
-        self.child.id().into()
-    }
-
-    /// The next thing it says, as kind and ports.
-    fn told(&mut self) -> Option<(String, i64, i64)> {
-        let line = self.lines.next()?.unwrap();
-        let words: Vec<&str> = line.split_whitespace().collect();
-        Some((words[0].to_owned(), words[1].parse().unwrap(), words[2].parse().unwrap()))
-    }
-
-    fn go_on(&mut self) {
-        writeln!(self.child.stdin.as_mut().unwrap()).unwrap();
-    }
-
-    fn end(mut self) -> Vec<(String, i64, i64)> {
-        let told = std::iter::from_fn(|| self.told()).collect();
-        assert!(self.child.wait().unwrap().success());
-        told
-    }
+fn end(load: Load) -> Vec<Told> {
+    load.end().iter().map(|words| told(words)).collect()
 }
 
 /// End, error and whether it stood before, of the rows between two ports: egress and ingress, empty where none is.
@@ -243,9 +218,9 @@ fn each_end_is_told_without_socket_cookies_too() {
 fn each_end(settings: Settings) {
     const EACH: usize = 5;
     let collecting = Collecting::start("tcp", settings);
-    let load = Load::python(ALL, &[&EACH.to_string()]);
+    let load = python(ALL, &[&EACH.to_string()]);
     let pid = load.pid();
-    let told = load.end();
+    let told = end(load);
     let collected = collecting.stop();
     assert_eq!(collected.lost("tcplife"), 0);
     let rows = collected.rows("tcplife");
@@ -287,13 +262,13 @@ fn standing(prefix: &[&str]) {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]);
     let mut load = Load::start(command);
-    assert_eq!(load.told().unwrap().0, "standing");
+    assert_eq!(told(&load.told().unwrap()).0, "standing");
     let clock = Clock::new();
     let start = clock.now();
     let collecting = Collecting::start("tcp", Settings::default());
     load.go_on();
     let pid = load.pid();
-    let told = load.end();
+    let told = end(load);
     let collected = collecting.stop();
     let most = clock.now() - start;
     assert_eq!(collected.lost("tcplife"), 0);
@@ -348,9 +323,9 @@ fn an_accepted_session_that_nobody_touched_belongs_to_who_listens() {
     }
     const EACH: usize = 5;
     let collecting = Collecting::start("tcp", Settings::default());
-    let load = Load::python(UNTOUCHED, &[&EACH.to_string()]);
+    let load = python(UNTOUCHED, &[&EACH.to_string()]);
     let pid = load.pid();
-    let told = load.end();
+    let told = end(load);
     let rows = collecting.stop().rows("tcplife");
     for (_, source, destination) in &told {
         assert_eq!(ends(&rows, *source, *destination), ("reset".into(), "reset_by_peer ECONNRESET".into()));
@@ -367,7 +342,7 @@ fn a_listener_that_stops_leaves_the_sessions_of_its_successor_their_process() {
         return;
     }
     let collecting = Collecting::start("tcp", Settings::default());
-    let told = Load::python(SUCCESSOR, &[]).end();
+    let told = end(python(SUCCESSOR, &[]));
     let rows = collecting.stop().rows("tcplife");
     let [(_, source, child)] = told.as_slice() else { panic!("{told:?}") };
     let accepted =
@@ -384,7 +359,7 @@ fn listeners_that_find_no_room_are_counted() {
     settings.tcplife.max_listeners = 1;
     let collecting = Collecting::start("tcp", settings);
     // Its processes listen on a port of their own beside those of all loads.
-    let told = Load::python(SUCCESSOR, &[]).end();
+    let told = end(python(SUCCESSOR, &[]));
     let collected = collecting.stop();
     assert_eq!(told.len(), 1);
     let full = collected.losses.iter().find(|loss| loss.reason == "map full").unwrap().count;

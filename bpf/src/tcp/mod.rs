@@ -1,31 +1,36 @@
 //! Collects TCP sessions and produces tcplife.
 //!
 //! tp_btf/inet_sock_set_state tells how a session begins and ends, and its process where that one connects or closes;
-//! tp_btf/tcp_rcv_space_adjust shows the process that reads from an accepted socket, and tp_btf/tcp_send_reset which side
-//! broke a session off that its process had closed already. iter/task_file finds the sessions that stood before.
+//! tp_btf/tcp_rcv_space_adjust shows the process that reads from an accepted socket, tp_btf/tcp_destroy_sock the one that
+//! closes it after the network has ended the session, and tp_btf/tcp_send_reset which side broke a session off that its
+//! process had closed already. iter/task_file finds who listens and the sessions that stood before, iter/bpf_map_elem
+//! those that ended unseen.
 
 mod rows;
 mod settings;
+mod sweep;
 
 use std::io::Read;
 
-use libbpf_rs::Iter;
+use libbpf_rs::{Iter, Link};
 
 pub use settings::TcplifeSettings;
 
 use crate::containers::Containers;
-use crate::object::{self, skeleton};
+use crate::object::{self, Loaded, skeleton};
 use crate::selection::Selection;
-use crate::started::{EventSource, Metrics, Started};
+use crate::started::{EventSource, Metrics, Source, Started};
 use crate::{Collector, CollectorError, Entities, Hook, Running, Settings, probe};
 use rows::Rows;
 use skeleton::TcpSkel;
+use sweep::Sweep;
 
 skeleton!("tcp");
 
 const NAME: &str = "tcp";
 const TCPLIFE: &str = "tcplife";
-const TRACEPOINTS: [&str; 3] = ["inet_sock_set_state", "tcp_rcv_space_adjust", "tcp_send_reset"];
+const TRACEPOINTS: [&str; 4] =
+    ["inet_sock_set_state", "tcp_rcv_space_adjust", "tcp_send_reset", "tcp_destroy_sock"];
 
 /// The collector of tcplife.
 pub(crate) struct Tcp {
@@ -40,6 +45,37 @@ impl Tcp {
     /// Whether sessions are known by the cookies of their sockets.
     fn cookies(&self) -> bool {
         !self.settings.as_on_old_kernels && probe::socket_cookies()
+    }
+
+    /// Whether programs may walk over maps.
+    fn sweeps(&self) -> bool {
+        probe::iterator("bpf_map_elem").is_ok()
+    }
+
+    fn load(&self) -> Result<Loaded<TcpSkel<'static>>, CollectorError> {
+        let tcplife = &self.settings.tcplife;
+        let selection = Selection::new(&self.settings, [(&tcplife.filter, tcplife.sample)]);
+        let mut open = object::open::<skeleton::TcpSkelBuilder>(NAME, &self.settings, selection)?;
+        let (cookies, sweeps) = (self.cookies(), self.sweeps());
+        if !cookies {
+            log::warn!(
+                "{NAME}: sessions that stand already are left out: the kernel gives tracing programs no cookies of \
+                 sockets (Linux 5.12 and later do)"
+            );
+        }
+        if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
+            constants.socket_cookies = cookies;
+            constants.sweeps = sweeps;
+        }
+        let programs = &mut open.skeleton.progs;
+        for program in
+            [&mut programs.sweep_sessions, &mut programs.end_sessions, &mut programs.sweep_listeners]
+        {
+            program.set_autoload(sweeps);
+        }
+        open.size_map("sessions", tcplife.max_sessions)?;
+        open.size_map("listeners", tcplife.max_listeners)?;
+        open.load()
     }
 }
 
@@ -56,49 +92,39 @@ impl Collector for Tcp {
         let hook = |event, strategy| Hook::new(vec![TCPLIFE], event, strategy);
         let mut hooks: Vec<Hook> =
             TRACEPOINTS.into_iter().map(|event| hook(event, probe::tp_btf(event))).collect();
-        if self.cookies() {
-            hooks.push(hook("task_file", probe::iterator("task_file")));
-        }
+        hooks.push(hook("task_file", probe::iterator("task_file")));
         hooks
     }
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
-        let tcplife = &self.settings.tcplife;
-        let selection = Selection::new(&self.settings, [(&tcplife.filter, tcplife.sample)]);
-        let mut open = object::open::<skeleton::TcpSkelBuilder>(NAME, &self.settings, selection)?;
-        let cookies = self.cookies();
-        if !cookies {
-            log::warn!(
-                "{NAME}: sessions that stand already are left out: the kernel gives tracing programs no cookies of \
-                 sockets (Linux 5.12 and later do)"
-            );
-        }
-        if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
-            constants.socket_cookies = cookies;
-        }
-        // Its helper came a version before the cookies.
-        open.skeleton.progs.find_standing.set_autoload(cookies);
-        open.size_map("sessions", tcplife.max_sessions)?;
-        open.size_map("listeners", tcplife.max_listeners)?;
-        let loaded = open.load()?;
+        let loaded = self.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
         let rows = Rows::new(entities, Containers::of_this_node());
         let events = EventSource::new(&loaded.skeleton.maps.events, rows)
             .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
         let links = loaded.attach()?;
-        if cookies {
-            find_standing(&loaded.skeleton)
-                .map_err(CollectorError::because(NAME, "looking for standing sessions"))?;
+        find_standing(&loaded.skeleton)
+            .map_err(CollectorError::because(NAME, "looking for standing sessions"))?;
+        let mut sources: Vec<Box<dyn Source>> = Vec::new();
+        if self.sweeps() {
+            // What it tells is among the events that are read after it.
+            let sweep = Sweep::new(&loaded.skeleton);
+            sources.push(Box::new(sweep.map_err(CollectorError::because(NAME, "preparing its sweeps"))?));
         }
+        sources.push(Box::new(events));
         let metrics = Metrics { all: &[TCPLIFE], enabled: self.metrics(), served_by: |_| &[TCPLIFE] };
-        Ok(Box::new(Started::new(loaded, links, vec![Box::new(events)], metrics)))
+        Ok(Box::new(Started::new(loaded, links, sources, metrics)))
     }
 }
 
 /// Lets the iterator walk over the open files of all processes once.
 fn find_standing(skeleton: &TcpSkel<'static>) -> libbpf_rs::Result<()> {
-    let iterator = skeleton.progs.find_standing.attach()?;
-    Iter::new(&iterator)?.read_to_end(&mut Vec::new())?;
+    run(&skeleton.progs.find_standing.attach()?)
+}
+
+/// Lets an iterator run over all there is.
+fn run(iterator: &Link) -> libbpf_rs::Result<()> {
+    Iter::new(iterator)?.read_to_end(&mut Vec::new())?;
     Ok(())
 }

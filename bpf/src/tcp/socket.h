@@ -8,6 +8,7 @@
 #define AF_INET       2
 #define AF_INET6      10
 #define IPPROTO_TCP   6
+#define IPPROTO_MPTCP 262
 #define S_IFMT        0170000
 #define S_IFSOCK      0140000
 #define SHUTDOWN_MASK 3
@@ -52,6 +53,15 @@ typedef struct {
 struct hlist_node {
     struct hlist_node **pprev;
 };
+struct list_head {
+    struct list_head *next;
+};
+typedef struct {
+    s64 counter;
+} atomic64_t;
+typedef struct {
+    int owned;
+} socket_lock_t;
 struct sock_common {
     unsigned short skc_family;
     volatile unsigned char skc_state;
@@ -64,9 +74,11 @@ struct sock_common {
     unsigned long skc_flags;
     possible_net_t skc_net;
     struct hlist_node skc_node;
+    atomic64_t skc_cookie;
 };
 struct sock {
     struct sock_common __sk_common;
+    socket_lock_t sk_lock;
     u16 sk_protocol;
     int sk_err;
     u32 sk_max_ack_backlog;
@@ -79,6 +91,7 @@ struct tcp_sock {
     u64 bytes_acked;
     u64 bytes_sent;
     u64 bytes_retrans;
+    struct list_head tsorted_sent_queue;
 };
 enum sock_flags { SOCK_DEAD = 0, SOCK_DONE = 1 };
 #pragma clang attribute pop
@@ -89,12 +102,12 @@ struct endpoint {
     u32 port;
 };
 
-static __always_inline bool is_tcp(const struct sock *sk) {
-    return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
-}
-
+/*
+ * These read the fields of struct sock directly, which costs no call: the verifier takes it for a socket that
+ * the kernel has handed over.
+ */
 static __always_inline bool has_flag(const struct sock *sk, u64 flag) {
-    return BPF_CORE_READ(sk, __sk_common.skc_flags) & (1UL << flag);
+    return sk->__sk_common.skc_flags & (1UL << flag);
 }
 
 static __always_inline void map_ipv4(struct endpoint *endpoint, __be32 address) {
@@ -107,16 +120,16 @@ static __always_inline void set_endpoints(struct endpoint *local, struct endpoin
                                           const struct sock *sk) {
     const struct inet_sock *inet = (const struct inet_sock *)sk;
 
-    if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {
-        map_ipv4(local, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
-        map_ipv4(remote, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+    if (sk->__sk_common.skc_family == AF_INET) {
+        map_ipv4(local, sk->__sk_common.skc_rcv_saddr);
+        map_ipv4(remote, sk->__sk_common.skc_daddr);
     } else {
         BPF_CORE_READ_INTO(&local->address, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
         BPF_CORE_READ_INTO(&remote->address, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
     }
     /* Not skc_num: a socket that closes has given that back already. */
     local->port = __builtin_bswap16(BPF_CORE_READ(inet, inet_sport));
-    remote->port = __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
+    remote->port = __builtin_bswap16(sk->__sk_common.skc_dport);
 }
 
 /* The payload that went out and in. The kernel's counters count SYN and FIN as a byte each. */

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
 mod busy;
+mod load;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -23,6 +24,7 @@ use rustix::process::Signal;
 use tempfile::{NamedTempFile, TempDir};
 
 pub use busy::{BusyCpus, nearly};
+pub use load::Load;
 
 /// How often the kernel's events are taken unless a test says otherwise.
 const POLL: Duration = Duration::from_millis(20);

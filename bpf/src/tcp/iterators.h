@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * A part of tcp.bpf.c: what runs over all there is, at no event. Over the open files, to find who listens and
+ * the sessions that stand; over the maps, to take out what nobody would.
+ */
+#ifndef KUMON_ITERATORS_H
+#define KUMON_ITERATORS_H
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct inode {
+    unsigned short i_mode;
+};
+struct file {
+    struct inode *f_inode;
+    void *private_data;
+};
+struct socket {
+    struct sock *sk;
+};
+struct bpf_iter__task_file {
+    struct task_struct *task;
+    struct file *file;
+};
+struct bpf_iter__bpf_map_elem {
+    void *key;
+    void *value;
+};
+#pragma clang attribute pop
+
+/* The socket behind an open file. */
+static __always_inline struct socket *socket_of(struct file *file) {
+    /* Its helper came a version before the cookies. */
+    if (socket_cookies)
+        return bpf_sock_from_file(file);
+    if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+        return NULL;
+    return BPF_CORE_READ(file, private_data);
+}
+
+/* A session that stands, with a process that holds it. */
+static __always_inline void add_standing(struct sock *sk, struct task_struct *task, u8 state) {
+    struct session session = {.standing = 1, .socket = (u64)sk};
+
+    session.established = state != TCP_SYN_SENT;
+    session.key = key_of(sk);
+    session.opened = bpf_ktime_get_boot_ns();
+    /* An accepted socket has inherited the backlog of the one that listens. */
+    session.direction = BPF_CORE_READ(sk, sk_max_ack_backlog) ? DIRECTION_INGRESS : DIRECTION_EGRESS;
+    set_owner(&session.owner, task);
+    session.owner.certain = session.direction == DIRECTION_EGRESS;
+    set_endpoints(&session.local, &session.remote, sk);
+    if (bpf_map_update_elem(&sessions, &session.key, &session, BPF_NOEXIST)) {
+        /* Known already: another process holds it too, or it was opened since. */
+        if (!bpf_map_lookup_elem(&sessions, &session.key))
+            lost(METRIC_TCPLIFE, LOSS_MAP_FULL);
+        return;
+    }
+    /* It may have ended meanwhile, unseen. The kernel unhashes a socket before it tells that it is closed. */
+    if (!BPF_CORE_READ(sk, __sk_common.skc_node.pprev))
+        bpf_map_delete_elem(&sessions, &session.key);
+}
+
+/*
+ * Finds who listens, and the sessions that stand, in all network namespaces. Runs once, after the other
+ * programs are attached: what they know is newer.
+ */
+SEC("iter/task_file")
+int find_standing(struct bpf_iter__task_file *ctx) {
+    struct task_struct *task = ctx->task;
+    struct file *file = ctx->file;
+    struct socket *socket;
+    struct sock *sk;
+    u16 protocol;
+    u8 state;
+
+    if (!task || !file)
+        return 0;
+    socket = socket_of(file);
+    if (!socket)
+        return 0;
+    sk = socket_cookies ? socket->sk : BPF_CORE_READ(socket, sk);
+    if (!sk)
+        return 0;
+    protocol = BPF_CORE_READ(sk, sk_protocol);
+    state = BPF_CORE_READ(sk, __sk_common.skc_state);
+    if (state == TCP_LISTEN) {
+        if (protocol == IPPROTO_TCP)
+            add_listener(sk, task);
+        else if (is_mptcp(protocol))
+            add_listener(first_subflow(sk), task);
+        return 0;
+    }
+    if (!socket_cookies || protocol != IPPROTO_TCP)
+        return 0;
+    if (state == TCP_ESTABLISHED || state == TCP_SYN_SENT || state == TCP_CLOSE_WAIT ||
+        state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2)
+        add_standing(sk, task, state);
+    return 0;
+}
+
+/* Whether a session has ended unseen: its socket is closed, or another one is at its place. */
+static __always_inline bool has_ended(const struct session *session) {
+    const struct sock *sk = (const struct sock *)session->socket;
+    u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
+
+    return !state || state == TCP_CLOSE || known_key_of(sk) != session->key;
+}
+
+static __always_inline void end_held(struct session *session, u64 since) {
+    struct owner owner;
+
+    if (bpf_ktime_get_boot_ns() - session->ended < since)
+        return;
+    owner = session->owner;
+    end_session(session, &owner);
+}
+
+/*
+ * Tells closed sessions that have waited for their process long enough, and forgets those that ended unseen.
+ * Of what the last sweep has found alike: an end may be just about to be told.
+ */
+SEC("iter/bpf_map_elem")
+int sweep_sessions(struct bpf_iter__bpf_map_elem *ctx) {
+    struct session *session = ctx->value;
+    u64 key;
+
+    if (!session)
+        return 0;
+    if (session->ended) {
+        end_held(session, MAX_HELD);
+    } else if (!has_ended(session)) {
+        session->gone = false;
+    } else if (!session->gone) {
+        session->gone = true;
+    } else {
+        key = session->key;
+        bpf_map_delete_elem(&sessions, &key);
+    }
+    return 0;
+}
+
+/* Tells all closed sessions, when KuMon stops. */
+SEC("iter/bpf_map_elem")
+int end_sessions(struct bpf_iter__bpf_map_elem *ctx) {
+    struct session *session = ctx->value;
+
+    if (session && session->ended)
+        end_held(session, 0);
+    return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int sweep_listeners(struct bpf_iter__bpf_map_elem *ctx) {
+    struct listener *listener = ctx->value;
+    const u64 *address = ctx->key;
+    const struct sock *sk;
+    u64 key;
+
+    if (!listener || !address)
+        return 0;
+    key = *address;
+    sk = (const struct sock *)key;
+    if (BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN)
+        listener->gone = false;
+    else if (!listener->gone)
+        listener->gone = true;
+    else
+        bpf_map_delete_elem(&listeners, &key);
+    return 0;
+}
+
+#endif

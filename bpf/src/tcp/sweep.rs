@@ -1,0 +1,137 @@
+//! What the tracepoints leave behind: closed sessions that wait for their process, and what ended unseen.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use libbpf_rs::Link;
+
+use super::run;
+use super::skeleton::TcpSkel;
+use crate::started::{Poll, Source};
+
+/// From one sweep to the next. What is gone is forgotten in the second that finds it so.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Walks over the maps of tcp.bpf.c now and then. What it tells is in the ring buffer, which is read after it.
+pub(super) struct Sweep {
+    sessions: Link,
+    listeners: Link,
+    /// Ends all that wait.
+    end: Link,
+    due: Instant,
+}
+
+impl Sweep {
+    pub(super) fn new(skeleton: &TcpSkel<'static>) -> libbpf_rs::Result<Sweep> {
+        let (programs, maps) = (&skeleton.progs, &skeleton.maps);
+        Ok(Sweep {
+            sessions: programs.sweep_sessions.attach_iter(maps.sessions.as_fd())?,
+            listeners: programs.sweep_listeners.attach_iter(maps.listeners.as_fd())?,
+            end: programs.end_sessions.attach_iter(maps.sessions.as_fd())?,
+            due: Instant::now() + PERIOD,
+        })
+    }
+
+    fn sweep(&self) -> libbpf_rs::Result<()> {
+        run(&self.sessions)?;
+        run(&self.listeners)
+    }
+}
+
+impl Source for Sweep {
+    fn reading(&self) -> &'static str {
+        "sweeping its maps"
+    }
+
+    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
+        if poll.last {
+            return run(&self.end);
+        }
+        if poll.now < self.due {
+            return Ok(());
+        }
+        self.due = poll.now + PERIOD;
+        self.sweep()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use kumon_testing::{require_bpf, wait_for};
+    use libbpf_rs::{Link, MapCore, MapFlags};
+
+    use super::Sweep;
+    use crate::object::Loaded;
+    use crate::tcp::Tcp;
+    use crate::tcp::skeleton::{TcpSkel, types};
+    use crate::{Settings, events};
+
+    /// A listener, and sessions with it that stand.
+    struct Sessions {
+        listener: TcpListener,
+        streams: Vec<TcpStream>,
+    }
+
+    impl Sessions {
+        fn new(count: usize) -> Sessions {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let open = |_| {
+                let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                [client, listener.accept().unwrap().0]
+            };
+            let streams = (0..count).flat_map(open).collect();
+            Sessions { listener, streams }
+        }
+
+        fn address(&self) -> SocketAddr {
+            self.listener.local_addr().unwrap()
+        }
+    }
+
+    /// How many sessions of a server's port are in the map.
+    fn followed(loaded: &Loaded<TcpSkel<'static>>, server: SocketAddr) -> usize {
+        let sessions = &loaded.skeleton.maps.sessions;
+        let values = sessions.keys().filter_map(|key| sessions.lookup(&key, MapFlags::ANY).unwrap());
+        // SAFETY: the type is integers and arrays of them.
+        let read = values.filter_map(|value| unsafe { events::read::<types::session>(&value) });
+        let port = u32::from(server.port());
+        read.filter(|session| session.local.port == port || session.remote.port == port).count()
+    }
+
+    /// Whether a listener's socket is in the map.
+    fn listeners(loaded: &Loaded<TcpSkel<'static>>) -> usize {
+        loaded.skeleton.maps.listeners.keys().count()
+    }
+
+    #[test]
+    fn sessions_that_ended_unseen_make_room_again_and_those_that_stand_stay() {
+        if !require_bpf() {
+            return;
+        }
+        for as_on_old_kernels in [false, true] {
+            let settings = Settings { as_on_old_kernels, ..Settings::default() };
+            let loaded = Tcp::new(&settings).load().unwrap();
+            let attach = || -> Vec<Link> { loaded.attach().unwrap() };
+            let links = attach();
+            let (kept, ended) = (Sessions::new(2), Sessions::new(50));
+            let (of_kept, of_ended) = (kept.address(), ended.address());
+            assert_eq!((followed(&loaded, of_kept), followed(&loaded, of_ended)), (4, 100));
+            let listening = listeners(&loaded);
+            drop(links);
+            drop(ended);
+            let _links = attach();
+            let sweep = Sweep::new(&loaded.skeleton).unwrap();
+            sweep.sweep().unwrap();
+            assert_eq!(followed(&loaded, of_ended), 100, "an end may be just about to be told");
+            wait_for("the sessions that ended to be forgotten", Duration::from_secs(10), || {
+                sweep.sweep().unwrap();
+                followed(&loaded, of_ended) == 0
+            });
+            assert_eq!(followed(&loaded, of_kept), kept.streams.len());
+            assert!(listeners(&loaded) < listening);
+        }
+    }
+}
