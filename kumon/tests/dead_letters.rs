@@ -69,6 +69,18 @@ fn refused_rows_arrive_once_when_the_mapping_is_mended_with_and_without_an_agent
     expect(&node, &["replay"], 1, &["4 refused again", "failed to parse", "could not be decoded"]);
     assert_eq!((letters(&node, &[]).len(), count(es, dataset)), (5, 6));
 
+    // Nothing can be delivered now: none of them is refused, and none is gone.
+    let settings = format!("logs-{dataset}-default/_settings");
+    assert_eq!(es.request("PUT", &settings, json!({"index.blocks.write": true})).0, 200);
+    expect(
+        &node,
+        &["replay", "--reason", "parse field"],
+        3,
+        &["4 still waiting", "4 of logs-", "closed the index"],
+    );
+    assert_eq!((letters(&node, &[]).len(), count(es, dataset)), (5, 6));
+    assert_eq!(es.request("PUT", &settings, json!({"index.blocks.write": null})).0, 200);
+
     install(es, dataset, "keyword");
     assert_eq!(es.request("POST", &format!("logs-{dataset}-default/_rollover"), Value::Null).0, 200);
     let id = refused[3]["event.id"].as_str().unwrap();

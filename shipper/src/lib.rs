@@ -35,7 +35,7 @@ mod worker;
 
 pub use batch::{Batch, Document, StreamName};
 pub use dead_letters::{
-    DeadLetter, DeadLetterFolder, Deliver, LetterFilter, LetterKind, RefusedAgain, Replayed, replay,
+    DeadLetter, DeadLetterFolder, Deliver, LetterFilter, LetterKind, RefusedAgain, Replayed, Waiting, replay,
 };
 pub use error::ShipperError;
 pub use handle::Handle;

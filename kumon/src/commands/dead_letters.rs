@@ -10,10 +10,12 @@ use kumon_shipper::{DeadLetter, DeadLetterFolder, LetterFilter, Replayed, replay
 use serde_json::json;
 
 use super::query::{Format, csv_line};
-use super::table::Table;
+use super::table::{Table, printable};
 use crate::agent::{Remote, open_sink};
 use crate::config::Config;
 
+/// Nothing is wrong with what was to be sent, but it has to wait.
+const WAITING: u8 = 3;
 /// A table is for eyes; json and csv give everything unless told otherwise.
 const TABLE_LIMIT: usize = 50;
 /// How much of a long document a table shows, in characters.
@@ -23,7 +25,7 @@ const TABLE_DOCUMENT: usize = 120;
 pub(crate) enum DeadLettersCommand {
     /// Show them, the newest first
     List(ListArgs),
-    /// Send them once more; those that arrive are removed
+    /// Send them once more; only what the output has acknowledged is removed
     Replay(FilterArgs),
     /// Remove them for good
     Drop(DropArgs),
@@ -71,7 +73,7 @@ impl FilterArgs {
 }
 
 /// Lists, sends once more or removes. The exit code tells done (0), no such letter, or some that can't be delivered
-/// (1), and wrong usage (2) apart.
+/// (1), wrong usage (2), and some that wait until the output takes them (3) apart.
 ///
 /// # Errors
 /// When the letters can't be read or changed, or the output can't take them now.
@@ -173,11 +175,13 @@ fn send_again(config: &Config, folder: &DeadLetterFolder, filter: &LetterFilter)
     };
     let replayed = replayed.map_err(|e| anyhow!("the dead letters stay that were not delivered yet: {e}"))?;
     report(&replayed)?;
-    let found = replayed.delivered + replayed.refused + replayed.records;
-    if found == 0 {
-        return Ok(no_match());
-    }
-    Ok(if replayed.refused + replayed.records == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let (waiting, stay) = (replayed.waits(), replayed.refused + replayed.records);
+    Ok(match replayed.delivered {
+        _ if waiting > 0 => ExitCode::from(WAITING),
+        _ if stay > 0 => ExitCode::FAILURE,
+        0 => no_match(),
+        _ => ExitCode::SUCCESS,
+    })
 }
 
 fn report(replayed: &Replayed) -> Result<()> {
@@ -192,11 +196,21 @@ fn report(replayed: &Replayed) -> Result<()> {
     if replayed.refused > 0 {
         writeln!(out, "{} refused again, they stay:", replayed.refused)?;
         for refused in &replayed.refusals {
-            writeln!(out, "  {}: {}", refused.id, refused.reason)?;
+            writeln!(out, "  {}: {}", printable(&refused.id), printable(&refused.reason))?;
         }
         let more = replayed.refused - replayed.refusals.len() as u64;
         if more > 0 {
             writeln!(out, "  … and {more} more")?;
+        }
+    }
+    if !replayed.waiting.is_empty() {
+        writeln!(
+            out,
+            "{} still waiting, nothing is wrong with them; replay them again later:",
+            replayed.waits()
+        )?;
+        for (stream, waiting) in &replayed.waiting {
+            writeln!(out, "  {} of {}: {}", waiting.letters, printable(stream), printable(&waiting.reason))?;
         }
     }
     if replayed.records > 0 {

@@ -21,7 +21,7 @@ impl Table {
 }
 
 /// Control characters would let a process name move the cursor of whoever looks.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 

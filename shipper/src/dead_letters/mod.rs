@@ -19,7 +19,7 @@ use crate::throttle::throttled;
 
 pub use folder::DeadLetterFolder;
 pub use letter::{DeadLetter, LetterFilter, LetterKind};
-pub use replay::{Deliver, RefusedAgain, Replayed, replay};
+pub use replay::{Deliver, RefusedAgain, Replayed, Waiting, replay};
 
 pub(crate) use replay::is_replayed;
 

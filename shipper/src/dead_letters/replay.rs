@@ -1,6 +1,6 @@
 //! Sending dead letters once more.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ const TOLD: usize = 20;
 
 /// Who takes letters that are sent once more.
 pub trait Deliver {
-    /// Delivers all of the batch durably, or says of which documents that can't be done.
+    /// Delivers the batch durably, or says of which documents and streams that can't be done.
     ///
     /// # Errors
     /// When the sink can't take it now.
@@ -72,10 +72,12 @@ pub struct Replayed {
     pub delivered: u64,
     /// Of them, those that the sink had already.
     pub duplicates: u64,
-    /// Could not be delivered; they stay.
+    /// Were refused for good once more; they stay.
     pub refused: u64,
     /// The first of those, with the reason.
     pub refusals: Vec<RefusedAgain>,
+    /// Nothing is wrong with them, but the sink, or their stream, can't take rows now; they stay. By data stream.
+    pub waiting: BTreeMap<String, Waiting>,
     /// Hold no document to be sent; they stay.
     pub records: u64,
 }
@@ -87,30 +89,138 @@ pub struct RefusedAgain {
     pub reason: String,
 }
 
+/// Letters of one data stream that have to wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    pub letters: u64,
+    /// What was tried, on what, and what to do.
+    pub reason: String,
+}
+
+impl Replayed {
+    /// How many letters have to wait, of all streams.
+    pub fn waits(&self) -> u64 {
+        self.waiting.values().map(|waiting| waiting.letters).sum()
+    }
+
+    /// One more letter of this stream has to wait.
+    fn wait(&mut self, stream: &str, reason: &str) {
+        match self.waiting.get_mut(stream) {
+            Some(waiting) => waiting.letters += 1,
+            None => {
+                self.waiting.insert(stream.to_owned(), Waiting { letters: 1, reason: reason.to_owned() });
+            }
+        }
+    }
+}
+
 /// Sends the letters that are meant, under the ids that their documents would have had: one that arrived before, or is
-/// sent by two at a time, is there once. What was acknowledged is removed.
+/// sent by two at a time, is there once. What was acknowledged is removed, and nothing else. Once the sink, or a stream,
+/// can't take rows, no more is sent to it.
 ///
 /// # Errors
-/// With what was tried, when the files can't be read or the sink can't take letters now; what was delivered until then
-/// is removed.
+/// With what was tried, when the files can't be read or changed; what was delivered until then is removed.
 pub fn replay(
     folder: &DeadLetterFolder,
     filter: &LetterFilter,
     to: &mut dyn Deliver,
 ) -> Result<Replayed, String> {
-    let mut replayed = Replayed::default();
+    let mut replay = Replay { folder, filter, replayed: Replayed::default(), halted: None };
     let failed = |e: io::Error| format!("{}: {e}", folder.path().display());
     for path in folder.files().map_err(failed)? {
         let Some(mut file) = LetterFile::open(&path).map_err(failed)? else { continue };
         loop {
-            let letters = Letters::read(&mut file, filter, &mut replayed).map_err(failed)?;
+            let letters = replay.read(&mut file).map_err(failed)?;
             if letters.batch.is_empty() {
                 break;
             }
-            letters.send(folder, &file, to, &mut replayed)?;
+            replay.send(letters, &file, to)?;
         }
     }
-    Ok(replayed)
+    Ok(replay.replayed)
+}
+
+struct Replay<'a> {
+    folder: &'a DeadLetterFolder,
+    filter: &'a LetterFilter,
+    replayed: Replayed,
+    /// Why the sink can't take anything now.
+    halted: Option<String>,
+}
+
+impl Replay<'_> {
+    /// The next letters of a file that can be sent.
+    fn read(&mut self, file: &mut LetterFile) -> io::Result<Letters> {
+        let mut letters = Letters::default();
+        while letters.batch.size() < BATCH_BYTES {
+            let Some(line) = file.next_line()? else { break };
+            let Ok(letter) = serde_json::from_slice::<DeadLetter>(line) else { continue };
+            if !self.filter.matches(&letter) {
+                continue;
+            }
+            let Some(stream) = letters.stream(&letter) else {
+                self.replayed.records += 1;
+                continue;
+            };
+            match self.why_wait(&letter.stream) {
+                Some(reason) => self.replayed.wait(&letter.stream, &reason),
+                None => letters.push(&letter, stream),
+            }
+        }
+        Ok(letters)
+    }
+
+    /// Why letters of this stream have to wait.
+    fn why_wait(&self, stream: &str) -> Option<String> {
+        let held = self.replayed.waiting.get(stream).map(|waiting| waiting.reason.clone());
+        held.or_else(|| self.halted.clone())
+    }
+
+    fn send(&mut self, letters: Letters, file: &LetterFile, to: &mut dyn Deliver) -> Result<(), String> {
+        let Letters { batch, ids, .. } = letters;
+        let streams: Vec<_> = batch.documents.iter().map(|document| document.stream.clone()).collect();
+        let generations = batch.positions.iter().map(|(generation, _)| generation.clone()).collect();
+        let outcome = match to.deliver(batch) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // What of them arrived all the same is told by its id the next time.
+                let reason = error.to_string();
+                streams.iter().for_each(|stream| self.replayed.wait(&stream.to_string(), &reason));
+                self.halted = Some(reason);
+                return Ok(());
+            }
+        };
+        let mut stay: HashSet<&String> = HashSet::new();
+        for rejected in outcome.rejected {
+            let id = &ids[rejected.document];
+            stay.insert(id);
+            self.replayed.refused += 1;
+            if self.replayed.refusals.len() < TOLD {
+                self.replayed.refusals.push(RefusedAgain { id: id.clone(), reason: rejected.reason });
+            }
+        }
+        for (id, stream) in ids.iter().zip(&streams) {
+            if let Some(held) = outcome.held.iter().find(|held| held.stream == *stream) {
+                stay.insert(id);
+                self.replayed.wait(&stream.to_string(), &held.reason);
+            }
+        }
+        let delivered: HashSet<&String> = ids.iter().filter(|id| !stay.contains(id)).collect();
+        self.replayed.delivered += delivered.len() as u64;
+        self.replayed.duplicates += outcome.duplicates;
+        if !delivered.is_empty() {
+            self.folder.remove_from(&file.path, |letter| delivered.contains(&letter.id())).map_err(|e| {
+                format!(
+                    "{}: {} letters are delivered, but can't be removed: {e}; a further replay removes them and doubles \
+                     nothing",
+                    file.path.display(),
+                    delivered.len()
+                )
+            })?;
+        }
+        to.forget(generations);
+        Ok(())
+    }
 }
 
 /// Some letters of one file, as a batch in which each is a file of its own: so a sink that keeps positions tells them
@@ -123,35 +233,22 @@ struct Letters {
 }
 
 impl Letters {
-    fn read(file: &mut LetterFile, filter: &LetterFilter, replayed: &mut Replayed) -> io::Result<Letters> {
-        let mut letters = Letters::default();
-        while letters.batch.size() < BATCH_BYTES {
-            let Some(line) = file.next_line()? else { break };
-            let Ok(letter) = serde_json::from_slice::<DeadLetter>(line) else { continue };
-            if filter.matches(&letter) && !letters.push(&letter) {
-                replayed.records += 1;
-            }
+    /// The stream of a letter that holds a document; `None` where it holds none.
+    fn stream(&mut self, letter: &DeadLetter) -> Option<Arc<StreamName>> {
+        let json = serde_json::from_str::<&RawValue>(&letter.document);
+        let is_object = json.is_ok_and(|json| json.get().starts_with('{'));
+        if letter.kind != LetterKind::Document || !is_object {
+            return None;
         }
-        Ok(letters)
+        if let Some(known) = self.streams.get(&*letter.stream) {
+            return Some(known.clone());
+        }
+        let stream = Arc::new(letter.stream_name()?);
+        self.streams.insert(letter.stream.to_string(), stream.clone());
+        Some(stream)
     }
 
-    /// False where the letter holds no document.
-    fn push(&mut self, letter: &DeadLetter) -> bool {
-        let is_object = || {
-            let json = serde_json::from_str::<&RawValue>(&letter.document);
-            json.is_ok_and(|json| json.get().starts_with('{'))
-        };
-        if letter.kind != LetterKind::Document || !is_object() {
-            return false;
-        }
-        let stream = match self.streams.get(&*letter.stream) {
-            Some(known) => known.clone(),
-            None => {
-                let Some(stream) = letter.stream_name().map(Arc::new) else { return false };
-                self.streams.insert(letter.stream.to_string(), stream.clone());
-                stream
-            }
-        };
+    fn push(&mut self, letter: &DeadLetter, stream: Arc<StreamName>) {
         let (id, batch) = (letter.id(), &mut self.batch);
         let start = batch.body.len();
         let action = json!({"create": {"_index": letter.stream, "_id": id}}).to_string();
@@ -164,38 +261,5 @@ impl Letters {
         batch.documents.push(Document { stream, action, json, file, offset: 0 });
         batch.positions.push((format!("{GENERATION}{id}").into(), 1));
         self.ids.push(id);
-        true
-    }
-
-    fn send(
-        self,
-        folder: &DeadLetterFolder,
-        file: &LetterFile,
-        to: &mut dyn Deliver,
-        replayed: &mut Replayed,
-    ) -> Result<(), String> {
-        let generations = self.batch.positions.iter().map(|(generation, _)| generation.clone()).collect();
-        let outcome = to.deliver(self.batch).map_err(|e| e.to_string())?;
-        let mut delivered: HashSet<&String> = self.ids.iter().collect();
-        for rejected in outcome.rejected {
-            let id = &self.ids[rejected.document];
-            delivered.remove(id);
-            replayed.refused += 1;
-            if replayed.refusals.len() < TOLD {
-                replayed.refusals.push(RefusedAgain { id: id.clone(), reason: rejected.reason });
-            }
-        }
-        replayed.delivered += delivered.len() as u64;
-        replayed.duplicates += outcome.duplicates;
-        folder.remove_from(&file.path, |letter| delivered.contains(&letter.id())).map_err(|e| {
-            format!(
-                "{}: {} letters are delivered, but can't be removed: {e}; a further replay removes them and doubles \
-                 nothing",
-                file.path.display(),
-                delivered.len()
-            )
-        })?;
-        to.forget(generations);
-        Ok(())
     }
 }

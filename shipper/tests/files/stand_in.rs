@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use kumon_shipper::{Batch, Outcome, Rejected, Sink, SinkError};
+use kumon_shipper::{Batch, Held, Outcome, Rejected, Sink, SinkError};
 use serde_json::{Value, json};
 
 #[derive(Clone, Default)]
@@ -24,6 +24,10 @@ pub(crate) struct State {
     pub(crate) fault: Option<Fault>,
     /// Documents with one of these numbers are refused for good.
     pub(crate) rejects: Vec<u64>,
+    /// Rows of these datasets have to wait. Every second one is taken all the same, as by shards that had room.
+    pub(crate) holds: Vec<&'static str>,
+    /// So many batches later nobody listens.
+    pub(crate) away_after: Option<u64>,
     /// Bytes of the largest batch.
     pub(crate) largest: usize,
     pub(crate) sends: u64,
@@ -124,7 +128,6 @@ impl StandIn {
 
     /// The rows' numbers as they arrived.
     pub(crate) fn in_order(&self) -> Vec<u64> {
-        let number = |row: &Value| row["n"].as_u64().or_else(|| row["n"].as_str()?.parse().ok());
         self.state()
             .rows
             .iter()
@@ -152,6 +155,9 @@ impl StandIn {
 
 impl State {
     fn check(&mut self) -> Result<(), SinkError> {
+        if self.away_after == Some(self.sends) {
+            self.fault = Some(Fault::Away);
+        }
         match self.fault {
             Some(Fault::Away) => Err(SinkError::Unavailable("nobody listens".into())),
             Some(Fault::Refuses) => Err(SinkError::Refused("wrong password".into())),
@@ -192,6 +198,10 @@ impl State {
     }
 }
 
+fn number(row: &Value) -> Option<u64> {
+    row["n"].as_u64().or_else(|| row["n"].as_str()?.parse().ok())
+}
+
 impl Sink for StandIn {
     fn send(&mut self, batch: &Arc<Batch>) -> Result<Outcome, SinkError> {
         std::thread::sleep(self.slow());
@@ -199,13 +209,23 @@ impl Sink for StandIn {
         state.check()?;
         state.sends += 1;
         state.largest = state.largest.max(batch.body.len());
-        let (mut outcome, mut rows) = (Outcome::default(), Vec::new());
+        let (mut outcome, mut rows, mut held) = (Outcome::default(), Vec::new(), Vec::new());
         for (index, document) in batch.documents.iter().enumerate() {
             let action = &batch.body[document.action.start..document.json.start];
             let action: Value = serde_json::from_slice(action).expect("an action line");
             let json = &batch.body[document.json.clone()];
             let mut row: Value = serde_json::from_slice(json).expect("a JSON document");
-            if state.rejects.iter().any(|n| row["n"] == *n) {
+            if state.holds.contains(&document.stream.dataset.as_str()) {
+                if !outcome.holds(&document.stream) {
+                    let (stream, reason) = (document.stream.clone(), "a write block".to_owned());
+                    outcome.held.push(Held { stream, reason, needs_person: true });
+                }
+                if index % 2 == 0 {
+                    held.push((action["create"]["_id"].as_str().expect("an id").to_owned(), row));
+                }
+                continue;
+            }
+            if number(&row).is_some_and(|n| state.rejects.contains(&n)) {
                 let reason = "mapper_parsing_exception".to_owned();
                 outcome.rejected.push(Rejected { document: index, reason });
                 continue;
@@ -234,6 +254,7 @@ impl Sink for StandIn {
                     state.take_by_id(rows.into_iter().map(|(id, _, row)| (id, row)).collect())
             }
         }
+        state.take_by_id(held);
         state.resends += outcome.duplicates;
         outcome.created = sent - outcome.duplicates;
         if state.fault == Some(Fault::AnswersGetLost) {
