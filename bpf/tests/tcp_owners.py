@@ -1,7 +1,7 @@
 """Sessions whose server is known: tells `<kind> <port of the opener> <port of the server> <process id of the server>`
 for each. tcp_owners.rs calls what it wants of it."""
 
-import array, ctypes, fcntl, itertools, os, signal, socket, struct, subprocess, sys, termios, time
+import array, ctypes, fcntl, itertools, os, shutil, signal, socket, struct, subprocess, sys, termios, time
 
 MPTCP = 262
 REQUEST = b"q" * 100
@@ -135,8 +135,13 @@ def closed(s):
 # The peer has reset it before.
 reset = closed
 
+# Another process has ended the session before, see `use`.
+aborted = closed
+
 # What becomes of a session: what its server does, or that it is killed, with the session accepted or not.
 FATES = ["read", "written", "closed", "reset", "killed", "queued", "queued_and_reset"]
+if shutil.which("ss"):
+    FATES.append("aborted")
 
 
 def serve(process, listener, fate):
@@ -161,6 +166,9 @@ def use(kind, at, process, fate):
         process.hear()
     if fate.endswith("reset"):
         abort(client)
+    if fate == "aborted":
+        accepted = f"sport = :{at} and dport = :{opener}"
+        subprocess.run(["ss", "--kill", "--tcp", accepted], stdout=subprocess.DEVNULL, check=True)
     if fate.startswith("queued"):
         process.kill()
     else:
