@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use common::{Collecting, Row};
 use databases::{Database, Kind, kinds};
 use kumon_bpf::Settings;
-use kumon_testing::{load_size, time_scale};
+use kumon_testing::{Child, load_size, require_bpf, time_scale, wait_for};
+
+/// How long a test waits for what must come.
+const LIMIT: Duration = Duration::from_secs(20);
 
 fn settings(threshold: Duration) -> Settings {
     let mut settings = Settings::default();
@@ -123,6 +126,52 @@ fn a_statement_that_is_cancelled_has_a_row_too() {
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
         assert_slept(row, 0.4, took);
     }
+}
+
+/// A trigger that works when its transaction commits, so that the commit takes what the statement doesn't.
+#[test]
+fn the_commit_of_a_statement_by_itself_counts_in_each_protocol_of_postgresql() {
+    if !require_bpf() || !Kind::PostgreSql.required() {
+        return;
+    }
+    let database = Database::shared(Kind::PostgreSql);
+    database.query(
+        "CREATE TABLE committed (seconds float); \
+         CREATE FUNCTION work() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN PERFORM pg_sleep(new.seconds); RETURN NULL; END $$; \
+         CREATE CONSTRAINT TRIGGER works AFTER INSERT ON committed DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION work()",
+    );
+    let collecting = Collecting::start("db", settings(Duration::from_millis(200)));
+    let insert = |seconds: &str| format!("INSERT INTO committed VALUES ({seconds}) {}", database.mark());
+    let (_, simple) = timed(|| database.query(&insert("0.3")));
+    let (_, extended) = timed(|| database.execute_prepared(&insert("?"), 0.5));
+    let rows = rows_of(collecting.stop().rows("dbslower"), database);
+    let [first, second] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_slept(first, 0.3, simple);
+    assert_slept(second, 0.5, extended);
+}
+
+#[test]
+fn a_statement_whose_backend_is_terminated_has_a_row() {
+    if !require_bpf() || !Kind::PostgreSql.required() {
+        return;
+    }
+    let database = Database::shared(Kind::PostgreSql);
+    let collecting = Collecting::start("db", settings(Duration::from_millis(200)));
+    let client = Child::spawn(&mut database.client(&database.sleep(61)));
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE query LIKE '%pg_sleep(61)' AND clock_timestamp() - query_start > '0.4 s'";
+    wait_for("the statement to run and its backend to be terminated", LIMIT, || {
+        database.query(terminate).trim() == "t"
+    });
+    drop(client);
+    let seen = || rows_of(collecting.rows("dbslower"), database);
+    wait_for("the row of the statement", LIMIT, || !seen().is_empty());
+    let rows = seen();
+    let [row] = rows.as_slice() else { panic!("{rows:?}") };
+    assert!(row.number("duration") >= 400_000_000, "{row:?}");
+    collecting.stop();
 }
 
 #[test]

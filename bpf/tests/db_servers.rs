@@ -101,6 +101,34 @@ fn a_server_in_a_container_is_followed() {
     collecting.stop();
 }
 
+#[test]
+fn a_server_is_followed_whatever_it_is_called() {
+    if !require_bpf() || !Kind::MariaDb.required() {
+        return;
+    }
+    let follows = |collecting: &Collecting, database: &Database| {
+        wait_for("the row of the server", LIMIT, || {
+            database.query(&database.sleep(0.3));
+            let mark = database.mark();
+            collecting.rows("dbslower").iter().any(|row| row.text("statement").contains(&mark))
+        });
+    };
+    // By a name that says nothing: one that runs is found at the start.
+    let renamed = Database::start_mariadb_by(|folder| {
+        fs::rename(folder.join("mariadbd"), folder.join("shop-db")).unwrap();
+        folder.join("shop-db")
+    });
+    let collecting = Collecting::start("db", settings(Duration::from_millis(200)));
+    follows(&collecting, &renamed);
+    // Through a link: the process is called as that, the executable is not.
+    let linked = Database::start_mariadb_by(|folder| {
+        std::os::unix::fs::symlink("mariadbd", folder.join("shop-db")).unwrap();
+        folder.join("shop-db")
+    });
+    follows(&collecting, &linked);
+    collecting.stop();
+}
+
 /// Where in the file of a server a function is.
 fn place(executable: &Path, function: &str) -> u64 {
     let data = fs::read(executable).unwrap();

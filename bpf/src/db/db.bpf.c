@@ -16,8 +16,9 @@ enum database { DATABASE_MARIADB, DATABASE_MYSQL, DATABASE_POSTGRESQL };
 
 const volatile u64 threshold = 0; /* ns */
 const volatile u32 max_statement_bytes = MAX_STATEMENT_BYTES;
-/* Names of the servers' executables as they stand in comm, padded with NUL. */
-const volatile u64 server_names[SERVER_NAMES][TASK_COMM_LEN / sizeof(u64)] = {};
+/* Names of the servers' executables, padded with NUL. */
+#define SERVER_NAME_BYTES 16
+const volatile u64 server_names[SERVER_NAMES][SERVER_NAME_BYTES / sizeof(u64)] = {};
 
 EVENTS(2 * 1024 * 1024);
 
@@ -40,9 +41,11 @@ EXPORT_TYPE(statement_event);
 struct statement {
     u64 begin;   /* CLOCK_BOOTTIME, ns; 0: none is running */
     u64 end;     /* PostgreSQL: when it was done last; 0: not yet */
+    u64 commit;  /* PostgreSQL: when its commit began behind that; 0: not */
     u64 command; /* MariaDB: enum_server_command */
     u64 thd;     /* MySQL: whose statement it is */
     bool has_text;
+    bool is_part; /* PostgreSQL: of a statement that another process runs */
     struct statement_event event;
     /* Room for a byte more than is kept, which tells that there was more, and for the NUL. */
     char text[MAX_STATEMENT_BYTES + 8];
@@ -77,6 +80,7 @@ static __always_inline struct statement *begin_statement(void) {
     }
     statement->begin = bpf_ktime_get_boot_ns();
     statement->end = 0;
+    statement->commit = 0;
     statement->has_text = false;
     statement->event.statement_bytes = 0;
     statement->event.truncated = 0;
@@ -112,7 +116,7 @@ static __always_inline void read_string(struct statement *statement, const char 
     statement->event.statement_bytes = bytes;
 }
 
-static __always_inline void tell(struct statement *statement, u64 end, enum database database) {
+static __always_inline void tell(struct statement *statement, u64 end, u64 duration, enum database database) {
     struct task_struct *task = bpf_get_current_task_btf();
     struct statement_event *event = &statement->event;
     u32 bytes = event->statement_bytes;
@@ -125,7 +129,7 @@ static __always_inline void tell(struct statement *statement, u64 end, enum data
     event->tid = task->pid;
     event->time = end;
     event->start = process_start(task);
-    event->duration = end - statement->begin;
+    event->duration = duration;
     event->cgroup = bpf_get_current_cgroup_id();
     BPF_CORE_READ_STR_INTO(&event->name, task, group_leader, comm);
     /* The verifier forgets the bounds of what went through memory. */
@@ -182,7 +186,7 @@ int mariadb_end(struct pt_regs *ctx) {
             else
                 statement->event.truncated = 1;
         }
-        tell(statement, end, DATABASE_MARIADB);
+        tell(statement, end, end - statement->begin, DATABASE_MARIADB);
     }
     statement->begin = 0;
     return 0;
@@ -212,7 +216,7 @@ int mysql_command(struct pt_regs *ctx) {
     if (end - statement->begin >= threshold) {
         if (!statement->has_text)
             statement->event.truncated = 1;
-        tell(statement, end, DATABASE_MYSQL);
+        tell(statement, end, end - statement->begin, DATABASE_MYSQL);
     }
     statement->begin = 0;
     return 0;
@@ -244,13 +248,21 @@ SEC("uprobe")
 int postgres_activity(struct pt_regs *ctx) {
     const char *text = (const char *)PT_REGS_PARM2(ctx);
     struct statement *statement = current_statement();
+    u64 end, duration;
 
     if (statement && statement->begin) {
-        if (statement->end && statement->end - statement->begin >= threshold)
-            tell(statement, statement->end, DATABASE_POSTGRESQL);
+        end = statement->end;
+        duration = end - statement->begin;
+        /* In between the server may have waited for the client. */
+        if (statement->commit) {
+            end = bpf_ktime_get_boot_ns();
+            duration += end - statement->commit;
+        }
+        if (statement->end && duration >= threshold)
+            tell(statement, end, duration, DATABASE_POSTGRESQL);
         statement->begin = 0;
     }
-    if (!text)
+    if (!text || (statement && statement->is_part))
         return 0;
     statement = begin_statement();
     if (statement)
@@ -271,16 +283,83 @@ int postgres_done(struct pt_regs *ctx) {
     return 0;
 }
 
-/* How many programs with a server's name were executed: when it changes, user space looks for new servers. */
+/*
+ * CommitTransactionCommand(). In the extended protocol the transaction of a statement by itself ends with the
+ * client's Sync, behind EndCommand(), and then the backend goes idle. Before EndCommand() the commit is part
+ * of the statement.
+ */
+SEC("uprobe")
+int postgres_commit(struct pt_regs *ctx) {
+    struct statement *statement = current_statement();
+
+    if (statement && statement->begin && statement->end)
+        statement->commit = bpf_ktime_get_boot_ns();
+    return 0;
+}
+
+/* StartParallelWorkerTransaction(): the process works for another one as long as it lives. */
+SEC("uprobe")
+int postgres_worker(struct pt_regs *ctx) {
+    struct statement *statement = begin_statement();
+
+    if (statement) {
+        statement->begin = 0;
+        statement->is_part = true;
+    }
+    return 0;
+}
+
+/* AbortOutOfAnyTransaction(): the backend exits, as one does that is terminated or whose client is gone. */
+SEC("uprobe")
+int postgres_exit(struct pt_regs *ctx) {
+    struct statement *statement = current_statement();
+    u64 end;
+
+    if (!statement || !statement->begin)
+        return 0;
+    end = statement->end ?: bpf_ktime_get_boot_ns();
+    if (end - statement->begin >= threshold)
+        tell(statement, end, end - statement->begin, DATABASE_POSTGRESQL);
+    statement->begin = 0;
+    return 0;
+}
+
+/* How many executables with a server's name were executed: when it changes, user space looks for new servers.
+ */
 u64 servers_started = 0;
 
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(server_started, struct task_struct *task) {
-    u64 comm[TASK_COMM_LEN / sizeof(u64)];
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-    BPF_CORE_READ_INTO(&comm, task, comm);
+struct qstr {
+    const unsigned char *name;
+};
+
+struct dentry {
+    struct qstr d_name;
+};
+
+struct path {
+    struct dentry *dentry;
+};
+
+struct file {
+    struct path f_path;
+};
+
+struct linux_binprm {
+    struct file *file;
+};
+
+#pragma clang attribute pop
+
+/* The file's name, not the process's: that is the link's by which the server was started. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(server_started, struct task_struct *task, int old_pid, struct linux_binprm *binary) {
+    u64 name[SERVER_NAME_BYTES / sizeof(u64)] = {};
+
+    bpf_probe_read_kernel_str(&name, sizeof(name), BPF_CORE_READ(binary, file, f_path.dentry, d_name.name));
     for (int i = 0; i < SERVER_NAMES; i++) {
-        if (comm[0] == server_names[i][0] && comm[1] == server_names[i][1])
+        if (name[0] == server_names[i][0] && name[1] == server_names[i][1])
             __sync_fetch_and_add(&servers_started, 1);
     }
     return 0;

@@ -16,6 +16,19 @@ pub(super) enum Obstacle {
     Passing(String),
 }
 
+/// What tells the servers apart: functions that each exports and no other program does.
+const POSTGRESQL: &str = "pgstat_report_activity";
+/// MySQL 8.0 and later; before, the text was handed over by reference.
+const SET_QUERY: &str = "_ZN3THD9set_queryE17MYSQL_LEX_CSTRING";
+const DISPATCH: &str = "_Z16dispatch_command19enum_server_commandP3THDPc";
+
+/// Whether the executable at `path` is a server's, whatever it is called.
+pub(super) fn is_server(path: &Path) -> bool {
+    let Ok(file) = executable::open(path) else { return false };
+    let Ok(executable) = Executable::read(&file) else { return false };
+    [POSTGRESQL, SET_QUERY, DISPATCH].iter().any(|function| executable.function(function).is_ok())
+}
+
 /// Attaches the programs for the server whose executable is at `path`. What is returned detaches when it is dropped.
 pub(super) fn attach(path: &Path, programs: &DbProgs<'_>) -> Result<Vec<Link>, Obstacle> {
     let file =
@@ -31,22 +44,22 @@ pub(super) fn attach(path: &Path, programs: &DbProgs<'_>) -> Result<Vec<Link>, O
     let at = |program: &ProgramMut<'_>, function: &str| {
         uprobe(program, function, executable.function(function)?, 0)
     };
-    if executable.function("pgstat_report_activity").is_ok() {
+    if executable.function(POSTGRESQL).is_ok() {
         return Ok(vec![
-            at(&programs.postgres_activity, "pgstat_report_activity")?,
+            at(&programs.postgres_activity, POSTGRESQL)?,
             at(&programs.postgres_done, "EndCommand")?,
             at(&programs.postgres_done, "AbortCurrentTransaction")?,
+            at(&programs.postgres_commit, "CommitTransactionCommand")?,
+            at(&programs.postgres_worker, "StartParallelWorkerTransaction")?,
+            at(&programs.postgres_exit, "AbortOutOfAnyTransaction")?,
         ]);
     }
-    // MySQL 8.0 and later; before, the text was handed over by reference.
-    const SET_QUERY: &str = "_ZN3THD9set_queryE17MYSQL_LEX_CSTRING";
     if executable.function(SET_QUERY).is_ok() {
         return Ok(vec![
             at(&programs.mysql_text, SET_QUERY)?,
             at(&programs.mysql_command, "_ZN3THD11set_commandE19enum_server_command")?,
         ]);
     }
-    const DISPATCH: &str = "_Z16dispatch_command19enum_server_commandP3THDPc";
     const UPDATE_ALL_STATS: &str = "_ZN3THD16update_all_statsEv";
     if executable.function(DISPATCH).is_err() {
         let why = "it is neither a PostgreSQL nor a MariaDB server, nor MySQL 8.0 or later";

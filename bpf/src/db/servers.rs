@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::NAME;
+use super::probes;
 use super::server::Server;
 use super::skeleton::DbProgs;
 
@@ -16,6 +17,11 @@ pub(super) const NAMES: [&str; 4] = ["mariadbd", "mysqld", "postgres", "postmast
 
 /// How often it is looked whether a server still runs. A new one is told by the kernel.
 const CHECK: Duration = Duration::from_secs(2);
+
+/// How often it is looked into executables with other names, whether they are a server's.
+const CHECK_OTHERS: Duration = Duration::from_secs(60);
+/// No server is smaller, and most other programs are.
+const SERVER_BYTES: u64 = 1 << 20;
 
 /// Which file it is, whatever path leads to it, in containers too.
 pub(super) type FileId = (u64, u64);
@@ -27,6 +33,9 @@ pub(super) struct Servers {
     /// The kernel's count of started servers when it was last looked for them.
     started: Option<u64>,
     checked: Option<Instant>,
+    /// Executables with other names that run, and whether they are a server's; when it was last looked.
+    others: HashMap<FileId, bool>,
+    others_checked: Option<Instant>,
     /// Whether it was said that a server can't be followed for want of a capability.
     warned: bool,
     /// Whether it was said that servers can't be looked for, since that last succeeded.
@@ -43,7 +52,12 @@ impl Servers {
         }
         let gone = due && self.known.iter().any(|(file, server)| !server.runs(*file));
         let again = self.known.values().any(|server| server.is_due(now));
-        if gone || again || self.started != Some(started) {
+        let others = self.others_checked.is_none_or(|checked| now.duration_since(checked) >= CHECK_OTHERS);
+        if others {
+            self.others_checked = Some(now);
+            self.check_others();
+        }
+        if gone || again || others || self.started != Some(started) {
             self.started = Some(started);
             self.scan(now, programs);
         }
@@ -87,17 +101,32 @@ impl Servers {
         }
     }
 
+    /// Looks into the executables that run under other names than servers usually have and are not known yet.
+    fn check_others(&mut self) {
+        let mut others = HashMap::new();
+        // Where it fails, the scan for servers says so.
+        for process in processes().into_iter().flatten() {
+            let Ok(metadata) = fs::metadata(exe(process)) else { continue };
+            let file = (metadata.dev(), metadata.ino());
+            let is_new = || metadata.len() >= SERVER_BYTES && probes::is_server(&exe(process));
+            let known = self.others.get(&file).copied();
+            others.entry(file).or_insert_with(|| known.unwrap_or_else(is_new));
+        }
+        self.others = others;
+    }
+
     /// The executables of servers that have processes now.
     fn running(&mut self) -> io::Result<HashMap<FileId, (PathBuf, BTreeSet<u32>)>> {
         let mut found: HashMap<FileId, (PathBuf, BTreeSet<u32>)> = HashMap::new();
-        for entry in fs::read_dir("/proc")? {
-            let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
+        let any_other = self.others.values().any(|is_server| *is_server);
+        for process in processes()? {
             match fs::read_link(exe(process)) {
-                Ok(path) if is_server(&path) => {
+                Ok(path) if is_server(&path) || any_other => {
                     // A process may end between the two looks.
                     let Some(file) = file_id(process) else { continue };
+                    if !is_server(&path) && self.others.get(&file) != Some(&true) {
+                        continue;
+                    }
                     found.entry(file).or_insert_with(|| (path, BTreeSet::new())).1.insert(process);
                 }
                 Err(e)
@@ -114,6 +143,13 @@ impl Servers {
         }
         Ok(found)
     }
+}
+
+/// The ids of the processes there are.
+fn processes() -> io::Result<Vec<u32>> {
+    let names = fs::read_dir("/proc")?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<io::Result<Vec<_>>>()?;
+    Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
 }
 
 /// What leads to the file that a process runs, whatever its path in the process's mount namespace.

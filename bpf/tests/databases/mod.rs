@@ -116,6 +116,14 @@ impl Database {
         })
     }
 
+    /// Starts MariaDB by a path that `make` makes in a folder which holds a copy of its executable, `mariadbd`.
+    pub fn start_mariadb_by(make: impl Fn(&Path) -> PathBuf) -> Database {
+        Database::start_with(Kind::MariaDb, |folder| {
+            std::fs::copy("/usr/sbin/mariadbd", folder.join("mariadbd")).unwrap();
+            start_mariadb(folder, unprivileged(make(folder)))
+        })
+    }
+
     fn start_with(kind: Kind, start: impl FnOnce(&Path) -> Child) -> Database {
         let folder = tempfile::tempdir().unwrap();
         chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
