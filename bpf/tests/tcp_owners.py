@@ -283,14 +283,17 @@ SAME_PORT = {
     "two_addresses": [Kind("127.0.0.1"), Kind("127.0.0.2")],
     "any_and_one": [Kind("0.0.0.0", "127.0.0.9"), Kind("127.0.0.1")],
     "two_families": [Kind("127.0.0.1"), Kind("::1")],
+    "both_families_and_one": [Kind("::", "::ffff:127.0.0.9"), Kind("127.0.0.1")],
+    "device_and_any": [Kind("127.0.0.1", device=b"lo"), Kind("127.0.0.1")],
     "reuseport": [Kind("127.0.0.1"), Kind("127.0.0.1")],
     "reuseport_mptcp": [Kind("127.0.0.1", protocol=MPTCP), Kind("127.0.0.1", protocol=MPTCP)],
 }
 
 
 def same_port(sessions):
-    """Servers of one port that accept nothing, and sessions that their peers reset: the first line on standard input
-    begins, the second ends. Then the servers accept, which tells whose each session was."""
+    """Servers of one port that accept nothing, and sessions that their peers reset: says `ready` and the port of each
+    server, then waits for a line to begin, says `done` and waits for another one. Then the servers accept, which tells
+    whose each session was."""
     servers = []
     for name, (one, other) in SAME_PORT.items():
         if not (can_be_had(one) and can_be_had(other)):
@@ -312,7 +315,7 @@ def same_port(sessions):
             process = Process(lambda process: work(process, kind, at))
             at = process.hear()
             servers.append((name, kind, at, process))
-    print("ready", flush=True)
+    print("ready", *(at for _, _, at, _ in servers), flush=True)
     sys.stdin.readline()
     for name, kind, at, process in servers:
         for _ in range(sessions):
