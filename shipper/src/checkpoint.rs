@@ -1,6 +1,6 @@
 //! How far foreign files are delivered, kept across restarts, crashes and power cuts.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,9 @@ use crate::mark::Mark;
 
 /// Version 1 had no checksum.
 const VERSION: u32 = 2;
+
+/// `OVERLAYFS_SUPER_MAGIC` of the kernel's `linux/magic.h`.
+const OVERLAYFS: u32 = 0x794c_7630;
 
 /// `<state>/checkpoint.json`.
 #[derive(Debug, Default)]
@@ -56,6 +59,28 @@ pub(crate) struct Entry {
     pub(crate) delivered: Mark,
     /// Up to where rows may have been sent under this generation: only content that still matches may go on with it.
     pub(crate) sent: Mark,
+    /// The name it was first found under, where it has another one by now: the input of that name has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) found: Option<PathBuf>,
+    /// Set while nobody reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) missing: Option<Missing>,
+}
+
+impl Entry {
+    /// The name it was first found under.
+    pub(crate) fn found(&self) -> &Path {
+        self.found.as_ref().unwrap_or(&self.path)
+    }
+}
+
+/// A file that no input has any more, or that is out of sight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Missing {
+    /// Unix time in s.
+    pub(crate) since: u64,
+    /// It was read to its end: it needs not be looked for.
+    pub(crate) ended: bool,
 }
 
 /// What tells one file from another, as far as the file system does. Inodes are used again; with the time of birth
@@ -83,6 +108,13 @@ impl FileId {
     /// Whether both are one file, even if the file system's device number changed, as it may with a reboot.
     pub(crate) fn is_same_but_for_device(&self, other: &FileId) -> bool {
         (self.inode, self.born) == (other.inode, other.born)
+    }
+
+    /// Whether the one was deleted before the other was made: both have one inode, and were born at different times.
+    /// On overlayfs that is also what writing to a file of a lower layer makes of it.
+    pub(crate) fn is_reused_by(&self, other: &FileId, file: &File) -> bool {
+        let is_overlay = || rustix::fs::fstatfs(file).is_ok_and(|fs| fs.f_type as u32 == OVERLAYFS);
+        (self.device, self.inode) == (other.device, other.inode) && self.born != other.born && !is_overlay()
     }
 }
 
@@ -154,7 +186,7 @@ impl Checkpoint {
 
 #[cfg(test)]
 mod tests {
-    use super::{Checkpoint, CheckpointError, Entry, FileId, Unusable};
+    use super::{Checkpoint, CheckpointError, Entry, FileId, Missing, Unusable};
     use crate::mark::Mark;
 
     fn entries(count: u64) -> Vec<Entry> {
@@ -165,6 +197,8 @@ mod tests {
             generation: format!("{n:024x}"),
             delivered: mark(n * 1000),
             sent: mark(n * 1000 + 500),
+            found: (n % 3 == 0).then(|| "/var/log/first".into()),
+            missing: (n % 3 == 1).then_some(Missing { since: 1_795_240_000 + n, ended: n % 2 == 0 }),
         };
         (0..count).map(entry).collect()
     }

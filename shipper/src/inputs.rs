@@ -1,7 +1,7 @@
 //! Finding foreign files, and telling them apart whatever a rotator does.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{io, mem};
@@ -20,6 +20,7 @@ use crate::mark::Mark;
 use crate::opening::{Opener, Waiting, open, raise_limit};
 use crate::options::{Format, Input, Options};
 use crate::pattern::PathPattern;
+use crate::remembered::{Remembered, find_sibling, is_unmounted};
 use crate::source::{Origin, Source};
 use crate::tail::Tail;
 use crate::throttle::throttled;
@@ -30,8 +31,8 @@ pub(crate) struct Inputs {
     inputs: Arc<[Input]>,
     namespace: String,
     common: Common,
-    /// What the last run knew of files that were not found again yet.
-    remembered: Vec<Entry>,
+    /// What is known of files that nobody reads now.
+    remembered: Remembered,
     /// The sink's own positions, by generation, where it keeps some; then they are the truth.
     positions: Option<HashMap<Arc<str>, u64>>,
     /// Generations of files that are gone since the last run.
@@ -43,6 +44,9 @@ pub(crate) struct Inputs {
     waiting: Waiting,
     /// Files that hold nothing but what stands in a known one (with its generation): a rotator is copying.
     held: Vec<(PathBuf, FileId, Arc<str>)>,
+    /// Files that took the name of a known one and hold all of it, as of the last look: events that are still on their
+    /// way may tell that they were made anew.
+    undecided: HashSet<FileId>,
 }
 
 impl Inputs {
@@ -54,17 +58,28 @@ impl Inputs {
         if !options.inputs.is_empty() {
             raise_limit();
         }
+        let mut remembered =
+            Remembered::new(remembered, |entry| input_of_entry(&options.inputs, entry).is_some());
+        let expired = remembered.expire();
+        if let Some((count, first)) = remembered.without_input() {
+            log::warn!(
+                "{}: this and {} other files were shipped and have no input any more; how far is remembered for 30 days",
+                first.display(),
+                count - 1
+            );
+        }
         Inputs {
             inputs: options.inputs.clone().into(),
             namespace: options.namespace.clone(),
             common: options.common.clone(),
             remembered,
             positions,
-            gone: Vec::new(),
+            gone: expired.into_iter().map(|entry| entry.generation.into()).collect(),
             unreadable: BTreeMap::new(),
             opener: Opener::default(),
             waiting: Waiting::default(),
             held: Vec::new(),
+            undecided: HashSet::new(),
         }
     }
 
@@ -79,8 +94,14 @@ impl Inputs {
         Listing::of(&self.inputs)
     }
 
-    /// Takes note of files that were renamed. Answers those that are new.
-    pub(crate) fn discover(&mut self, known: &mut [Source], listing: Listing) -> Vec<Source> {
+    /// Takes note of files that were renamed. Answers those that are new. `made` are names under which a file was made
+    /// lately, as far as that is known: one that took another's name otherwise was renamed to it.
+    pub(crate) fn discover(
+        &mut self,
+        known: &mut [Source],
+        listing: Listing,
+        made: &HashSet<PathBuf>,
+    ) -> Vec<Source> {
         let (mut known, mut strangers) = (Known::new(known), Vec::new());
         let mut unreadable = listing.unreadable;
         let inputs = self.inputs.clone();
@@ -100,17 +121,20 @@ impl Inputs {
         }
         let unclear = self.find_renamed(&mut known);
         self.held.clear();
+        let before = mem::take(&mut self.undecided);
         for (input, path, id) in strangers {
             if self.waiting.is_full() {
                 self.waiting.add(&path, id);
-            } else if let Err(e) = self.admit(input, &path, &mut known)
+                continue;
+            }
+            let look = Look { unclear: &unclear, made, before: &before };
+            if let Err(e) = self.admit(input, &path, &mut known, &look)
                 && !self.waiting.takes(&path, id, &e)
             {
                 unreadable.insert(path, format!("can't be read: {e}"));
             }
         }
-        self.find_copies(&mut known);
-        self.remembered.extend(unclear);
+        self.find_copies(&mut known, &unclear);
         for (path, why) in unreadable.iter().filter(|(path, why)| self.unreadable.get(*path) != Some(why)) {
             throttled!(
                 Error,
@@ -163,7 +187,13 @@ impl Inputs {
     }
 
     /// For a file that is unknown by its inode: it may hold what is known of another one.
-    fn admit(&mut self, input: &Input, path: &Path, known: &mut Known<'_>) -> io::Result<()> {
+    fn admit(
+        &mut self,
+        input: &Input,
+        path: &Path,
+        known: &mut Known<'_>,
+        look: &Look<'_>,
+    ) -> io::Result<()> {
         let file = open(path)?;
         let id = FileId::of(&file.metadata()?);
         if known.has_file(&id) {
@@ -172,7 +202,15 @@ impl Inputs {
         let Some(mut content) = self.opener.content(file, None)? else { return Ok(()) };
         for index in known.candidates(path, &content) {
             let source = known.get(index);
+            let is_same_name = source.tail.path == path;
             if source.is_replaced_by(path, &mut content)? {
+                if is_same_name && !look.before.contains(&id) {
+                    self.undecided.insert(id);
+                    return Ok(());
+                }
+                if is_same_name && look.made.contains(path) {
+                    continue;
+                }
                 let (path, found) = (path.to_owned(), path.to_owned());
                 source.move_to(Copy { path, found, id, content })?;
                 known.note(index);
@@ -183,49 +221,62 @@ impl Inputs {
                 return Ok(());
             }
         }
-        if let Some(index) = self.position_of_content(path, &mut content)? {
-            let entry = self.remembered.swap_remove(index);
+        if let Some(entry) = self.entry_of_content(path, &id, &mut content, look)? {
             if let Some(source) = self.go_on(input, path, content, id, &entry)? {
                 known.push(source);
             }
             return Ok(());
         }
         let mark = (Mark::START, Mark::START);
-        known.push(self.source(input, path, content, id, new_generation()?, mark));
+        known.push(self.source(input, path, path, content, id, new_generation()?, mark));
         Ok(())
     }
 
-    /// The entry whose file's content this is, under a rotator's name.
-    fn position_of_content(&self, path: &Path, content: &mut Content) -> io::Result<Option<usize>> {
-        for (index, entry) in self.remembered.iter().enumerate() {
-            let is_candidate = entry.sent.offset > 0 && may_hold(content, path, &entry.path);
-            if is_candidate && entry.sent.stands_in(content)? {
-                return Ok(Some(index));
+    /// The entry whose file's content this is, under a rotator's name or in a file that took its name.
+    fn entry_of_content(
+        &mut self,
+        path: &Path,
+        id: &FileId,
+        content: &mut Content,
+        look: &Look<'_>,
+    ) -> io::Result<Option<Entry>> {
+        let mut found = None;
+        for (key, entry) in self.remembered.unfinished().filter(|(key, _)| !look.unclear.contains(key)) {
+            let is_candidate = match path == entry.path {
+                true => !look.made.contains(path) && !entry.id.is_reused_by(id, content.file()),
+                false => may_hold(content, path, &entry.path),
+            };
+            if is_candidate && entry.sent.offset > 0 && entry.sent.stands_in(content)? {
+                found = Some(key);
+                break;
             }
         }
-        Ok(None)
+        Ok(found.and_then(|key| self.remembered.take(key)))
     }
 
     /// Files of the last run that lie in their folder under a name that no pattern matches: rotated while nobody
     /// looked. They are kept under their old name, which is what makes them go away when they are shipped. Answers
     /// the entries of files that can't be read now: they may be again, and must not be taken for new then.
-    fn find_renamed(&mut self, known: &mut Known<'_>) -> Vec<Entry> {
-        let mut unclear = Vec::new();
-        for entry in mem::take(&mut self.remembered) {
+    fn find_renamed(&mut self, known: &mut Known<'_>) -> HashSet<u64> {
+        let (inputs, mut unclear) = (self.inputs.clone(), HashSet::new());
+        for key in self.remembered.wanted() {
+            let Some(entry) = self.remembered.get(key) else { continue };
+            let Some(input) = input_of_entry(&inputs, entry) else { continue };
             if self.waiting.has(&entry.id) {
-                unclear.push(entry);
+                unclear.insert(key);
                 continue;
             }
-            let inputs = self.inputs.clone();
-            let Some(input) = input_of(&inputs, &entry.path) else { continue };
-            let renamed = find_sibling(&entry).and_then(|sibling| match sibling {
-                Some((id, content)) => self.go_on(input, &entry.path, content, id, &entry),
+            let renamed = find_sibling(entry).and_then(|sibling| match sibling {
+                Some((id, content)) => self.go_on(input, &entry.path, content, id, entry),
                 None => Ok(None),
             });
             match renamed {
-                Ok(Some(source)) => known.push(source),
-                Ok(None) => self.remembered.push(entry),
-                Err(_) => unclear.push(entry),
+                Ok(Some(source)) => {
+                    known.push(source);
+                    self.remembered.take(key);
+                }
+                Ok(None) => {}
+                Err(_) => _ = unclear.insert(key),
             }
         }
         unclear
@@ -233,26 +284,29 @@ impl Inputs {
 
     /// Files of the last run of which only a copy is left. What was deleted is forgotten; only where the folder can't
     /// be seen, it may come back.
-    fn find_copies(&mut self, known: &mut Known<'_>) {
-        for entry in mem::take(&mut self.remembered) {
-            let inputs = self.inputs.clone();
-            let Some(input) = input_of(&inputs, &entry.path) else { continue };
+    fn find_copies(&mut self, known: &mut Known<'_>, unclear: &HashSet<u64>) {
+        let inputs = self.inputs.clone();
+        for key in self.remembered.wanted().into_iter().filter(|key| !unclear.contains(key)) {
+            let Some(entry) = self.remembered.get(key) else { continue };
+            let Some(input) = input_of_entry(&inputs, entry) else { continue };
             let source = match copies::find(&entry.path, entry.sent, |id| known.has_file(id)) {
-                Ok(Some(copy)) => self.go_on(input, &entry.path, copy.content, copy.id, &entry),
+                Ok(Some(copy)) => self.go_on(input, &entry.path, copy.content, copy.id, entry),
                 Ok(None) => Ok(None),
                 Err(e) => Err(e),
             };
             match source {
-                Ok(Some(source)) => known.push(source),
-                // It comes back with its file system.
-                Ok(None) if is_unmounted(&entry) => self.remembered.push(entry),
-                Ok(None) => {
+                Ok(Some(source)) => {
+                    known.push(source);
+                    self.remembered.take(key);
+                }
+                Ok(None) if !is_unmounted(entry) => {
                     let path = entry.path.display();
                     throttled!(Info, "gone since", "{path}: is gone or rewritten since the last run");
-                    self.gone.push(entry.generation.into());
+                    let forgotten = self.remembered.take(key);
+                    self.gone.extend(forgotten.map(|entry| entry.generation.into()));
                 }
-                // It may be seen again: then it must not be taken for new.
-                Err(_) => self.remembered.push(entry),
+                // It comes back with its file system, or may be seen again: then it must not be taken for new.
+                Ok(None) | Err(_) => self.remembered.miss(key),
             }
         }
     }
@@ -278,14 +332,31 @@ impl Inputs {
         Ok(None)
     }
 
-    /// Keeps in mind what is known of a file that nobody reads any more.
+    /// Keeps in mind what is known of a file that the next run has to look for.
     pub(crate) fn remember(&mut self, entry: Option<Entry>) {
-        self.remembered.extend(entry);
+        entry.into_iter().for_each(|entry| self.remembered.want(entry));
     }
 
-    /// What the last run knew of files that can't be looked for now.
-    pub(crate) fn remembered(&self) -> &[Entry] {
-        &self.remembered
+    /// Keeps in mind what is known of a file that was read to its end and is out of sight; answers what is forgotten
+    /// for it.
+    pub(crate) fn keep(&mut self, entry: Entry) -> Vec<Arc<str>> {
+        self.remembered.keep(entry);
+        self.remembered.expire().into_iter().map(|entry| entry.generation.into()).collect()
+    }
+
+    /// What is known of files that nobody reads now.
+    pub(crate) fn remembered(&self) -> impl Iterator<Item = &Entry> {
+        self.remembered.iter()
+    }
+
+    /// How many files were shipped that no input has any more, and the first of them.
+    pub(crate) fn files_without_input(&self) -> Option<(usize, &Path)> {
+        self.remembered.without_input()
+    }
+
+    /// Whether the next look tells more of files that this one found.
+    pub(crate) fn is_undecided(&self) -> bool {
+        !self.undecided.is_empty()
     }
 
     /// Files and folders that can't be read, with the reason.
@@ -297,12 +368,13 @@ impl Inputs {
         &self,
         input: &Input,
         path: &Path,
+        found: &Path,
         content: Content,
         id: FileId,
         generation: Arc<str>,
         (delivered, sent): (Mark, Mark),
     ) -> Source {
-        let origin = RowOrigin::new(&self.common, &path.to_string_lossy());
+        let origin = RowOrigin::new(&self.common, &found.to_string_lossy());
         let decoder = match input.format {
             Format::Csv => {
                 let (schema, timestamp_field) = (input.schema.clone(), input.timestamp_field.clone());
@@ -314,24 +386,24 @@ impl Inputs {
         let stream = StreamName { kind: Kind::Event, dataset, namespace };
         let mut tail = Tail::new(path.into(), content, generation, stream.into(), decoder, delivered, true);
         tail.sent = sent.or_behind(delivered);
-        Source::new(tail, Origin::Foreign { id, recorded: None })
+        Source::new(tail, Origin::Foreign { id, found: found.to_owned(), recorded: None })
     }
 
     /// What the last run says of a file, if it still holds what was sent of it, and its content.
     fn recognise(&mut self, file: File, path: &Path, id: &FileId) -> io::Result<Option<(Entry, Content)>> {
-        let is_it = |entry: &Entry| {
-            entry.id == *id
-                || (entry.path == path && entry.sent.offset > 0 && entry.id.is_same_but_for_device(id))
-        };
-        let Some(index) = self.remembered.iter().position(is_it) else { return Ok(None) };
-        let entry = &self.remembered[index];
+        let Some(key) = self.remembered.of_file(path, id) else { return Ok(None) };
+        let Some(entry) = self.remembered.get(key) else { return Ok(None) };
         let mut content = Content::of(file, Some(entry.delivered.offset))?;
         if !entry.sent.stands_in(&mut content)? {
+            if !self.remembered.is_wanted(key) {
+                let forgotten = self.remembered.take(key);
+                self.gone.extend(forgotten.map(|entry| entry.generation.into()));
+            }
             let path = path.display();
             throttled!(Info, "rewritten", "{path}: was rewritten since the last run; its content is new");
             return Ok(None);
         }
-        Ok(Some((self.remembered.swap_remove(index), content)))
+        Ok(self.remembered.take(key).map(|entry| (entry, content)))
     }
 
     /// A source that goes on where the last run ended; `None` where the sink has more of it than it holds.
@@ -350,35 +422,33 @@ impl Inputs {
             // Sent again under the same ids, which the sink recognises.
             None => Some(Mark::START),
         };
-        Ok(mark.map(|mark| self.source(input, path, content, id, generation, (mark, entry.sent))))
+        // Renamed to what belongs to another input, it goes on as what it was.
+        let input = input_of(&self.inputs, entry.found()).unwrap_or(input);
+        let source =
+            |mark| self.source(input, path, entry.found(), content, id, generation, (mark, entry.sent));
+        Ok(mark.map(source))
     }
+}
+
+/// What is known during one look.
+struct Look<'a> {
+    /// Entries of files that can't be read now.
+    unclear: &'a HashSet<u64>,
+    /// Names under which files were made.
+    made: &'a HashSet<PathBuf>,
+    /// Files that were undecided at the last look.
+    before: &'a HashSet<FileId>,
+}
+
+/// The input that has the file of an entry.
+fn input_of_entry<'a>(inputs: &'a [Input], entry: &Entry) -> Option<&'a Input> {
+    input_of(inputs, entry.found()).or_else(|| input_of(inputs, &entry.path))
 }
 
 /// The input that a file of this name belongs to.
 fn input_of<'a>(inputs: &'a [Input], path: &Path) -> Option<&'a Input> {
     let matches = |pattern: &String| PathPattern::new(pattern).is_ok_and(|pattern| pattern.matches(path));
     inputs.iter().find(|input| input.paths.iter().any(matches))
-}
-
-/// The file of an entry under whatever name it has in its folder.
-fn find_sibling(entry: &Entry) -> io::Result<Option<(FileId, Content)>> {
-    let Some(folder) = entry.path.parent() else { return Ok(None) };
-    for sibling in fs::read_dir(folder)? {
-        let sibling = sibling?;
-        let id = FileId::of(&sibling.metadata()?);
-        if id == entry.id {
-            let mut content = Content::of(open(&sibling.path())?, Some(entry.delivered.offset))?;
-            return Ok(entry.sent.stands_in(&mut content)?.then_some((id, content)));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether the file's folder is what is left where a file system is not mounted: empty, and on another device.
-fn is_unmounted(entry: &Entry) -> bool {
-    let Some(folder) = entry.path.parent() else { return false };
-    let is_empty = || fs::read_dir(folder).is_ok_and(|mut inside| inside.next().is_none());
-    fs::metadata(folder).is_ok_and(|folder| !entry.id.is_on(&folder)) && is_empty()
 }
 
 /// 96 random bits: no two contents ever share one.

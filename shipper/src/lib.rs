@@ -22,6 +22,7 @@ mod options;
 mod pace;
 mod pattern;
 mod records;
+mod remembered;
 mod shipper;
 mod sink;
 mod source;

@@ -97,11 +97,15 @@ impl Shipper {
         let (sender, messages) = channel();
         let ledger = Ledger::default();
         let handle = Handle { messages: sender.clone(), stats: ledger.shared() };
+        let sources = Sources::new(&options, checkpoint, sink.positions(), LINGER);
+        let mut records = Records::new(&options, sender.clone()).map_err(ShipperError::Thread)?;
+        // Since when they have none is to be kept.
+        records.stale = sources.files_without_input().is_some();
         let shipper = Shipper {
-            sources: Sources::new(&options, checkpoint, sink.positions(), LINGER),
+            sources,
             delivery: Delivery::new(sink, dead_letters, backoff, pace, sender.clone())
                 .map_err(ShipperError::Thread)?,
-            records: Records::new(&options, sender.clone()).map_err(ShipperError::Thread)?,
+            records,
             ledger,
             watcher: Watcher::new(&options.spool, sender.clone()),
             messages,
@@ -206,8 +210,9 @@ impl Shipper {
     }
 
     fn let_go(&mut self) {
+        let before = self.sources.count();
         let gone = self.sources.let_go();
-        self.records.stale |= !gone.is_empty();
+        self.records.stale |= !gone.is_empty() || self.sources.count() != before;
         self.delivery.forget(&gone);
     }
 
@@ -381,6 +386,7 @@ impl Shipper {
         match message {
             Message::Noticed => {
                 let noticed = self.watcher.noticed();
+                self.sources.named(noticed.named);
                 if self.sources.changed(&noticed.changed) || noticed.names {
                     self.scan_soon();
                 }

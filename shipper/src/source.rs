@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::copies::{Copy, is_named_after, may_hold};
 use crate::inputs::new_generation;
 use crate::listing::{Seen, State};
 use crate::mark::{Mark, WINDOW};
+use crate::opening::open;
 use crate::tail::{Filled, Tail};
 use crate::throttle::throttled;
 
@@ -51,6 +52,8 @@ pub(crate) enum Origin {
     },
     Foreign {
         id: FileId,
+        /// The name it was first found under.
+        found: PathBuf,
         /// How much of the content the checkpoint knows it by, in bytes; `None` while the generation isn't in it.
         recorded: Option<u64>,
     },
@@ -145,12 +148,38 @@ impl Source {
         (self.over, self.dirty) = (true, false);
     }
 
-    /// Whether the file, whose name is gone, goes on in another one: compressed, or copied and deleted.
+    /// Whether the file, whose name is gone, goes on in another one: compressed, copied and deleted, or replaced by one
+    /// of the same name.
     pub(crate) fn is_replaced_by(&mut self, path: &Path, content: &mut Content) -> io::Result<bool> {
         let mark = self.tail.evidence();
-        let is_candidate =
-            mark.offset > 0 && may_hold(content, path, &self.tail.path) && self.tail.is_gone()?;
-        Ok(is_candidate && content.size()? >= self.tail.size()? && mark.stands_in(content)?)
+        if mark.offset == 0 || !self.tail.is_gone()? {
+            return Ok(false);
+        }
+        let size = self.tail.size()?;
+        if path == self.tail.path {
+            // All of it has to be there: what was not read yet, too.
+            return Ok(self.is_deleted()
+                && Mark::of(content, size)? == Mark::of(&mut self.tail.content, size)?
+                && mark.stands_in(content)?);
+        }
+        Ok(may_hold(content, path, &self.tail.path) && content.size()? >= size && mark.stands_in(content)?)
+    }
+
+    /// For a file that became another one as its file system tells: on overlayfs one of a lower layer does when it is
+    /// first written to. Opens it anew; says whether it is still the same by its content.
+    pub(crate) fn follow(&mut self) -> io::Result<bool> {
+        let Origin::Foreign { id, recorded, .. } = &mut self.origin else { return Ok(false) };
+        let now = FileId::of(&self.tail.content.file().metadata()?);
+        if self.over || now == *id || self.tail.is_gone()? {
+            return Ok(false);
+        }
+        let content = Content::of(open(&self.tail.path)?, Some(self.tail.known_size))?;
+        if FileId::of(&content.file().metadata()?) != now {
+            return Ok(false);
+        }
+        (*id, *recorded) = (now, None);
+        self.tail.content = content;
+        Ok(true)
     }
 
     /// Whether another file, named as a rotator names copies, holds nothing but what stands in this one.
@@ -166,9 +195,14 @@ impl Source {
     /// Goes on in a copy of the file's former content, under the same identity.
     pub(crate) fn move_to(&mut self, copy: Copy) -> io::Result<()> {
         let (path, copy_path) = (self.tail.path.display(), copy.found.display());
-        throttled!(Info, "goes on in a copy", "{path}: goes on in its copy {copy_path}");
+        match self.tail.path == copy.found {
+            true => throttled!(Info, "replaced", "{path}: was replaced by a file that holds all of it"),
+            false => throttled!(Info, "goes on in a copy", "{path}: goes on in its copy {copy_path}"),
+        }
         self.tail.move_to(copy.path, copy.content)?;
-        self.origin = Origin::Foreign { id: copy.id, recorded: None };
+        if let Origin::Foreign { id, recorded, .. } = &mut self.origin {
+            (*id, *recorded) = (copy.id, None);
+        }
         (self.dirty, self.ended, self.looked, self.failed) = (true, false, None, None);
         (self.changed, self.named) = (Instant::now(), false);
         Ok(())
@@ -250,19 +284,21 @@ impl Source {
 
     /// What the checkpoint keeps of it, for a foreign file.
     pub(crate) fn entry(&self) -> Option<Entry> {
-        let Origin::Foreign { id, .. } = self.origin else { return None };
+        let Origin::Foreign { id, found, .. } = &self.origin else { return None };
         if self.over {
             return None;
         }
         let tail = &self.tail;
         let (path, generation) = (tail.path.clone(), tail.generation.to_string());
-        Some(Entry { path, id, generation, delivered: tail.acknowledged, sent: tail.evidence() })
+        let found = (*found != path).then(|| found.clone());
+        let (delivered, sent) = (tail.acknowledged, tail.evidence());
+        Some(Entry { path, id: *id, generation, delivered, sent, found, missing: None })
     }
 
     /// To be called when the checkpoint is written, with what it says of the file. Meanwhile the file may have become
     /// another one.
     pub(crate) fn note_recorded(&mut self, written: Option<&Entry>) {
-        if let (Origin::Foreign { id, recorded }, Some(written)) = (&mut self.origin, written)
+        if let (Origin::Foreign { id, recorded, .. }, Some(written)) = (&mut self.origin, written)
             && (*id, &*self.tail.generation) == (written.id, &*written.generation)
         {
             *recorded = Some(written.sent.offset);

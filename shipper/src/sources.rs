@@ -1,8 +1,8 @@
 //! All files that are being shipped.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub(crate) struct Sources {
     unclear: bool,
     /// A file is to be looked for again under the name it was known by.
     unlisted: bool,
+    /// Names under which files were made since the last look that left nothing undecided.
+    made: HashSet<PathBuf>,
     /// How long a foreign file whose name is gone is waited for.
     pub(crate) linger: Duration,
     /// Set for the last round: then a deleted file can't be waited for, nobody would find it again.
@@ -59,6 +61,7 @@ impl Sources {
             spool: options.spool.clone(),
             former: Vec::new(),
             unlisted: false,
+            made: HashSet::new(),
             unclear: false,
             linger,
             stopping: false,
@@ -79,14 +82,25 @@ impl Sources {
         let mut listing = self.inputs.list();
         for index in 0..self.all.len() {
             let source = &mut self.all[index];
-            let seen = source.foreign_id().and_then(|id| listing.seen(&id, &source.tail.path));
-            if source.look(seen) {
+            let seen = |source: &Source| listing.seen(&source.foreign_id()?, &source.tail.path);
+            let mut now = seen(source);
+            if now.is_none() {
+                match source.follow() {
+                    Ok(true) => now = seen(source),
+                    Ok(false) => {}
+                    Err(e) => source.fail(&e),
+                }
+            }
+            if source.look(now) {
                 self.renew(index);
             }
         }
         self.unlisted = false;
         let mut folders = mem::take(&mut listing.folders);
-        let found = self.inputs.discover(&mut self.all, listing);
+        let found = self.inputs.discover(&mut self.all, listing, &self.made);
+        if !self.inputs.is_undecided() {
+            self.made.clear();
+        }
         self.all.extend(found);
         self.former.append(&mut self.inputs.gone);
         folders.extend(self.spool_files.folders().into_iter().map(|folder| (folder, Interest::Files)));
@@ -99,7 +113,7 @@ impl Sources {
     /// Positions that a crash kept the sink from forgetting: their files went away before the last start. Those of
     /// letters that are being sent once more are forgotten by who sends them.
     fn forget_orphans(&mut self) {
-        let remembered = self.inputs.remembered().iter().map(|entry| entry.generation.as_str());
+        let remembered = self.inputs.remembered().map(|entry| entry.generation.as_str());
         let known = self.all.iter().map(|source| &**source.generation()).chain(remembered).collect();
         let orphans = self.spool_files.orphans(&known);
         self.former.extend(orphans.into_iter().filter(|generation| !is_replayed(generation)));
@@ -145,7 +159,7 @@ impl Sources {
 
     /// Whether there are files that another look finds: they waited until others are done, or were replaced.
     pub(crate) fn have_more_files(&self) -> bool {
-        !self.spool_files.unopened().is_empty() || self.unlisted
+        !self.spool_files.unopened().is_empty() || self.unlisted || self.inputs.is_undecided()
     }
 
     fn may_read(&self, source: &Source) -> bool {
@@ -253,7 +267,11 @@ impl Sources {
                 false
             }
             Ok(true) => {
-                gone.push(source.generation().clone());
+                match source.entry().filter(|_| !source.is_deleted()) {
+                    // Renamed, or hidden by what was mounted over it: it may come back.
+                    Some(entry) => gone.extend(inputs.keep(entry)),
+                    None => gone.push(source.generation().clone()),
+                }
                 false
             }
             Ok(false) => true,
@@ -264,6 +282,16 @@ impl Sources {
             }
         });
         gone
+    }
+
+    /// Notes which names files got, and whether they were made under them, rather than renamed to them.
+    pub(crate) fn named(&mut self, names: HashMap<PathBuf, bool>) {
+        for (name, is_made) in names {
+            match is_made {
+                true => self.made.insert(name),
+                false => self.made.remove(&name),
+            };
+        }
     }
 
     /// Notes that the files of these names have changed; says whether the name of a known one is gone.
@@ -303,9 +331,14 @@ impl Sources {
         })
     }
 
+    /// How many files were shipped that no input has any more, and the first of them.
+    pub(crate) fn files_without_input(&self) -> Option<(usize, &Path)> {
+        self.inputs.files_without_input()
+    }
+
     /// What the checkpoint is to hold.
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.all.iter().filter_map(Source::entry).chain(self.inputs.remembered().iter().cloned()).collect()
+        self.all.iter().filter_map(Source::entry).chain(self.inputs.remembered().cloned()).collect()
     }
 
     /// How far the spool's files are delivered.

@@ -69,6 +69,8 @@ struct Watched {
 pub(crate) struct Noticed {
     /// Files that were written to, and whether their names went.
     pub(crate) changed: HashMap<PathBuf, bool>,
+    /// Names that files got, and whether they were made under them, rather than renamed to them.
+    pub(crate) named: HashMap<PathBuf, bool>,
     /// Whether names have to be looked for.
     pub(crate) names: bool,
 }
@@ -291,6 +293,11 @@ impl State {
                 let is_gone = self.noticed.changed.entry(watched.folder.join(name)).or_default();
                 *is_gone |= what.contains(ReadFlags::DELETE);
                 continue;
+            }
+            let is_named = is_file && what.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+            if is_named && self.noticed.named.len() < MOST_CHANGED {
+                let is_made = what.contains(ReadFlags::CREATE);
+                self.noticed.named.insert(watched.folder.join(name), is_made);
             }
             self.noticed.names |= match &watched.interest {
                 Interest::Names(names) => names.contains(name),

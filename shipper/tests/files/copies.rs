@@ -248,14 +248,21 @@ fn files_of_a_file_system_that_is_not_mounted_yet_are_not_forgotten() {
     }
 }
 
-/// A bind mount, undone when dropped.
-struct Mounted(std::path::PathBuf);
+/// A mount, undone when dropped.
+pub(crate) struct Mounted(std::path::PathBuf);
 
 impl Mounted {
-    fn bind(what: &Path, to: &Path) -> Mounted {
+    pub(crate) fn bind(what: &Path, to: &Path) -> Mounted {
         let mut mount = Command::new("mount");
         assert!(mount.arg("--bind").arg(what).arg(to).status().unwrap().success());
         Mounted(to.to_owned())
+    }
+
+    /// `None` where overlays can't be mounted, as on another one.
+    pub(crate) fn overlay(layers: &str, to: &Path) -> Option<Mounted> {
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "overlay", "overlay", "-o", layers]).arg(to).status().unwrap();
+        mounted.success().then(|| Mounted(to.to_owned()))
     }
 }
 

@@ -62,11 +62,21 @@ impl Place {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// What the checkpoint holds of the foreign files.
+    /// What the checkpoint holds of the foreign files that are read.
     pub(crate) fn checkpoint(&self) -> Vec<Value> {
+        self.remembered(false)
+    }
+
+    /// What it holds of those that are out of sight.
+    pub(crate) fn missing(&self) -> Vec<Value> {
+        self.remembered(true)
+    }
+
+    fn remembered(&self, missing: bool) -> Vec<Value> {
         let text = fs::read(self.options.state.join("checkpoint.json")).unwrap_or_default();
         let checkpoint: Value = serde_json::from_slice(&text).unwrap_or_default();
-        checkpoint["files"].as_array().cloned().unwrap_or_default()
+        let files = checkpoint["files"].as_array().cloned().unwrap_or_default();
+        files.into_iter().filter(|file| file["missing"].is_object() == missing).collect()
     }
 }
 
