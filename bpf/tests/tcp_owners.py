@@ -284,16 +284,24 @@ SAME_PORT = {
     "any_and_one": [Kind("0.0.0.0", "127.0.0.9"), Kind("127.0.0.1")],
     "two_families": [Kind("127.0.0.1"), Kind("::1")],
     "both_families_and_one": [Kind("::", "::ffff:127.0.0.9"), Kind("127.0.0.1")],
+    "daemons": [Kind("127.0.0.1"), Kind("127.0.0.2")],
     "device_and_any": [Kind("127.0.0.1", device=b"lo"), Kind("127.0.0.1")],
     "reuseport": [Kind("127.0.0.1"), Kind("127.0.0.1")],
     "reuseport_mptcp": [Kind("127.0.0.1", protocol=MPTCP), Kind("127.0.0.1", protocol=MPTCP)],
 }
 
 
+def be_daemon():
+    """Ends whoever began to listen: only a child of it goes on."""
+    if os.fork():
+        os._exit(0)
+
+
 def same_port(sessions):
     """Servers of one port that accept nothing, and sessions that their peers reset: says `ready` and the port of each
     server, then waits for a line to begin, says `done` and waits for another one. Then the servers accept, which tells
     whose each session was."""
+    adopt_orphans()
     servers = []
     for name, (one, other) in SAME_PORT.items():
         if not (can_be_had(one) and can_be_had(other)):
@@ -301,6 +309,9 @@ def same_port(sessions):
 
         def work(process, kind, at):
             listener = kind.listen(at, reuse=True)
+            if name == "daemons":
+                be_daemon()
+            process.say(os.getpid())
             process.say(port(listener))
             process.wait()
             listener.setblocking(False)
@@ -313,6 +324,7 @@ def same_port(sessions):
         at = 0
         for kind in (one, other):
             process = Process(lambda process: work(process, kind, at))
+            process.pid = process.hear()
             at = process.hear()
             servers.append((name, kind, at, process))
     print("ready", *(at for _, _, at, _ in servers), flush=True)

@@ -116,7 +116,7 @@ fn servers_of_one_port(servers_first: bool) {
     let collected = collecting.stop();
     load.go_on();
     let count = check(&collected, &load.end());
-    for kind in ["two_addresses", "any_and_one", "reuseport"] {
+    for kind in ["two_addresses", "any_and_one", "reuseport", "daemons"] {
         assert_eq!(count.get(kind), Some(&(2 * SESSIONS)), "{kind}");
     }
 }

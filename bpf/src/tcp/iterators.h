@@ -60,6 +60,17 @@ static __always_inline void add_standing(struct sock *sk, struct task_struct *ta
         bpf_map_delete_elem(&sessions, &session.key);
 }
 
+/* The TCP socket that listens: itself, or the one by which a Multipath TCP socket does. */
+static __always_inline const struct sock *listening(const struct sock *sk) {
+    u16 protocol = BPF_CORE_READ(sk, sk_protocol);
+
+    if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN)
+        return NULL;
+    if (protocol == IPPROTO_TCP)
+        return sk;
+    return is_mptcp(protocol) ? first_subflow(sk) : NULL;
+}
+
 /*
  * Finds who listens, and the sessions that stand, in all network namespaces. Runs once, after the other
  * programs are attached: what they know is newer.
@@ -68,9 +79,9 @@ SEC("iter/task_file")
 int find_standing(struct bpf_iter__task_file *ctx) {
     struct task_struct *task = ctx->task;
     struct file *file = ctx->file;
+    const struct sock *listens;
     struct socket *socket;
     struct sock *sk;
-    u16 protocol;
     u8 state;
 
     if (!task || !file)
@@ -81,20 +92,57 @@ int find_standing(struct bpf_iter__task_file *ctx) {
     sk = socket_cookies ? socket->sk : BPF_CORE_READ(socket, sk);
     if (!sk)
         return 0;
-    protocol = BPF_CORE_READ(sk, sk_protocol);
+    listens = listening(sk);
+    if (listens)
+        add_listener(listens, task);
+    if (!socket_cookies || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+        return 0;
     state = BPF_CORE_READ(sk, __sk_common.skc_state);
-    if (state == TCP_LISTEN) {
-        if (protocol == IPPROTO_TCP)
-            add_listener(sk, task);
-        else if (is_mptcp(protocol))
-            add_listener(first_subflow(sk), task);
-        return 0;
-    }
-    if (!socket_cookies || protocol != IPPROTO_TCP)
-        return 0;
     if (state == TCP_ESTABLISHED || state == TCP_SYN_SENT || state == TCP_CLOSE_WAIT ||
         state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2)
         add_standing(sk, task, state);
+    return 0;
+}
+
+/* The TCP socket that listens behind an open file of a process. */
+static __always_inline const struct sock *listening_of(struct bpf_iter__task_file *ctx) {
+    struct file *file = ctx->file;
+    struct socket *socket;
+    const struct sock *sk;
+
+    if (!ctx->task || !file)
+        return NULL;
+    socket = socket_of(file);
+    sk = socket ? BPF_CORE_READ(socket, sk) : NULL;
+    return sk ? listening(sk) : NULL;
+}
+
+/* Notes of the processes that began to listen whether they still have the socket open. */
+SEC("iter/task_file")
+int confirm_listeners(struct bpf_iter__task_file *ctx) {
+    struct task_struct *task = ctx->task;
+    u64 key = (u64)listening_of(ctx);
+    struct listener *listener = key ? bpf_map_lookup_elem(&listeners, &key) : NULL;
+
+    if (listener && task && listener->owner.pid == BPF_CORE_READ(task, tgid) &&
+        listener->owner.start == process_start(task))
+        listener->holds = true;
+    return 0;
+}
+
+/* Follows that: where one has not, as the parent of a daemon, another that has it open takes its place. */
+SEC("iter/task_file")
+int renew_listeners(struct bpf_iter__task_file *ctx) {
+    struct task_struct *task = ctx->task;
+    const struct sock *sk = listening_of(ctx);
+    u64 key = (u64)sk;
+    struct listener *listener;
+
+    if (!sk || !task)
+        return 0;
+    listener = bpf_map_lookup_elem(&listeners, &key);
+    if (!listener || !listener->holds)
+        add_listener(sk, task);
     return 0;
 }
 
@@ -112,6 +160,7 @@ static __always_inline void end_held(struct session *session, u64 since) {
     if (bpf_ktime_get_boot_ns() - session->ended < since)
         return;
     owner = session->owner;
+    set_listening_owner(&owner, session->listener);
     end_session(session, &owner);
 }
 
@@ -158,6 +207,7 @@ int sweep_listeners(struct bpf_iter__bpf_map_elem *ctx) {
 
     if (!listener || !address)
         return 0;
+    listener->holds = false;
     key = *address;
     sk = (const struct sock *)key;
     if (BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN)

@@ -68,9 +68,13 @@ impl Tcp {
             constants.sweeps = sweeps;
         }
         let programs = &mut open.skeleton.progs;
-        for program in
-            [&mut programs.sweep_sessions, &mut programs.end_sessions, &mut programs.sweep_listeners]
-        {
+        for program in [
+            &mut programs.sweep_sessions,
+            &mut programs.end_sessions,
+            &mut programs.sweep_listeners,
+            &mut programs.confirm_listeners,
+            &mut programs.renew_listeners,
+        ] {
             program.set_autoload(sweeps);
         }
         open.size_map("sessions", tcplife.max_sessions)?;

@@ -21,8 +21,8 @@ struct owner {
 
 struct listener {
     struct owner owner;
-    u32 gone; /* found so by the last sweep */
-    u32 padding;
+    u32 gone;  /* found so by the last sweep */
+    u32 holds; /* the sweep under way has found that the process still has the socket open */
 };
 
 /*
@@ -115,17 +115,19 @@ static __always_inline void note_arrival(const struct sock *sk) {
 }
 
 /*
- * The owner of a session that is just established. The kernel goes on from the arrival at once, on the same
- * CPU; only with TCP Fast Open others may come between, and then it isn't known yet.
+ * Where the socket is that took a session which is just established; 0 if it isn't known. The kernel goes on
+ * from the arrival at once, on the same CPU; only with TCP Fast Open others may come between.
  */
-static __always_inline void set_listening_owner(struct owner *owner, const struct sock *sk) {
+static __always_inline u64 listener_of(const struct sock *sk) {
     u32 zero = 0;
     struct arrival *arrival = bpf_map_lookup_elem(&arrivals, &zero);
-    struct listener *listener;
 
-    if (!arrival || arrival->socket != (u64)sk)
-        return;
-    listener = bpf_map_lookup_elem(&listeners, &arrival->listener);
+    return arrival && arrival->socket == (u64)sk ? arrival->listener : 0;
+}
+
+static __always_inline void set_listening_owner(struct owner *owner, u64 key) {
+    struct listener *listener = bpf_map_lookup_elem(&listeners, &key);
+
     if (listener)
         *owner = listener->owner;
 }

@@ -10,7 +10,7 @@ use crate::{Filter, Sample};
 #[serde(default, deny_unknown_fields)]
 pub struct TcplifeSettings {
     pub enabled: bool,
-    /// Sessions that are followed at a time, about 240 bytes of kernel memory each; more are counted as lost.
+    /// Sessions that are followed at a time, about 230 bytes of kernel memory each; more are counted as lost.
     #[serde(deserialize_with = "entries")]
     pub max_sessions: u32,
     /// Listening sockets whose process is known, about 130 bytes of kernel memory each; more are counted as lost, because

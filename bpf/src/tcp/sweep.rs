@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use libbpf_rs::Link;
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
 
 use super::run;
 use super::skeleton::TcpSkel;
@@ -18,6 +18,10 @@ pub(super) struct Sweep {
     listeners: Link,
     /// Ends all that wait.
     end: Link,
+    /// How many wait: a number.
+    held: MapHandle,
+    /// Look in this order for who listens now.
+    find_listeners: [Link; 2],
     due: Instant,
 }
 
@@ -28,13 +32,25 @@ impl Sweep {
             sessions: programs.sweep_sessions.attach_iter(maps.sessions.as_fd())?,
             listeners: programs.sweep_listeners.attach_iter(maps.listeners.as_fd())?,
             end: programs.end_sessions.attach_iter(maps.sessions.as_fd())?,
+            held: MapHandle::try_from(&maps.data_held)?,
+            find_listeners: [programs.confirm_listeners.attach()?, programs.renew_listeners.attach()?],
             due: Instant::now() + PERIOD,
         })
     }
 
     fn sweep(&self) -> libbpf_rs::Result<()> {
+        self.find_listeners()?;
         run(&self.sessions)?;
         run(&self.listeners)
+    }
+
+    /// Where sessions wait that may become those of who listens. It walks over the open files of all processes.
+    fn find_listeners(&self) -> libbpf_rs::Result<()> {
+        let held = self.held.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY)?;
+        if held.is_none_or(|count| count.iter().all(|byte| *byte == 0)) {
+            return Ok(());
+        }
+        self.find_listeners.iter().try_for_each(run)
     }
 }
 
@@ -45,6 +61,7 @@ impl Source for Sweep {
 
     fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
         if poll.last {
+            self.find_listeners()?;
             return run(&self.end);
         }
         if poll.now < self.due {

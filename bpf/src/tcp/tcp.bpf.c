@@ -26,7 +26,8 @@ enum end { END_CLOSED, END_RESET, END_RESET_BY_PEER, END_REFUSED, END_TIMED_OUT,
 /* A session in the making, and when it ends the event. */
 struct session {
     u64 key;
-    u64 socket; /* its address */
+    u64 socket;   /* its address */
+    u64 listener; /* the address of the socket that listened; 0 if it isn't known */
     /*
      * CLOCK_BOOTTIME, ns: when connect was called, the handshake of an accepted one was over, or a standing
      * one was found.
@@ -39,11 +40,10 @@ struct session {
     enum direction direction;
     enum end end;
     u32 error; /* errno that the process is told */
-    u32 established;
-    u32 standing;
-    u32 may_reset; /* a reset_sent may follow */
-    u32 gone;      /* found so by the last sweep */
-    u32 padding;
+    u8 established;
+    u8 standing;
+    u8 may_reset; /* a reset_sent may follow */
+    u8 gone;      /* found so by the last sweep */
     struct endpoint local;
     struct endpoint remote;
 };
@@ -67,7 +67,7 @@ struct {
 } sessions SEC(".maps");
 
 /* How many sessions are closed and wait for their process. */
-volatile u32 held_sessions = 0;
+volatile u32 held_sessions SEC(".data.held") = 0;
 
 /* Where there are no cookies it is the address; what it still says of a former socket is then overwritten. */
 static __always_inline u64 key_of(struct sock *sk) {
@@ -136,8 +136,9 @@ static __always_inline void on_established(u64 key, const struct sock *sk, int f
         return;
     accepted.opened = bpf_ktime_get_boot_ns();
     set_endpoints(&accepted.local, &accepted.remote, sk);
+    accepted.listener = listener_of(sk);
     if (!is_subflow(sk) || !adopt_owner(&accepted.owner, sk))
-        set_listening_owner(&accepted.owner, sk);
+        set_listening_owner(&accepted.owner, accepted.listener);
     add_session(&accepted);
 }
 
