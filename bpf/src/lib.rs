@@ -12,6 +12,7 @@ mod filter;
 mod histogram;
 mod interval;
 mod object;
+mod path;
 mod privilege;
 mod probe;
 mod process;

@@ -1,5 +1,8 @@
 //! Rows of bitesize and bitesize_hist.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use kumon_spool::Spool;
 
 use super::BitesizeSettings;
@@ -21,7 +24,7 @@ pub(super) struct Bitesize {
     sizes: IntervalMaps,
 }
 
-/// The sizes of one process's requests, or those of the rest.
+/// The sizes of the requests that one process made under one name, or those of the rest.
 #[derive(Default)]
 struct Sizes {
     entity_id: String,
@@ -56,12 +59,13 @@ impl Source for Bitesize {
     fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
         let Some(time) = self.interval.over(poll) else { return Ok(()) };
         let mut other = Sizes { name: OTHER.to_vec(), ..Sizes::default() };
-        let mut processes = Vec::new();
+        let mut processes = BTreeMap::new();
         let entities = &self.entities;
         self.sizes.take(|key, value| match sizes(key, value, entities) {
-            Some(sizes) => processes.push(sizes),
+            Some(sizes) => add(&mut processes, sizes),
             None => other.histogram.merge(&Histogram::at_end_of(value)),
         })?;
+        let processes = processes.into_values().collect();
         let (mut rows, rest) = top(processes, self.top, |sizes| sizes.histogram.sum());
         for sizes in &rest {
             other.histogram.merge(&sizes.histogram);
@@ -72,6 +76,16 @@ impl Source for Bitesize {
             self.append(sizes, read, time, poll.spool);
         }
         Ok(())
+    }
+}
+
+/// Adds to those of the same process and name: what it has read in execve is kept apart until it has its name.
+fn add(processes: &mut BTreeMap<(String, Vec<u8>), Sizes>, sizes: Sizes) {
+    match processes.entry((sizes.entity_id.clone(), sizes.name.clone())) {
+        Entry::Vacant(entry) => {
+            entry.insert(sizes);
+        }
+        Entry::Occupied(mut entry) => entry.get_mut().histogram.merge(&sizes.histogram),
     }
 }
 

@@ -2,15 +2,17 @@
 /*
  * Latencies of block I/O per disk and operation (biolatency) and its sizes per process (bitesize). A request
  * is looked at when the driver gets it and when it completes. Whose it is shows when it is put into a queue:
- * what waits there is issued by a worker of the kernel, or in the interrupt that completes another one.
+ * what waits there is issued by a worker of the kernel, or in the interrupt that completes another one. A
+ * request that the driver gives back is issued again, and is still the same one.
  */
 enum metric { METRIC_BIOLATENCY, METRIC_BITESIZE, METRICS };
 #include "kumon.h"
 #include "histogram.h"
 #include "interval.h"
 
-#define DISK_NAME_LEN 32
-#define REQ_OP_MASK   0xff
+#define DISK_NAME_LEN  32
+#define REQ_OP_MASK    0xff
+#define REQ_OP_DISCARD 3
 /* REQ_OP_READ, _WRITE, _FLUSH and _DISCARD are 0 to 3 in every kernel; the numbers of the others moved. */
 #define OPERATION_OTHER 4
 
@@ -26,10 +28,13 @@ struct request_queue {
     struct gendisk *disk;
 };
 
+enum mq_rq_state { MQ_RQ_IDLE };
+
 struct request {
     struct request_queue *q;
     unsigned int cmd_flags;
     unsigned int __data_len;
+    enum mq_rq_state state;
 };
 
 /* Before 5.17. */
@@ -37,7 +42,23 @@ struct request___rq_disk {
     struct gendisk *rq_disk;
 };
 
+struct task_struct___exec {
+    unsigned int in_execve : 1;
+};
+
 #pragma clang attribute pop
+
+/* Operations without data, whose length is that of what they are about; the enum has two names. */
+enum req_op {
+    REQ_OP_SECURE_ERASE,
+    REQ_OP_WRITE_ZEROES,
+};
+/* Before 6.0. */
+enum req_opf {
+    REQ_OP_SECURE_ERASE___before,
+    REQ_OP_WRITE_ZEROES___before,
+    REQ_OP_WRITE_SAME___before,
+};
 
 /* Set before loading; the verifier drops what they switch off. */
 const volatile bool with_biolatency = false;
@@ -62,11 +83,16 @@ struct disk_latency {
 };
 EXPORT_TYPE(disk_latency);
 
+/*
+ * A process under the name that it had. What is read in execve belongs to the program that is about to run,
+ * whose name comes later: then the key has none, and the value gets it.
+ */
 struct process_key {
     /* CLOCK_BOOTTIME, ns. */
     u64 start;
     u32 pid;
     u32 is_key;
+    char name[TASK_COMM_LEN];
 };
 
 struct process_sizes {
@@ -76,25 +102,28 @@ struct process_sizes {
 };
 EXPORT_TYPE(process_sizes);
 
-struct in_flight {
-    /* CLOCK_MONOTONIC, ns. */
-    u64 issued;
-    struct disk_key disk;
-};
-
-/* Whose a request is, and which metrics' filters let it through. */
+/* Whose a request is, and which metrics tell of it. */
 struct issuer {
     struct process_key process;
     u64 cgroup;
     char name[TASK_COMM_LEN];
     /* Not bool: before 6.3 the verifier takes no padding from the stack, it isn't initialized. */
     u32 selected[METRICS];
+    /* It was issued before and given back, with so many bytes left; others may have joined it since. */
+    u32 requeued;
+    u32 told_bytes;
+};
+
+struct in_flight {
+    /* CLOCK_MONOTONIC, ns. */
+    u64 issued;
+    struct disk_key disk;
+    struct issuer issuer;
 };
 
 /*
  * Requests that wait to be issued. One that finds no room is told as that of whoever issues it, which is
- * counted; so is, uncounted, the next one at the address of a request that is given up while it waits. User
- * space sets the size, as that of in_flight.
+ * counted. User space sets the size, as that of in_flight.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -126,10 +155,10 @@ static __always_inline struct gendisk *disk_of(struct request *request) {
     return BPF_CORE_READ(request, q, disk);
 }
 
-static __always_inline void begin_latency(struct request *request, const struct issuer *issuer) {
+static __always_inline void begin(struct request *request, const struct issuer *issuer) {
     struct gendisk *disk = disk_of(request);
     u32 operation = request->cmd_flags & REQ_OP_MASK;
-    struct in_flight start = {.disk.is_key = 1};
+    struct in_flight start = {.disk.is_key = 1, .issuer = *issuer};
 
     if (disk) {
         start.disk.major = BPF_CORE_READ(disk, major);
@@ -140,27 +169,31 @@ static __always_inline void begin_latency(struct request *request, const struct 
     start.disk.operation = operation < OPERATION_OTHER ? operation : OPERATION_OTHER;
     start.issued = bpf_ktime_get_ns();
     /* A request that the driver gave back begins anew when it is issued again. */
-    if (bpf_map_update_elem(&in_flight, &request, &start, BPF_ANY))
+    if (bpf_map_update_elem(&in_flight, &request, &start, BPF_ANY) && issuer->selected[METRIC_BIOLATENCY])
         lost(METRIC_BIOLATENCY, LOSS_MAP_FULL);
 }
 
-static __always_inline void end_latency(struct request *request) {
+static __always_inline void end(struct request *request) {
     struct in_flight *found = bpf_map_lookup_elem(&in_flight, &request);
     struct disk_latency *entry = NULL;
-    struct in_flight start;
+    struct disk_key key;
     struct gendisk *disk;
+    bool told;
     void *map;
     u64 latency;
 
     if (!found)
         return;
     latency = bpf_ktime_get_ns() - found->issued;
-    start = *found;
+    key = found->disk;
+    told = found->issuer.selected[METRIC_BIOLATENCY];
     bpf_map_delete_elem(&in_flight, &request);
+    if (!with_biolatency || !told)
+        return;
 
     map = current_map(&latencies);
     if (map)
-        entry = value_of(map, &start.disk, &no_latencies);
+        entry = value_of(map, &key, &no_latencies);
     if (!entry) {
         lost(METRIC_BIOLATENCY, LOSS_MAP_FULL);
         return;
@@ -172,9 +205,8 @@ static __always_inline void end_latency(struct request *request) {
     histogram_add(&entry->histogram, (s64)latency < 0 ? 0 : latency, LATENCY_UNIT);
 }
 
-static __always_inline void add_size(struct request *request, const struct issuer *issuer) {
+static __always_inline void add_size(u32 bytes, const struct issuer *issuer) {
     struct process_sizes *entry = NULL;
-    u32 bytes = request->__data_len;
     void *map;
 
     map = current_map(&sizes);
@@ -196,6 +228,28 @@ static __always_inline struct request *request_of(u64 *ctx) {
     return queue_comes_first ? (void *)ctx[1] : (void *)ctx[0];
 }
 
+static __always_inline bool has_data(struct request *request) {
+    u32 operation = request->cmd_flags & REQ_OP_MASK;
+
+    if (!request->__data_len || operation == REQ_OP_DISCARD)
+        return false;
+    if (bpf_core_enum_value_exists(enum req_op, REQ_OP_WRITE_ZEROES))
+        return operation != bpf_core_enum_value(enum req_op, REQ_OP_WRITE_ZEROES) &&
+               operation != bpf_core_enum_value(enum req_op, REQ_OP_SECURE_ERASE);
+    if (operation == bpf_core_enum_value(enum req_opf, REQ_OP_WRITE_ZEROES___before) ||
+        operation == bpf_core_enum_value(enum req_opf, REQ_OP_SECURE_ERASE___before))
+        return false;
+    /* Until 5.18. */
+    return !bpf_core_enum_value_exists(enum req_opf, REQ_OP_WRITE_SAME___before) ||
+           operation != bpf_core_enum_value(enum req_opf, REQ_OP_WRITE_SAME___before);
+}
+
+static __always_inline bool is_in_execve(struct task_struct *task) {
+    struct task_struct___exec *member = (void *)task;
+
+    return bpf_core_field_exists(member->in_execve) && BPF_CORE_READ_BITFIELD_PROBED(member, in_execve);
+}
+
 /* Who runs, as the issuer of a request. */
 static __always_inline void identify(struct issuer *issuer, struct request *request) {
     struct task_struct *task = (void *)bpf_get_current_task();
@@ -204,30 +258,38 @@ static __always_inline void identify(struct issuer *issuer, struct request *requ
     if (is_self(pid))
         return;
     issuer->selected[METRIC_BIOLATENCY] = with_biolatency && selected(METRIC_BIOLATENCY, task);
-    /* A flush carries no data. */
-    issuer->selected[METRIC_BITESIZE] =
-        with_bitesize && request->__data_len && selected(METRIC_BITESIZE, task);
+    issuer->selected[METRIC_BITESIZE] = with_bitesize && has_data(request) && selected(METRIC_BITESIZE, task);
     issuer->process.start = process_start(task);
     issuer->process.pid = pid;
     issuer->process.is_key = 1;
     issuer->cgroup = bpf_get_current_cgroup_id();
-    BPF_CORE_READ_INTO(&issuer->name, task, group_leader, comm);
+    BPF_CORE_READ_STR_INTO(&issuer->name, task, group_leader, comm);
+    if (!is_in_execve(task))
+        __builtin_memcpy(issuer->process.name, issuer->name, sizeof(issuer->name));
 }
 
-SEC("tp_btf/block_rq_insert")
-int insert(u64 *ctx) {
+/* Keeps whose a request is that waits. */
+static __always_inline void keep_issuer(struct request *request) {
     bool asks_for_issuer = latencies_per_cgroup || shared.metrics[METRIC_BIOLATENCY].filters;
-    struct request *request = request_of(ctx);
     u64 key = (u64)request;
     struct issuer issuer = {};
 
     identify(&issuer, request);
     if (!bpf_map_update_elem(&queued, &key, &issuer, BPF_ANY))
-        return 0;
+        return;
     if (issuer.selected[METRIC_BITESIZE])
         lost(METRIC_BITESIZE, LOSS_MAP_FULL);
     else if (issuer.selected[METRIC_BIOLATENCY] && asks_for_issuer)
         lost(METRIC_BIOLATENCY, LOSS_MAP_FULL);
+}
+
+SEC("tp_btf/block_rq_insert")
+int insert(u64 *ctx) {
+    u64 key = (u64)request_of(ctx);
+    struct issuer *known = bpf_map_lookup_elem(&queued, &key);
+
+    if (!known || !known->requeued)
+        keep_issuer(request_of(ctx));
     return 0;
 }
 
@@ -247,6 +309,7 @@ int issue(u64 *ctx) {
     u64 key = (u64)request;
     struct issuer *waited = bpf_map_lookup_elem(&queued, &key);
     struct issuer issuer = {};
+    u32 bytes;
 
     if (waited) {
         issuer = *waited;
@@ -255,17 +318,65 @@ int issue(u64 *ctx) {
         identify(&issuer, request);
     }
     /* Not before: what is inserted may become part of another request. */
-    if (issuer.selected[METRIC_BIOLATENCY] && sampled(METRIC_BIOLATENCY))
-        begin_latency(request, &issuer);
-    if (issuer.selected[METRIC_BITESIZE] && sampled(METRIC_BITESIZE))
-        add_size(request, &issuer);
+    for (u32 metric = 0; metric < METRICS && !issuer.requeued; metric++)
+        issuer.selected[metric] = issuer.selected[metric] && sampled(metric);
+    bytes = request->__data_len;
+    bytes -= issuer.told_bytes < bytes ? issuer.told_bytes : bytes;
+    if (issuer.selected[METRIC_BITESIZE] && bytes)
+        add_size(bytes, &issuer);
+    if (issuer.selected[METRIC_BIOLATENCY] || issuer.selected[METRIC_BITESIZE])
+        begin(request, &issuer);
+    return 0;
+}
+
+/* The driver gives a request back, or had no room for it. */
+SEC("tp_btf/block_rq_requeue")
+int requeue(u64 *ctx) {
+    struct request *request = request_of(ctx);
+    struct in_flight *found;
+    struct issuer issuer = {};
+    u64 key = (u64)request;
+
+    /* It wasn't issued yet. */
+    if (request->state == MQ_RQ_IDLE) {
+        if (!bpf_map_lookup_elem(&queued, &key))
+            keep_issuer(request);
+        return 0;
+    }
+    found = bpf_map_lookup_elem(&in_flight, &request);
+    if (found)
+        issuer = found->issuer;
+    issuer.requeued = 1;
+    issuer.told_bytes = request->__data_len;
+    if (bpf_map_update_elem(&queued, &key, &issuer, BPF_ANY))
+        lost(with_bitesize ? METRIC_BITESIZE : METRIC_BIOLATENCY, LOSS_MAP_FULL);
     return 0;
 }
 
 SEC("tp_btf/block_rq_complete")
 int BPF_PROG(complete, struct request *request, int error, unsigned int bytes) {
+    u64 key = (u64)request;
+
+    /* It may have been given up while it waited. */
+    if (error)
+        bpf_map_delete_elem(&queued, &key);
     /* A driver may complete a request in parts: the last one ends it. */
     if (bytes >= request->__data_len)
-        end_latency(request);
+        end(request);
+    return 0;
+}
+
+/* Names what the process has read in execve, in this interval. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(executed, struct task_struct *task) {
+    struct process_key key = {.start = process_start(task), .pid = task->tgid, .is_key = 1};
+    struct process_sizes *read = NULL;
+    void *map;
+
+    map = current_map(&sizes);
+    if (map)
+        read = bpf_map_lookup_elem(map, &key);
+    if (read)
+        BPF_CORE_READ_STR_INTO(&read->name, task, comm);
     return 0;
 }

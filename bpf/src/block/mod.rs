@@ -1,5 +1,5 @@
-//! Collects block I/O from tp_btf/block_rq_insert, block_rq_issue and block_rq_complete and produces biolatency,
-//! biolatency_hist, bitesize and bitesize_hist.
+//! Collects block I/O from tp_btf/block_rq_insert, block_rq_issue, block_rq_requeue and block_rq_complete and produces
+//! biolatency, biolatency_hist, bitesize and bitesize_hist.
 
 mod biolatency;
 mod bitesize;
@@ -45,7 +45,7 @@ impl Block {
             constants.with_bitesize = bitesize.enabled;
             constants.queue_comes_first = probe::parameters("block_rq_issue") == Some(2);
         }
-        open.skeleton.progs.complete.set_autoload(biolatency.enabled);
+        open.skeleton.progs.executed.set_autoload(bitesize.enabled);
         open.skeleton.progs.merge.set_autoload(probe::parameters("block_rq_merge").is_some());
         open.size_map("queued", biolatency.max_requests)?;
         open.size_map("in_flight", biolatency.max_requests)?;
@@ -76,16 +76,14 @@ impl Collector for Block {
     }
 
     fn probe(&self) -> Vec<Hook> {
-        let mut latencies = self.metrics();
-        latencies.retain(|metric| [BIOLATENCY, BIOLATENCY_HIST].contains(metric));
         let tp_btf = |metrics, event| Hook::new(metrics, event, probe::tp_btf(event));
-        let mut hooks =
-            vec![tp_btf(self.metrics(), "block_rq_insert"), tp_btf(self.metrics(), "block_rq_issue")];
+        let mut events = vec!["block_rq_insert", "block_rq_issue", "block_rq_requeue", "block_rq_complete"];
         if probe::parameters("block_rq_merge").is_some() {
-            hooks.push(tp_btf(self.metrics(), "block_rq_merge"));
+            events.push("block_rq_merge");
         }
-        if !latencies.is_empty() {
-            hooks.push(tp_btf(latencies, "block_rq_complete"));
+        let mut hooks: Vec<Hook> = events.into_iter().map(|event| tp_btf(self.metrics(), event)).collect();
+        if self.settings.bitesize.enabled {
+            hooks.push(tp_btf(vec![BITESIZE, BITESIZE_HIST], "sched_process_exec"));
         }
         hooks
     }
@@ -106,7 +104,12 @@ impl Collector for Block {
         let metrics = Metrics {
             all: &[BIOLATENCY, BITESIZE],
             enabled: self.metrics(),
-            served_by: |program| if program == "complete" { &[BIOLATENCY] } else { &[BIOLATENCY, BITESIZE] },
+            served_by: |program| match program {
+                "complete" => &[BIOLATENCY],
+                // It tells a name, no request.
+                "executed" => &[],
+                _ => &[BIOLATENCY, BITESIZE],
+            },
         };
         Ok(Box::new(Started::new(loaded, links, sources, metrics)))
     }

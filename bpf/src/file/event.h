@@ -6,48 +6,16 @@
 #ifndef KUMON_FILE_EVENT_H
 #define KUMON_FILE_EVENT_H
 
-#include "kumon.h"
+#include "path.h"
 
-#define MAX_PATH_BYTES 4096 /* PATH_MAX, the NUL included */
-#define MAX_NAME_BYTES 256  /* NAME_MAX and the NUL */
 /* The two paths of a rename, each of them with the folder it starts from. */
 #define MAX_TEXT_BYTES (4 * MAX_PATH_BYTES)
-/* Names and mounts on the way from a folder to the root; the loop has to have an end. */
-#define MAX_DEPTH 128
 
 #define FMODE_CREATED   (1 << 20) /* include/linux/fs.h, since Linux 4.19 */
 #define UNNAMED         020000000 /* __O_TMPFILE, include/uapi/asm-generic/fcntl.h */
 #define RENAME_EXCHANGE (1 << 1)  /* include/uapi/linux/fs.h */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct qstr {
-    const unsigned char *name;
-};
-struct inode {
-    s64 i_size;
-};
-struct dentry {
-    struct dentry *d_parent;
-    struct qstr d_name;
-    struct inode *d_inode;
-};
-struct vfsmount {
-    struct dentry *mnt_root;
-};
-struct mount {
-    struct mount *mnt_parent;
-    struct dentry *mnt_mountpoint;
-    struct vfsmount mnt;
-};
-struct path {
-    struct vfsmount *mnt;
-    struct dentry *dentry;
-};
-struct file {
-    unsigned int f_mode;
-    unsigned int f_flags;
-    struct path f_path;
-};
 struct ns_common {
     unsigned int inum;
 };
@@ -110,8 +78,7 @@ struct file_buffer {
     u32 used;
     u32 taken;
     /* Where append_folder() begins. */
-    struct dentry *dentry;
-    struct vfsmount *mount;
+    struct place place;
 };
 
 /*
@@ -219,42 +186,14 @@ static __always_inline struct file_buffer *begin_event(enum action action, bool 
  */
 __noinline int append_folder(u32 slot, u32 which) {
     struct file_buffer *buffer = bpf_map_lookup_elem(&file_buffers, &slot);
-    struct dentry *dentry, *parent;
-    struct mount *mount, *above;
-    u32 begin, used, incomplete;
-    long bytes;
+    u32 begin;
 
     if (!buffer || which > 1)
         return 0;
-    dentry = buffer->dentry;
-    mount = (void *)buffer->mount - bpf_core_field_offset(struct mount, mnt);
-    begin = used = buffer->used;
-    incomplete = 1;
-    for (int i = 0; i < MAX_DEPTH; i++) {
-        if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
-            above = BPF_CORE_READ(mount, mnt_parent);
-            if (above == mount)
-                incomplete = 0;
-            if (!above || above == mount)
-                break;
-            dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-            mount = above;
-            continue;
-        }
-        parent = BPF_CORE_READ(dentry, d_parent);
-        /* A file system's root that isn't the mount's: the folder was moved out of a bind mount. */
-        if (!parent || parent == dentry || used - begin > MAX_PATH_BYTES - MAX_NAME_BYTES)
-            break;
-        bytes = bpf_probe_read_kernel_str(buffer->text + (used & (MAX_TEXT_BYTES - 1)), MAX_NAME_BYTES,
-                                          BPF_CORE_READ(dentry, d_name.name));
-        if (bytes <= 0)
-            break;
-        used += bytes;
-        dentry = parent;
-    }
-    buffer->event.incomplete |= incomplete;
-    buffer->event.folder_bytes[which] = used - begin;
-    buffer->used = used;
+    begin = buffer->used;
+    if (append_names(buffer->text, MAX_TEXT_BYTES, &buffer->used, buffer->place) != WAY_TO_ROOT)
+        buffer->event.incomplete = 1;
+    buffer->event.folder_bytes[which] = buffer->used - begin;
     return 0;
 }
 
@@ -281,7 +220,7 @@ static __always_inline bool was_created(struct file *file) {
 }
 
 /* Tells of a created file, whose own dentry is the exact one. */
-static __always_inline void tell_created(struct vfsmount *mount, struct dentry *dentry, bool preemptible) {
+static __always_inline void tell_created(struct place place, bool preemptible) {
     struct file_buffer *buffer;
     u32 slot;
 
@@ -289,8 +228,7 @@ static __always_inline void tell_created(struct vfsmount *mount, struct dentry *
     if (!buffer)
         return;
     buffer->event.exact = 1;
-    buffer->mount = mount;
-    buffer->dentry = dentry;
+    buffer->place = place;
     append_folder(slot, 0);
     send(buffer, preemptible);
 }

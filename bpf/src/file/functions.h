@@ -63,12 +63,11 @@ static __always_inline int end_removal(struct dentry *dentry) {
     if (!buffer)
         return 0;
     buffer->event.exact = 1;
-    buffer->mount = removal->mount;
-    buffer->dentry = dentry;
+    buffer->place = (struct place){dentry, removal->mount};
     append_folder(slot, 0);
     if (removal->action == ACTION_RENAME || removal->action == ACTION_EXCHANGE) {
-        buffer->mount = removal->new_mount;
-        buffer->dentry = gone = removal->new_dentry;
+        gone = removal->new_dentry;
+        buffer->place = (struct place){gone, removal->new_mount};
         append_folder(slot, 1);
     }
     /* What a rename pushes out is gone, too. */
@@ -90,7 +89,7 @@ static __always_inline bool by_self(void) {
 static __always_inline int opened(struct file *file) {
     /* An error is no address: nothing can be read there. */
     if (!by_self() && was_created(file))
-        tell_created(BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry), PREEMPTIBLE);
+        tell_created(place_of(file), PREEMPTIBLE);
     return 0;
 }
 
@@ -110,7 +109,7 @@ int BPF_PROG(fexit_open_renamed, int folder, void *name, void *flags, struct fil
 SEC("kprobe/vfs_open")
 int BPF_KPROBE(kprobe_open, const struct path *path, struct file *file) {
     if (!by_self() && was_created(file))
-        tell_created(BPF_CORE_READ(path, mnt), BPF_CORE_READ(path, dentry), PREEMPTIBLE);
+        tell_created((struct place){BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt)}, PREEMPTIBLE);
     return 0;
 }
 

@@ -5,7 +5,7 @@
 //! only.
 
 mod files;
-mod path;
+
 mod rows;
 mod rung;
 mod settings;

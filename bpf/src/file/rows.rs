@@ -3,12 +3,12 @@
 use kumon_schema::rows;
 use kumon_spool::Spool;
 
+use super::FILELIFE;
 use super::files::{Creation, Files};
 use super::skeleton::types::{self, action as kind, told};
-use super::{FILELIFE, path};
 use crate::containers::Containers;
 use crate::started::EventRows;
-use crate::{Clock, Entities, Loss, events};
+use crate::{Clock, Entities, Loss, events, path};
 
 /// Makes the rows of filelife and filegone.
 pub(super) struct Rows {

@@ -6,29 +6,7 @@
 #include "event.h"
 #include "syscalls.h"
 
-#define AT_FDCWD     -100  /* include/uapi/linux/fcntl.h */
 #define AT_REMOVEDIR 0x200 /* include/uapi/linux/fcntl.h */
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct fdtable {
-    unsigned int max_fds;
-    struct file **fd;
-};
-struct files_struct {
-    struct fdtable *fdt;
-};
-struct fs_struct {
-    struct path root;
-    struct path pwd;
-};
-struct task_struct___folders {
-    struct fs_struct *fs;
-    struct files_struct *files;
-};
-#pragma clang attribute pop
-
-/* Only to ask whether the kernel has it, since 5.11. */
-enum bpf_func_id { BPF_FUNC_get_current_task_btf };
 
 /* What a system call was given, kept until it is known whether it succeeded. */
 struct file_call {
@@ -45,36 +23,10 @@ struct {
     __type(value, struct file_call);
 } file_calls SEC(".maps");
 
-/*
- * The file of one of the current task's descriptors. Every open() comes here: where the kernel knows a
- * pointer's type a program follows it without calling a function for each step.
- */
-static __always_inline struct file *open_file(int fd) {
-    struct file **files, *file = NULL;
-    struct fdtable *table;
-    u32 size;
-
-    if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)) {
-        table = ((struct task_struct___folders *)bpf_get_current_task_btf())->files->fdt;
-        size = table->max_fds;
-        files = table->fd;
-    } else {
-        table = BPF_CORE_READ((struct task_struct___folders *)bpf_get_current_task(), files, fdt);
-        size = BPF_CORE_READ(table, max_fds);
-        files = BPF_CORE_READ(table, fd);
-    }
-    if (fd < 0 || (u32)fd >= size)
-        return NULL;
-    bpf_probe_read_kernel(&file, sizeof(file), files + fd);
-    return file;
-}
-
 /* A path as the caller's memory still holds it, and the folder where it starts. */
 static __always_inline void append_path(struct file_buffer *buffer, u32 slot, struct file_call *call,
                                         u32 which) {
-    struct task_struct___folders *task = (void *)bpf_get_current_task();
     char *text = buffer->text + (buffer->used & (MAX_TEXT_BYTES - 1));
-    struct file *folder;
     long bytes;
 
     bytes = bpf_probe_read_user_str(text, MAX_PATH_BYTES, call->paths[which]);
@@ -82,17 +34,7 @@ static __always_inline void append_path(struct file_buffer *buffer, u32 slot, st
         buffer->event.incomplete = 1;
         return;
     }
-    if (*text == '/') {
-        buffer->mount = BPF_CORE_READ(task, fs, root.mnt);
-        buffer->dentry = BPF_CORE_READ(task, fs, root.dentry);
-    } else if (call->folders[which] == AT_FDCWD) {
-        buffer->mount = BPF_CORE_READ(task, fs, pwd.mnt);
-        buffer->dentry = BPF_CORE_READ(task, fs, pwd.dentry);
-    } else {
-        folder = open_file(call->folders[which]);
-        buffer->mount = BPF_CORE_READ(folder, f_path.mnt);
-        buffer->dentry = BPF_CORE_READ(folder, f_path.dentry);
-    }
+    buffer->place = starting_place(*text, call->folders[which]);
     buffer->event.path_bytes[which] = bytes;
     buffer->used += bytes;
     append_folder(slot, which);
@@ -183,7 +125,7 @@ static __always_inline int exit_open_call(struct sys_exit *ctx) {
         return 0;
     file = open_file(ctx->result);
     if (was_created(file))
-        tell_created(BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry), UNPREEMPTED);
+        tell_created(place_of(file), UNPREEMPTED);
     return 0;
 }
 

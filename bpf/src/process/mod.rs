@@ -28,6 +28,8 @@ pub(crate) mod shared {
 const NAME: &str = "process";
 const EXEC: &str = "exec";
 const EXIT: &str = "exit";
+/// Where the kernel has it, it says what an exec was given that may fail after it has ended its program.
+const PREPARE_EXEC: &str = "sched_prepare_exec";
 /// The tracepoints of failed execs.
 const SYSCALLS: [&str; 4] =
     ["sys_enter_execve", "sys_exit_execve", "sys_enter_execveat", "sys_exit_execveat"];
@@ -88,6 +90,9 @@ impl Collector for Process {
         }
         if self.failed_execs() {
             hooks.extend(SYSCALLS.map(|event| Hook::new(vec![EXEC], event, failed_exec_hook(event))));
+            if probe::parameters(PREPARE_EXEC).is_some() {
+                hooks.push(tp_btf(EXEC, PREPARE_EXEC));
+            }
         }
         hooks
     }
@@ -97,8 +102,11 @@ impl Collector for Process {
         let selection =
             Selection::new(&self.settings, [(&exec.filter, exec.sample), (&exit.filter, exit.sample)]);
         let mut open = object::open::<skeleton::ProcessSkelBuilder>(NAME, &self.settings, selection)?;
+        let failed_execs = self.can_see_failed_execs();
+        let says_prepare_exec = !self.settings.as_on_old_kernels && probe::parameters(PREPARE_EXEC).is_some();
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.max_args_bytes = exec.max_args_bytes;
+            constants.has_prepare_exec = says_prepare_exec;
             constants.has_group_dead = self.exit_says_whether_group_is_dead();
         }
         open.skeleton.progs.on_exec.set_autoload(exec.enabled);
@@ -106,7 +114,10 @@ impl Collector for Process {
         let asks_who_was_last = exit.enabled && !self.exit_says_whether_group_is_dead();
         open.skeleton.progs.on_free.set_autoload(asks_who_was_last);
         open.size_map("ended", if asks_who_was_last { exit.max_unreaped } else { 1 })?;
-        let failed_execs = self.can_see_failed_execs();
+        if !failed_execs {
+            open.size_map("exec_buffers", 1)?;
+            open.size_map("kept_execs", 1)?;
+        }
         let calls = open.skeleton.maps.exec_calls.set_autocreate(failed_execs);
         calls.map_err(CollectorError::because(NAME, "leaving out what failed execs take"))?;
         for mut program in open.skeleton.open_object_mut().progs_mut() {
@@ -114,6 +125,7 @@ impl Collector for Process {
                 program.set_autoload(failed_execs);
             }
         }
+        open.skeleton.progs.prepare_exec.set_autoload(failed_execs && says_prepare_exec);
         let loaded = open.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;

@@ -4,10 +4,10 @@ use kumon_schema::rows;
 use kumon_spool::Spool;
 
 use super::mask;
-use super::skeleton::types;
+use super::skeleton::types::{self, way};
 use crate::containers::Containers;
 use crate::started::EventRows;
-use crate::{Clock, Entities, events};
+use crate::{Clock, Entities, events, path};
 
 /// Makes the rows of exec and exit.
 pub(super) struct Rows {
@@ -41,9 +41,10 @@ impl EventRows for Rows {
 impl Rows {
     fn exec(&mut self, event: &types::exec_event, text: &[u8], clock: &Clock, spool: &mut Spool) {
         let process = &event.process;
-        let path_bytes = (event.path_bytes as usize).min(text.len());
-        let (path, args) = text.split_at(path_bytes);
-        let args = &args[..args.len().min(event.args_bytes as usize)];
+        let (filename, text) = split(text, event.filename_bytes);
+        let (names, text) = split(text, event.names_bytes);
+        let (args, _) = split(text, event.args_bytes);
+        let filename = filename.strip_suffix(b"\0").unwrap_or(filename);
         spool.append(&rows::Exec {
             timestamp: clock.wall(process.time),
             action: if event.return_value == 0 { b"exec" } else { b"exec-failed" },
@@ -52,13 +53,17 @@ impl Rows {
             ppid: process.ppid.into(),
             parent_name: events::name(&process.parent_name),
             name: events::name(&process.name),
-            executable: path.strip_suffix(b"\0").unwrap_or(path),
+            executable: &executable(event, filename, names),
+            filename,
+            incomplete: Some(event.way == way::WAY_INCOMPLETE),
             command_line: &self.command_line(args),
             args_count: Some(event.args_count.into()),
             truncated: Some(event.truncated != 0),
             return_value: event.return_value.into(),
             uid: process.uid.into(),
             gid: process.gid.into(),
+            effective_uid: Some(event.effective_uid.into()),
+            effective_gid: Some(event.effective_gid.into()),
             cgroup_id: Some(process.cgroup),
             container_id: self.containers.id(process.cgroup, process.time).unwrap_or_default().as_bytes(),
         });
@@ -91,6 +96,27 @@ impl Rows {
         let args: Vec<&[u8]> = args.split(|&byte| byte == 0).collect();
         if self.mask { mask::command_line(&args) } else { args.join(&b' ') }
     }
+}
+
+fn split(text: &[u8], bytes: u32) -> (&[u8], &[u8]) {
+    text.split_at(text.len().min(bytes as usize))
+}
+
+/// The path of the file that runs, as /proc/PID/exe has it; of a failed exec the path that it was to run.
+fn executable(event: &types::exec_event, filename: &[u8], names: &[u8]) -> Vec<u8> {
+    let failed = event.return_value != 0;
+    if event.way == way::WAY_NOWHERE {
+        return names.strip_suffix(b"\0").unwrap_or(names).to_vec();
+    }
+    // It could not be read.
+    if names.is_empty() && (filename.is_empty() || !failed) {
+        return Vec::new();
+    }
+    let mut path = path::absolute(names, if failed { filename } else { b"" });
+    if event.deleted != 0 {
+        path.extend_from_slice(b" (deleted)");
+    }
+    path
 }
 
 /// How a process ended, encoded as wait(2) does.

@@ -1,4 +1,4 @@
-//! Absolute paths from what a system call was given and the folder it started from.
+//! Absolute paths from the names that include/path.h reads, and from what a system call was given in such a folder.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::Path;
 /// `given` is what the system call got, without its NUL; `folder` the names of the folder it starts from (for an
 /// absolute path the root of the process), the innermost first, each with its NUL. As in the kernel, `..` doesn't lead
 /// out of the root; unlike there it undoes the name before it also where that is a symbolic link.
-pub(super) fn absolute(folder: &[u8], given: &[u8]) -> Vec<u8> {
+pub(crate) fn absolute(folder: &[u8], given: &[u8]) -> Vec<u8> {
     let folder = folder.strip_suffix(b"\0").unwrap_or(folder);
     let mut names: Vec<&[u8]> =
         folder.split(|&byte| byte == 0).filter(|name| !name.is_empty()).rev().collect();
@@ -37,7 +37,7 @@ pub(super) fn absolute(folder: &[u8], given: &[u8]) -> Vec<u8> {
 }
 
 /// The same path with the symbolic links of its folder followed, as they are now; none where the folder is gone.
-pub(super) fn followed(path: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn followed(path: &[u8]) -> Option<Vec<u8>> {
     let path = Path::new(OsStr::from_bytes(path));
     let folder = fs::canonicalize(path.parent()?).ok()?;
     Some(folder.join(path.file_name()?).into_os_string().into_vec())
