@@ -223,7 +223,11 @@ pub(crate) fn programs(object: &Object) -> Vec<ProgramCost> {
 
 /// The totals of the counters of include/kumon.h, by metric and then by reason.
 fn counts(object: &Object) -> Option<Vec<u64>> {
-    let map = object.maps().find(|map| map.name() == OsStr::new("losses"))?;
+    sum_of_cpus(&object.maps().find(|map| map.name() == OsStr::new("losses"))?)
+}
+
+/// The totals of the numbers that each CPU has in the first element of an array.
+pub(crate) fn sum_of_cpus(map: &impl MapCore) -> Option<Vec<u64>> {
     let of_cpus = map.lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY).ok()??;
     let mut counts = vec![0; map.value_size() as usize / size_of::<u64>()];
     for of_cpu in &of_cpus {

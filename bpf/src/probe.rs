@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
+use libbpf_rs::btf::BtfType;
 use libbpf_rs::btf::types::{Func, FuncProto, Ptr, Typedef, Var};
 use libbpf_rs::libbpf_sys::{
     self, BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, BPF_TRACE_ITER, BPF_TRACE_RAW_TP,
@@ -77,12 +78,22 @@ pub(crate) fn socket_cookies() -> bool {
 
 /// How many parameters the tracepoint `event` hands over on this kernel.
 pub(crate) fn parameters(event: &str) -> Option<usize> {
+    parameter_types(event).map(|types| types.len())
+}
+
+/// The names of their types, of pointers those of what they point to; empty where a type has none.
+pub(crate) fn parameter_types(event: &str) -> Option<Vec<String>> {
     let btf = Btf::from_vmlinux().ok()?;
     let typedef: Typedef<'_> = btf.type_by_name(format!("btf_trace_{event}").as_str())?;
     let pointer = Ptr::try_from(typedef.referenced_type()).ok()?;
     let prototype = FuncProto::try_from(pointer.referenced_type()).ok()?;
+    let name = |id| {
+        let of: BtfType<'_> = btf.type_by_id(id)?;
+        let of = Ptr::try_from(of).map_or(of, |pointer| pointer.referenced_type());
+        Some(of.name()?.to_string_lossy().into_owned())
+    };
     // The first one is the tracepoint's own context.
-    prototype.iter().count().checked_sub(1)
+    Some(prototype.iter().skip(1).map(|parameter| name(parameter.ty).unwrap_or_default()).collect())
 }
 
 /// Whether a program can be attached to `tracepoint/<category>/<name>`, or why not.

@@ -7,3 +7,4 @@
 enum metric { METRIC_FILELIFE, METRIC_FILEGONE };
 #include "functions.h"
 #include "system_calls.h"
+#include "uring.h"

@@ -9,6 +9,7 @@ mod files;
 mod rows;
 mod rung;
 mod settings;
+mod uring;
 
 use std::fs;
 use std::io;
@@ -28,6 +29,7 @@ use crate::{Collector, CollectorError, Entities, Hook, LeftOut, Running, Setting
 use files::Files;
 use rows::Rows;
 use rung::{Choice, Rung};
+use uring::{Submission, UringCalls};
 
 skeleton!("file");
 
@@ -64,6 +66,12 @@ impl File {
         })
     }
 
+    /// Where calls by io_uring are counted, because nothing else shows them.
+    fn counted_submission(&self, rung: Rung) -> Option<Submission> {
+        let submission = (rung == Rung::Tracepoint).then(Submission::of_this_kernel)??;
+        submission.hook(self.metrics()).strategy.is_ok().then_some(submission)
+    }
+
     fn start_on(&self, rung: Rung) -> Result<Box<dyn Running>, CollectorError> {
         let metrics = self.metrics();
         let Settings { filelife, filegone, .. } = &self.settings;
@@ -77,7 +85,14 @@ impl File {
             constants.filelife = metrics.contains(&FILELIFE);
             constants.filegone = metrics.contains(&FILEGONE);
         }
-        let sections: Vec<String> = rung.needed(&metrics).iter().map(rung::Needed::section).collect();
+        let mut sections: Vec<String> = rung.needed(&metrics).iter().map(rung::Needed::section).collect();
+        let submission = self.counted_submission(rung);
+        if let Some(submission) = &submission {
+            sections.push(submission.section());
+            if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
+                constants.opcode_argument = submission.opcode_argument;
+            }
+        }
         for mut program in open.skeleton.open_object_mut().progs_mut() {
             let needed = sections.iter().any(|section| *program.section() == **section);
             program.set_autoload(needed);
@@ -93,7 +108,10 @@ impl File {
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
         let files = metrics.contains(&FILELIFE).then(|| Files::new(&self.settings));
-        let rows = Rows::new(entities, Containers::of_this_node(), files, own_mount_namespace());
+        let uring_calls = submission.map(|_| UringCalls::new(&loaded.skeleton.maps.uring_calls)).transpose();
+        let uring_calls =
+            uring_calls.map_err(CollectorError::because(NAME, "opening its count of calls by io_uring"))?;
+        let rows = Rows::new(entities, Containers::of_this_node(), files, uring_calls, own_mount_namespace());
         let events = EventSource::new(&loaded.skeleton.maps.events, rows)
             .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
         let links = loaded.attach()?;
@@ -122,8 +140,8 @@ impl Collector for File {
         let because = |metric| LeftOut {
             metric,
             reason: format!(
-                "'enabled: auto' doesn't take the tracepoints of system calls, which slow all a little; \
-                 set collectors.{metric}.enabled: true to take them"
+                "'enabled: auto' doesn't take the tracepoints of system calls, which slow all a little and \
+                 don't show calls by io_uring; set collectors.{metric}.enabled: true to take them"
             ),
             refused: self.choice().refused.clone(),
         };
@@ -142,7 +160,8 @@ impl Collector for File {
             event: needed.event,
             refused: refused.clone(),
         };
-        rung.needed(&metrics).into_iter().map(hook).collect()
+        let counted = self.counted_submission(*rung).map(|submission| submission.hook(metrics.clone()));
+        rung.needed(&metrics).into_iter().map(hook).chain(counted).collect()
     }
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
@@ -172,6 +191,8 @@ fn served_by(program: &str) -> &'static [&'static str] {
         "exit_open" | "exit_openat" | "exit_openat2" | "exit_creat" | "fexit_open" | "fexit_open_renamed"
         | "kprobe_open" => &[FILELIFE],
         "enter_rmdir" | "exit_rmdir" | "fentry_rmdir" | "kprobe_rmdir" => &[FILEGONE],
+        // They only count what is lost.
+        "submit_req" | "submit_sqe" => &[],
         _ => &[FILELIFE, FILEGONE],
     }
 }

@@ -6,6 +6,7 @@ use kumon_spool::Spool;
 use super::FILELIFE;
 use super::files::{Creation, Files};
 use super::skeleton::types::{self, action as kind, told};
+use super::uring::UringCalls;
 use crate::containers::Containers;
 use crate::started::EventRows;
 use crate::{Clock, Entities, Loss, events, path};
@@ -16,6 +17,8 @@ pub(super) struct Rows {
     containers: Containers,
     /// What was created lately; none without filelife.
     files: Option<Files>,
+    /// Where calls by io_uring are not seen.
+    uring_calls: Option<UringCalls>,
     /// KuMon's own mount namespace, in which it can follow symbolic links; 0 where that is unknown.
     mount_namespace: u32,
     /// Rows of filelife that its sample left out.
@@ -41,8 +44,11 @@ impl EventRows for Rows {
 
     fn losses(&self) -> Vec<Loss> {
         let loss = |reason, count| Loss { metric: FILELIFE, reason, count };
-        let Some(files) = &self.files else { return Vec::new() };
-        vec![loss("too many files", files.lost()), loss("sampled out", self.sampled_out)]
+        let mut losses = self.uring_calls.as_ref().map(UringCalls::losses).unwrap_or_default();
+        if let Some(files) = &self.files {
+            losses.extend([loss("too many files", files.lost()), loss("sampled out", self.sampled_out)]);
+        }
+        losses
     }
 }
 
@@ -51,9 +57,10 @@ impl Rows {
         entities: Entities,
         containers: Containers,
         files: Option<Files>,
+        uring_calls: Option<UringCalls>,
         mount_namespace: u32,
     ) -> Rows {
-        Rows { entities, containers, files, mount_namespace, sampled_out: 0 }
+        Rows { entities, containers, files, uring_calls, mount_namespace, sampled_out: 0 }
     }
 
     /// Keeps track of what was created, and tells of what was deleted.

@@ -53,6 +53,11 @@ impl Process {
         probe::parameters("sched_process_exit") == Some(2) && !self.settings.as_on_old_kernels
     }
 
+    /// Linux 6.10 and later do.
+    fn exec_says_when_it_is_prepared(&self) -> bool {
+        probe::parameters(PREPARE_EXEC).is_some() && !self.settings.as_on_old_kernels
+    }
+
     /// Whether failed execs are asked for and can be had. Where they can't, exec and exit go on without them.
     fn can_see_failed_execs(&self) -> bool {
         let refused = || SYSCALLS.iter().find_map(|event| failed_exec_hook(event).err());
@@ -90,7 +95,7 @@ impl Collector for Process {
         }
         if self.failed_execs() {
             hooks.extend(SYSCALLS.map(|event| Hook::new(vec![EXEC], event, failed_exec_hook(event))));
-            if probe::parameters(PREPARE_EXEC).is_some() {
+            if self.exec_says_when_it_is_prepared() {
                 hooks.push(tp_btf(EXEC, PREPARE_EXEC));
             }
         }
@@ -103,10 +108,9 @@ impl Collector for Process {
             Selection::new(&self.settings, [(&exec.filter, exec.sample), (&exit.filter, exit.sample)]);
         let mut open = object::open::<skeleton::ProcessSkelBuilder>(NAME, &self.settings, selection)?;
         let failed_execs = self.can_see_failed_execs();
-        let says_prepare_exec = !self.settings.as_on_old_kernels && probe::parameters(PREPARE_EXEC).is_some();
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.max_args_bytes = exec.max_args_bytes;
-            constants.has_prepare_exec = says_prepare_exec;
+            constants.has_prepare_exec = self.exec_says_when_it_is_prepared();
             constants.has_group_dead = self.exit_says_whether_group_is_dead();
         }
         open.skeleton.progs.on_exec.set_autoload(exec.enabled);
@@ -125,7 +129,7 @@ impl Collector for Process {
                 program.set_autoload(failed_execs);
             }
         }
-        open.skeleton.progs.prepare_exec.set_autoload(failed_execs && says_prepare_exec);
+        open.skeleton.progs.prepare_exec.set_autoload(failed_execs && self.exec_says_when_it_is_prepared());
         let loaded = open.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
