@@ -4,12 +4,14 @@ use std::cmp::Reverse;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::checkpoint::FileId;
 use crate::content::Content;
 use crate::mark::Mark;
 use crate::opening::open;
+use crate::unpack::{Unpacker, is_later, later};
 
 /// Another file with a known file's content.
 #[derive(Debug)]
@@ -29,27 +31,37 @@ const MAX_LISTINGS: usize = 10;
 /// that are `known` by themselves are none. `open` opens it as far as that is safe.
 ///
 /// # Errors
-/// When the folder can't be read, or too many files are open.
-pub(crate) fn find(original: &Path, mark: Mark, known: impl Fn(&FileId) -> bool) -> io::Result<Option<Copy>> {
+/// When the folder can't be read, too many files are open, or what may be the copy is still being decompressed.
+pub(crate) fn find(
+    original: &Path,
+    mark: Mark,
+    known: impl Fn(&FileId) -> bool,
+    unpacker: &Arc<Unpacker>,
+) -> io::Result<Option<Copy>> {
     let Some(folder) = original.parent() else { return Ok(None) };
     if mark.offset == 0 {
         // Nothing was seen of the file: everything, and hence nothing, is its copy.
         return Ok(None);
     }
     for _ in 0..MAX_LISTINGS {
-        let mut vanished = false;
+        let (mut vanished, mut is_unknown) = (false, false);
         for path in candidates(folder, original, &known)? {
-            match look_into(&path, mark) {
+            match look_into(&path, mark, unpacker) {
                 Ok(Some((id, content))) => {
                     return Ok(Some(Copy { path: original.to_owned(), found: path, id, content }));
                 }
                 Ok(None) => {}
                 // Compressed just now, perhaps, into a file that was not there yet when the folder was listed.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => vanished = true,
+                // Another one may be it. All of them are to be decompressed in one go.
+                Err(e) if is_later(&e) => is_unknown = true,
                 // It may be the copy all the same.
                 Err(e) if e.raw_os_error() == Some(libc::EMFILE) => return Err(e),
                 Err(e) => log::debug!("{}: no copy of {}: {e}", path.display(), original.display()),
             }
+        }
+        if is_unknown {
+            return Err(later());
         }
         if !vanished {
             break;
@@ -85,10 +97,10 @@ fn candidates(
     Ok(candidates.into_iter().map(|(.., path)| path))
 }
 
-fn look_into(path: &Path, mark: Mark) -> io::Result<Option<(FileId, Content)>> {
+fn look_into(path: &Path, mark: Mark, unpacker: &Arc<Unpacker>) -> io::Result<Option<(FileId, Content)>> {
     let file = open(path)?;
     let id = FileId::of(&file.metadata()?);
-    let mut content = Content::of(file, None)?;
+    let mut content = Content::of(file, unpacker, false)?;
     Ok(mark.stands_in(&mut content)?.then_some((id, content)))
 }
 
@@ -150,6 +162,8 @@ mod tests {
     use std::fs::{self, File};
     use std::io::Write;
     use std::path::Path;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
@@ -157,6 +171,7 @@ mod tests {
     use super::{find, has_same_base, is_named_after, is_rotated};
     use crate::content::Content;
     use crate::mark::Mark;
+    use crate::unpack::Unpacker;
 
     #[test]
     fn a_copy_is_found_whichever_form_it_has_while_it_is_compressed() {
@@ -172,12 +187,14 @@ mod tests {
             encoder.finish().unwrap();
             fs::remove_file(&plain).unwrap();
         };
+        let unpacker = Unpacker::new(channel().0);
         for turn in 0..2000 {
             fs::write(&plain, &text).unwrap();
             std::thread::scope(|scope| {
                 scope.spawn(compress);
                 let id = crate::checkpoint::FileId::of(&fs::metadata(&original).unwrap());
-                let copy = find(&original, mark, |other| *other == id).unwrap();
+                unpacker.wait_for(Duration::from_secs(60));
+                let copy = find(&original, mark, |other| *other == id, &unpacker).unwrap();
                 assert!(copy.is_some(), "turn {turn}");
             });
             fs::remove_file(&packed).unwrap();

@@ -63,6 +63,8 @@ impl Handle {
 pub(crate) enum Message {
     /// Something happened to files or folders: the [`Watcher`](crate::watch::Watcher) knows what.
     Noticed,
+    /// What a compressed file holds is known by now.
+    Unpacked,
     Sync(Sender<bool>),
     /// The sink has taken the batch, or not.
     Sent(Sent),

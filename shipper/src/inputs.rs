@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::{io, mem};
 
 use glob::PatternError;
@@ -14,16 +15,18 @@ use crate::checkpoint::{Entry, FileId};
 use crate::content::Content;
 use crate::copies::{self, Copy, may_hold};
 use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin as RowOrigin};
+use crate::handle::Message;
 use crate::known::Known;
 use crate::listing::Listing;
 use crate::mark::Mark;
-use crate::opening::{Opener, Waiting, open, raise_limit};
+use crate::opening::{Waiting, open, raise_limit};
 use crate::options::{Format, Input, Options};
 use crate::pattern::PathPattern;
 use crate::remembered::{Remembered, find_sibling, is_unmounted};
 use crate::source::{Origin, Source};
 use crate::tail::Tail;
 use crate::throttle::throttled;
+use crate::unpack::{Unpacker, is_later, later};
 
 /// The configured inputs.
 #[derive(Debug)]
@@ -39,7 +42,9 @@ pub(crate) struct Inputs {
     pub(crate) gone: Vec<Arc<str>>,
     /// Files and folders that can't be read now, with the reason.
     unreadable: BTreeMap<PathBuf, String>,
-    opener: Opener,
+    pub(crate) unpacker: Arc<Unpacker>,
+    /// At the last look some file was still being decompressed: it may be one that is missed.
+    is_unpacking: bool,
     /// Files that wait until others are gone, as of the last look.
     waiting: Waiting,
     /// Files that hold nothing but what stands in a known one (with its generation): a rotator is copying.
@@ -54,6 +59,7 @@ impl Inputs {
         options: &Options,
         remembered: Vec<Entry>,
         positions: Option<HashMap<Arc<str>, u64>>,
+        messages: Sender<Message>,
     ) -> Inputs {
         if !options.inputs.is_empty() {
             raise_limit();
@@ -76,7 +82,8 @@ impl Inputs {
             positions,
             gone: expired.into_iter().map(|entry| entry.generation.into()).collect(),
             unreadable: BTreeMap::new(),
-            opener: Opener::default(),
+            unpacker: Unpacker::new(messages),
+            is_unpacking: false,
             waiting: Waiting::default(),
             held: Vec::new(),
             undecided: HashSet::new(),
@@ -106,6 +113,7 @@ impl Inputs {
         let mut unreadable = listing.unreadable;
         let inputs = self.inputs.clone();
         let waited = mem::take(&mut self.waiting).is_full();
+        self.is_unpacking = false;
         for (input, path, id) in listing.files {
             let input = &inputs[input];
             if self.waiting.is_full() && !known.has_file(&id) {
@@ -116,6 +124,7 @@ impl Inputs {
                 Ok(true) => {}
                 Ok(false) => strangers.push((input, path, id)),
                 Err(e) if self.waiting.takes(&path, id, &e) => {}
+                Err(e) if is_later(&e) => self.is_unpacking = true,
                 Err(e) => _ = unreadable.insert(path, format!("can't be opened: {e}")),
             }
         }
@@ -128,10 +137,11 @@ impl Inputs {
                 continue;
             }
             let look = Look { unclear: &unclear, made, before: &before };
-            if let Err(e) = self.admit(input, &path, &mut known, &look)
-                && !self.waiting.takes(&path, id, &e)
-            {
-                unreadable.insert(path, format!("can't be read: {e}"));
+            match self.admit(input, &path, &mut known, &look) {
+                Ok(()) => {}
+                Err(e) if self.waiting.takes(&path, id, &e) => {}
+                Err(e) if is_later(&e) => self.is_unpacking = true,
+                Err(e) => _ = unreadable.insert(path, format!("can't be read: {e}")),
             }
         }
         self.find_copies(&mut known, &unclear);
@@ -179,10 +189,8 @@ impl Inputs {
             opened => opened?,
         };
         let id = FileId::of(&file.metadata()?);
-        let Some((entry, content)) = self.recognise(file, path, &id)? else { return Ok(false) };
-        if let Some(source) = self.go_on(input, path, content, id, &entry)? {
-            known.push(source);
-        }
+        let Some((key, content)) = self.recognise(file, path, &id)? else { return Ok(false) };
+        self.go_on_remembered(key, input, path, content, id, known)?;
         Ok(true)
     }
 
@@ -199,11 +207,20 @@ impl Inputs {
         if known.has_file(&id) {
             return Ok(());
         }
-        let Some(mut content) = self.opener.content(file, None)? else { return Ok(()) };
+        let mut content = Content::of(file, &self.unpacker, true)?;
+        // What has to be decompressed for several answers is in one go.
+        let mut is_unknown = false;
+        let mut known_yet = |answer: io::Result<bool>| match answer {
+            Err(e) if is_later(&e) => {
+                is_unknown = true;
+                Ok(false)
+            }
+            answer => answer,
+        };
         for index in known.candidates(path, &content) {
             let source = known.get(index);
             let is_same_name = source.tail.path == path;
-            if source.is_replaced_by(path, &mut content)? {
+            if known_yet(source.is_replaced_by(path, &mut content))? {
                 if is_same_name && !look.before.contains(&id) {
                     self.undecided.insert(id);
                     return Ok(());
@@ -216,16 +233,17 @@ impl Inputs {
                 known.note(index);
                 return Ok(());
             }
-            if source.is_copied_by(path, &mut content)? {
+            if known_yet(source.is_copied_by(path, &mut content))? {
                 self.held.push((path.to_owned(), id, source.generation().clone()));
                 return Ok(());
             }
         }
-        if let Some(entry) = self.entry_of_content(path, &id, &mut content, look)? {
-            if let Some(source) = self.go_on(input, path, content, id, &entry)? {
-                known.push(source);
-            }
-            return Ok(());
+        let entry = self.entry_of_content(path, &id, &mut content, look);
+        if is_unknown {
+            return Err(later());
+        }
+        if let Some(key) = entry? {
+            return self.go_on_remembered(key, input, path, content, id, known);
         }
         let mark = (Mark::START, Mark::START);
         known.push(self.source(input, path, path, content, id, new_generation()?, mark));
@@ -234,24 +252,28 @@ impl Inputs {
 
     /// The entry whose file's content this is, under a rotator's name or in a file that took its name.
     fn entry_of_content(
-        &mut self,
+        &self,
         path: &Path,
         id: &FileId,
         content: &mut Content,
         look: &Look<'_>,
-    ) -> io::Result<Option<Entry>> {
-        let mut found = None;
+    ) -> io::Result<Option<u64>> {
+        let mut is_unknown = false;
         for (key, entry) in self.remembered.unfinished().filter(|(key, _)| !look.unclear.contains(key)) {
             let is_candidate = match path == entry.path {
                 true => !look.made.contains(path) && !entry.id.is_reused_by(id, content.file()),
                 false => may_hold(content, path, &entry.path),
             };
-            if is_candidate && entry.sent.offset > 0 && entry.sent.stands_in(content)? {
-                found = Some(key);
-                break;
+            if is_candidate && entry.sent.offset > 0 {
+                match entry.sent.stands_in(content) {
+                    Ok(true) => return Ok(Some(key)),
+                    Ok(false) => {}
+                    Err(e) if is_later(&e) => is_unknown = true,
+                    Err(e) => return Err(e),
+                }
             }
         }
-        Ok(found.and_then(|key| self.remembered.take(key)))
+        if is_unknown { Err(later()) } else { Ok(None) }
     }
 
     /// Files of the last run that lie in their folder under a name that no pattern matches: rotated while nobody
@@ -266,7 +288,7 @@ impl Inputs {
                 unclear.insert(key);
                 continue;
             }
-            let renamed = find_sibling(entry).and_then(|sibling| match sibling {
+            let renamed = find_sibling(entry, &self.unpacker).and_then(|sibling| match sibling {
                 Some((id, content)) => self.go_on(input, &entry.path, content, id, entry),
                 None => Ok(None),
             });
@@ -289,7 +311,8 @@ impl Inputs {
         for key in self.remembered.wanted().into_iter().filter(|key| !unclear.contains(key)) {
             let Some(entry) = self.remembered.get(key) else { continue };
             let Some(input) = input_of_entry(&inputs, entry) else { continue };
-            let source = match copies::find(&entry.path, entry.sent, |id| known.has_file(id)) {
+            let source = match copies::find(&entry.path, entry.sent, |id| known.has_file(id), &self.unpacker)
+            {
                 Ok(Some(copy)) => self.go_on(input, &entry.path, copy.content, copy.id, entry),
                 Ok(None) => Ok(None),
                 Err(e) => Err(e),
@@ -299,7 +322,7 @@ impl Inputs {
                     known.push(source);
                     self.remembered.take(key);
                 }
-                Ok(None) if !is_unmounted(entry) => {
+                Ok(None) if !is_unmounted(entry) && !self.is_unpacking => {
                     let path = entry.path.display();
                     throttled!(Info, "gone since", "{path}: is gone or rewritten since the last run");
                     let forgotten = self.remembered.take(key);
@@ -315,7 +338,7 @@ impl Inputs {
     pub(crate) fn find_copy(&self, original: &Source, known: &[Source]) -> io::Result<Option<Copy>> {
         let is_known = |id: &FileId| known.iter().any(|source| source.is_foreign_file(id));
         let path = &original.tail.path;
-        if let Some(mut copy) = copies::find(path, original.tail.evidence(), is_known)? {
+        if let Some(mut copy) = copies::find(path, original.tail.evidence(), is_known, &self.unpacker)? {
             if input_of(&self.inputs, &copy.found).is_some() {
                 copy.path.clone_from(&copy.found);
             }
@@ -326,7 +349,8 @@ impl Inputs {
             let file = open(path)?;
             if FileId::of(&file.metadata()?) == *id {
                 let (path, found) = (path.clone(), path.clone());
-                return Ok(Some(Copy { path, found, id: *id, content: Content::of(file, None)? }));
+                let content = Content::of(file, &self.unpacker, false)?;
+                return Ok(Some(Copy { path, found, id: *id, content }));
             }
         }
         Ok(None)
@@ -390,10 +414,10 @@ impl Inputs {
     }
 
     /// What the last run says of a file, if it still holds what was sent of it, and its content.
-    fn recognise(&mut self, file: File, path: &Path, id: &FileId) -> io::Result<Option<(Entry, Content)>> {
+    fn recognise(&mut self, file: File, path: &Path, id: &FileId) -> io::Result<Option<(u64, Content)>> {
         let Some(key) = self.remembered.of_file(path, id) else { return Ok(None) };
         let Some(entry) = self.remembered.get(key) else { return Ok(None) };
-        let mut content = Content::of(file, Some(entry.delivered.offset))?;
+        let mut content = Content::of(file, &self.unpacker, true)?;
         if !entry.sent.stands_in(&mut content)? {
             if !self.remembered.is_wanted(key) {
                 let forgotten = self.remembered.take(key);
@@ -403,7 +427,24 @@ impl Inputs {
             throttled!(Info, "rewritten", "{path}: was rewritten since the last run; its content is new");
             return Ok(None);
         }
-        Ok(self.remembered.take(key).map(|entry| (entry, content)))
+        Ok(Some((key, content)))
+    }
+
+    /// Goes on in a file that is remembered by that key. It stays so where that isn't possible yet.
+    fn go_on_remembered(
+        &mut self,
+        key: u64,
+        input: &Input,
+        path: &Path,
+        content: Content,
+        id: FileId,
+        known: &mut Known<'_>,
+    ) -> io::Result<()> {
+        let Some(entry) = self.remembered.get(key) else { return Ok(()) };
+        let source = self.go_on(input, path, content, id, entry)?;
+        self.remembered.take(key);
+        source.into_iter().for_each(|source| known.push(source));
+        Ok(())
     }
 
     /// A source that goes on where the last run ended; `None` where the sink has more of it than it holds.

@@ -10,6 +10,7 @@ mod decode;
 mod delivery;
 pub mod elasticsearch;
 mod error;
+mod gunzip;
 mod handle;
 mod holds;
 mod inputs;
@@ -31,6 +32,7 @@ mod spool_files;
 mod stats;
 mod tail;
 mod throttle;
+mod unpack;
 mod watch;
 mod worker;
 

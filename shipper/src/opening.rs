@@ -1,20 +1,15 @@
 //! Opening other people's files.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::checkpoint::FileId;
-use crate::content::Content;
-
-/// A compressed file that was written to within that time is waited for.
-const SETTLED: Duration = Duration::from_millis(250);
 
 /// So many files may be open for what else there is: the spool's, connections, the state.
 const OTHERS: u64 = 400;
@@ -98,36 +93,5 @@ impl Waiting {
             self.files.len() - 1
         );
         Some((first, why))
-    }
-}
-
-/// Tells what files hold, without decompressing a damaged one with every look.
-#[derive(Debug, Default)]
-pub(crate) struct Opener {
-    damaged: HashMap<FileId, (u64, Option<SystemTime>, String)>,
-}
-
-impl Opener {
-    /// What an open file holds; `None` while somebody still compresses into it. `known` as in [`Content::of`].
-    pub(crate) fn content(&mut self, file: File, known: Option<u64>) -> io::Result<Option<Content>> {
-        if !Content::is_gzip(&file)? {
-            return Content::of(file, known).map(Some);
-        }
-        let metadata = file.metadata()?;
-        let (id, size, modified) = (FileId::of(&metadata), metadata.len(), metadata.modified().ok());
-        // A time in the future is no reason to wait for it.
-        if modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age < SETTLED) {
-            return Ok(None);
-        }
-        if let Some((.., why)) = self.damaged.get(&id).filter(|known| (known.0, known.1) == (size, modified))
-        {
-            return Err(io::Error::other(why.clone()));
-        }
-        self.damaged.remove(&id);
-        let content = Content::of(file, known);
-        if let Err(e) = &content {
-            self.damaged.insert(id, (size, modified, e.to_string()));
-        }
-        content.map(Some)
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 use crate::checkpoint::{Entry, FileId, Missing};
 use crate::content::Content;
 use crate::opening::open;
+use crate::unpack::Unpacker;
 
 /// Files that are out of sight are remembered for so long, in seconds: 30 days.
 const KEPT: u64 = 30 * 24 * 3600;
@@ -136,13 +138,13 @@ impl Remembered {
 }
 
 /// The file of an entry under whatever name it has in its folder.
-pub(crate) fn find_sibling(entry: &Entry) -> io::Result<Option<(FileId, Content)>> {
+pub(crate) fn find_sibling(entry: &Entry, unpacker: &Arc<Unpacker>) -> io::Result<Option<(FileId, Content)>> {
     let Some(folder) = entry.path.parent() else { return Ok(None) };
     for sibling in fs::read_dir(folder)? {
         let sibling = sibling?;
         let id = FileId::of(&sibling.metadata()?);
         if id == entry.id {
-            let mut content = Content::of(open(&sibling.path())?, Some(entry.delivered.offset))?;
+            let mut content = Content::of(open(&sibling.path())?, unpacker, true)?;
             return Ok(entry.sent.stands_in(&mut content)?.then_some((id, content)));
         }
     }

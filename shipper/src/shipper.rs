@@ -71,7 +71,8 @@ pub struct Shipper {
 
 /// Somebody who waits until what stood in the files is delivered for good.
 struct Asked {
-    ends: HashMap<Arc<str>, u64>,
+    /// `None` while files are being decompressed: nobody knows where those end.
+    ends: Option<HashMap<Arc<str>, u64>>,
     reply: Sender<bool>,
 }
 
@@ -97,7 +98,7 @@ impl Shipper {
         let (sender, messages) = channel();
         let ledger = Ledger::default();
         let handle = Handle { messages: sender.clone(), stats: ledger.shared() };
-        let sources = Sources::new(&options, checkpoint, sink.positions(), LINGER);
+        let sources = Sources::new(&options, checkpoint, sink.positions(), LINGER, sender.clone());
         let mut records = Records::new(&options, sender.clone()).map_err(ShipperError::Thread)?;
         // Since when they have none is to be kept.
         records.stale = sources.files_without_input().is_some();
@@ -323,15 +324,34 @@ impl Shipper {
     /// makes room for files that wait to be opened.
     fn is_reached(&self) -> bool {
         let makes_room = || !self.has_work() && self.sources.have_more_files();
-        self.asked.iter().any(|asked| self.sources.have_reached(&asked.ends) || makes_room())
+        self.asked.iter().any(|asked| self.has_reached(asked) || makes_room())
+    }
+
+    fn has_reached(&self, asked: &Asked) -> bool {
+        asked.ends.as_ref().is_some_and(|ends| self.sources.have_reached(ends))
+    }
+
+    /// Where all files end now, once they are known.
+    fn ends(&mut self) -> Option<HashMap<Arc<str>, u64>> {
+        if !self.sources.is_unpacking() {
+            self.scan();
+        }
+        (!self.sources.is_unpacking()).then(|| self.sources.ends())
     }
 
     fn answer(&mut self) {
+        if self.asked.iter().any(|asked| asked.ends.is_none())
+            && let Some(ends) = self.ends()
+        {
+            for asked in self.asked.iter_mut().filter(|asked| asked.ends.is_none()) {
+                asked.ends = Some(ends.clone());
+            }
+        }
         let halted = self.ledger.is_halted(Cause::Sink)
             || self.ledger.is_halted(Cause::State)
             || !self.sources.holds.is_empty();
         for asked in mem::take(&mut self.asked) {
-            let done = self.settled && self.sources.have_reached(&asked.ends);
+            let done = self.settled && self.has_reached(&asked);
             if done || halted {
                 // Who asked may have given up waiting.
                 let _ = asked.reply.send(done);
@@ -391,6 +411,7 @@ impl Shipper {
                     self.scan_soon();
                 }
             }
+            Message::Unpacked => self.scan_soon(),
             Message::Sent(sent) => self.sent(sent),
             Message::Written => {
                 let written = self.records.written();
@@ -399,8 +420,8 @@ impl Shipper {
             // The agent notices that this thread ends.
             Message::Died => panic!("the thread that sends, or writes the checkpoint, died"),
             Message::Sync(reply) => {
-                self.scan();
-                self.asked.push(Asked { ends: self.sources.ends(), reply });
+                let ends = self.ends();
+                self.asked.push(Asked { ends, reply });
             }
             Message::Deliver(batch, reply) => self.delivery.deliver_aside(batch, reply),
             Message::Delivered(error) => {

@@ -18,8 +18,9 @@ use crate::inputs::new_generation;
 use crate::listing::{Seen, State};
 use crate::mark::{Mark, WINDOW};
 use crate::opening::open;
-use crate::tail::{Filled, Tail};
+use crate::tail::{Filled, Position, Tail};
 use crate::throttle::throttled;
+use crate::unpack::is_later;
 
 /// A file being shipped.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Source {
     pub(crate) dirty: bool,
     /// Why it could not be read; the next scan tries again.
     pub(crate) failed: Option<String>,
+    /// It is being decompressed: the next scan tries again.
+    pub(crate) waits: bool,
     /// It won't grow any more: what stands behind the last line end is due, too.
     ended: bool,
     /// What it was at the last scan, and when that was found changed.
@@ -39,6 +42,8 @@ pub(crate) struct Source {
     named: bool,
     /// Nothing of it is left that could be read.
     over: bool,
+    /// What it was before it was emptied, until it shows what comes: it may be compressed in place.
+    emptied: Option<Position>,
     /// When its name was first found gone.
     gone: Option<Instant>,
 }
@@ -66,11 +71,13 @@ impl Source {
             origin,
             dirty: true,
             failed: None,
+            waits: false,
             ended: false,
             looked: None,
             changed: Instant::now(),
             named: false,
             over: false,
+            emptied: None,
             gone: None,
         }
     }
@@ -81,7 +88,7 @@ impl Source {
 
     /// Whether there is something to read that can be read.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.over && self.dirty && self.tail.stuck.is_none() && self.failed.is_none()
+        !self.over && self.dirty && self.tail.stuck.is_none() && self.failed.is_none() && !self.waits
     }
 
     /// Compares the file, as it was listed or else as it is, with what it was at the last look; says whether it holds
@@ -93,22 +100,27 @@ impl Source {
         self.named = seen.is_some_and(|seen| seen.is_named);
         let open = |file: &File| file.metadata().and_then(|file| Ok((file.len(), file.modified()?))).ok();
         let now = seen.map(|seen| seen.state).or_else(|| open(self.tail.content.file()));
-        self.dirty |= self.failed.take().is_some();
+        self.dirty |= self.failed.take().is_some() | mem::take(&mut self.waits);
         if now == self.looked {
             return false;
         }
         (self.looked, self.changed, self.dirty) = (now, Instant::now(), true);
         self.look_into().unwrap_or_else(|e| {
+            if is_later(&e) {
+                self.looked = None;
+            }
             self.fail(&e);
             false
         })
     }
 
     fn look_into(&mut self) -> io::Result<bool> {
+        let was_plain = self.tail.content.is_plain();
         self.tail.look_again()?;
         let Origin::Foreign { .. } = self.origin else { return Ok(false) };
         self.ended = false;
-        if self.tail.is_rewritten()? {
+        let was_unread = self.tail.evidence().offset == 0;
+        if self.tail.is_rewritten()? || (was_unread && was_plain != self.tail.content.is_plain()) {
             return Ok(true);
         }
         if self.tail.stuck.is_some() {
@@ -132,6 +144,24 @@ impl Source {
 
     pub(crate) fn is_foreign_file(&self, other: &FileId) -> bool {
         self.foreign_id().as_ref() == Some(other)
+    }
+
+    /// For a file that was found to hold something else: it may have been compressed in place, or only now is what it
+    /// is going to be. Says whether it goes on with what was read of it.
+    pub(crate) fn stands(&mut self) -> io::Result<bool> {
+        self.tail.look_again()?;
+        if let Some(emptied) = &self.emptied
+            && !self.tail.content.is_plain()
+            && emptied.sent.stands_in(&mut self.tail.content)?
+        {
+            self.emptied.take().into_iter().for_each(|emptied| _ = self.tail.go_back_to(emptied));
+            if let Origin::Foreign { recorded, .. } = &mut self.origin {
+                *recorded = None;
+            }
+        }
+        let stands = self.tail.evidence().offset > 0 && !self.tail.is_rewritten()?;
+        self.dirty |= stands;
+        Ok(stands)
     }
 
     /// Whether a file that no name of an input leads to holds other content by now.
@@ -173,7 +203,7 @@ impl Source {
         if self.over || now == *id || self.tail.is_gone()? {
             return Ok(false);
         }
-        let content = Content::of(open(&self.tail.path)?, Some(self.tail.known_size))?;
+        let content = self.tail.content.reopened(open(&self.tail.path)?)?;
         if FileId::of(&content.file().metadata()?) != now {
             return Ok(false);
         }
@@ -239,6 +269,10 @@ impl Source {
     }
 
     pub(crate) fn fail(&mut self, e: &io::Error) {
+        if is_later(e) {
+            self.waits = true;
+            return;
+        }
         let path = self.tail.path.display();
         throttled!(Error, format!("read: {e}"), "{path}: can't be read: {e}; it is tried again");
         self.failed = Some(format!("can't be read: {e}"));
@@ -252,17 +286,32 @@ impl Source {
         }
     }
 
-    /// For other content than what was read; answers the former generation.
-    pub(crate) fn start_anew(&mut self) -> io::Result<Arc<str>> {
+    /// For other content than what was read; answers the generations that are no more.
+    pub(crate) fn start_anew(&mut self) -> io::Result<Vec<Arc<str>>> {
         let path = self.tail.path.display();
         throttled!(Info, "rewritten", "{path}: was truncated or rewritten; its content is new");
-        let former = self.tail.generation.clone();
-        self.tail.start_anew(new_generation()?);
+        let former = self.tail.start_anew(new_generation()?);
+        let mut gone = Vec::new();
+        let former = match (former.sent.offset, self.tail.size()?) {
+            (0, _) => Some(former),
+            (_, 0) => self.emptied.replace(former),
+            _ => {
+                gone.extend(self.emptied.take().map(|emptied| emptied.generation));
+                Some(former)
+            }
+        };
+        gone.extend(former.map(|former| former.generation));
         (self.dirty, self.ended, self.looked) = (true, false, None);
         if let Origin::Foreign { recorded, .. } = &mut self.origin {
             *recorded = None;
         }
-        Ok(former)
+        Ok(gone)
+    }
+
+    /// What stands in a file that was emptied is new: answers the generation that is no more.
+    pub(crate) fn forget_emptied(&mut self) -> Option<Arc<str>> {
+        let emptied = self.emptied.take_if(|_| self.tail.read.offset > 0)?;
+        Some(emptied.generation)
     }
 
     /// Goes back to what is delivered for good, as the sink says.

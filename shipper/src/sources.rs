@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use kumon_spool::Acknowledged;
@@ -11,6 +12,7 @@ use kumon_spool::Acknowledged;
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Entry};
 use crate::dead_letters::is_replayed;
+use crate::handle::Message;
 use crate::holds::Holds;
 use crate::inputs::Inputs;
 use crate::listing::{Folders, Interest};
@@ -21,6 +23,11 @@ use crate::sink::Outcome;
 use crate::source::{Origin, Source};
 use crate::spool_files::SpoolFiles;
 use crate::throttle::throttled;
+
+/// So long a look waits for files that are decompressed: most are small.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// A file whose name is gone is waited for so many times longer while it may be one that is decompressed.
+const LINGER_LONGER: u32 = 10;
 
 /// The files of the spool and of the inputs.
 #[derive(Debug)]
@@ -53,11 +60,12 @@ impl Sources {
         checkpoint: Checkpoint,
         positions: Option<HashMap<Arc<str>, u64>>,
         linger: Duration,
+        messages: Sender<Message>,
     ) -> Sources {
         Sources {
             all: Vec::new(),
             spool_files: SpoolFiles::new(&options.spool, &options.namespace, positions.clone()),
-            inputs: Inputs::new(options, checkpoint.files, positions),
+            inputs: Inputs::new(options, checkpoint.files, positions, messages),
             spool: options.spool.clone(),
             former: Vec::new(),
             unlisted: false,
@@ -79,6 +87,7 @@ impl Sources {
                 self.unclear = true;
             }
         }
+        self.inputs.unpacker.wait_for(PATIENCE);
         let mut listing = self.inputs.list();
         for index in 0..self.all.len() {
             let source = &mut self.all[index];
@@ -132,24 +141,41 @@ impl Sources {
     }
 
     fn replace(&mut self, index: usize) {
+        let source = &mut self.all[index];
+        match source.stands() {
+            Ok(false) => {}
+            Ok(true) => return,
+            Err(e) => return source.fail(&e),
+        }
         let copy = self.inputs.find_copy(&self.all[index], &self.all);
         let source = &mut self.all[index];
         let renewed = match copy {
             Ok(Some(copy)) => source.move_to(copy).map(|()| {
                 self.unlisted = true;
-                None
+                Vec::new()
             }),
             Ok(None) if source.is_overwritten() => {
                 source.give_up();
-                Ok(None)
+                Ok(Vec::new())
             }
-            Ok(None) => source.start_anew().map(Some),
+            // It may hold what is known of another one: found anew, it is asked for that.
+            Ok(None) if !source.tail.content.is_plain() => {
+                source.give_up();
+                self.unlisted = true;
+                Ok(Vec::new())
+            }
+            Ok(None) => source.start_anew(),
             Err(e) => Err(e),
         };
         match renewed {
             Ok(former) => self.former.extend(former),
             Err(e) => source.fail(&e),
         }
+    }
+
+    /// Whether files are being decompressed, which are known only then.
+    pub(crate) fn is_unpacking(&self) -> bool {
+        self.inputs.unpacker.is_busy()
     }
 
     /// Whether there is something to read.
@@ -184,6 +210,7 @@ impl Sources {
             }
             let (source, before) = (&mut self.all[index], batch.size());
             let filled = source.fill(batch, whole.min(before + share));
+            self.former.extend(source.forget_emptied());
             batch.is_foreign |= batch.size() > before && source.foreign_id().is_some();
             match filled {
                 Ok(false) => {}
@@ -257,7 +284,8 @@ impl Sources {
     /// answers their generations, and those of content that was replaced.
     pub(crate) fn let_go(&mut self) -> Vec<Arc<str>> {
         let mut gone = mem::take(&mut self.former);
-        let (linger, stopping, inputs) = (self.linger, self.stopping, &mut self.inputs);
+        let longer = if self.is_unpacking() { LINGER_LONGER } else { 1 };
+        let (linger, stopping, inputs) = (self.linger * longer, self.stopping, &mut self.inputs);
         let linger_for =
             |source: &Source| if stopping && source.is_deleted() { Duration::ZERO } else { linger };
         self.all.retain_mut(|source| match source.is_over(linger_for(source)) {
@@ -327,7 +355,7 @@ impl Sources {
             let end = ends.get(source.generation());
             // One that was rewritten meanwhile is unknown by its new name; what stands in it counts.
             end.is_some_and(|end| source.tail.delivered.offset >= *end)
-                || (!source.is_ready() && source.tail.delivered == source.tail.read)
+                || (!source.is_ready() && !source.waits && source.tail.delivered == source.tail.read)
         })
     }
 

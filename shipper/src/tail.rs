@@ -4,16 +4,19 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::{fs, io};
+use std::{fs, io, mem};
 
 use crate::batch::{Batch, Document, StreamName, Undecodable};
-use crate::content::Content;
+use crate::content::{Content, Kind};
 use crate::decode::{Decoder, Step};
 use crate::mark::{Mark, Window};
 use crate::throttle::throttled;
 
 /// How much is read from a file at once, in bytes.
 const CHUNK: usize = 128 << 10;
+
+/// So much is read of a file at once, before it is another one's turn, even if no row comes of it. In bytes.
+const TURN: u64 = 2 << 20;
 
 /// A file, how far it is read and how far it is delivered for good.
 #[derive(Debug)]
@@ -44,6 +47,15 @@ pub(crate) struct Tail {
     decoder: Decoder,
     /// `{"create":{"_index":"…","_id":"<generation>-`
     action: Vec<u8>,
+}
+
+/// How far the content of one generation came.
+#[derive(Debug)]
+pub(crate) struct Position {
+    pub(crate) generation: Arc<str>,
+    acknowledged: Mark,
+    delivered: Mark,
+    pub(crate) sent: Mark,
 }
 
 /// How far filling a batch came.
@@ -151,13 +163,25 @@ impl Tail {
         }
     }
 
-    /// For content that has nothing to do with what was read before: a truncated or rewritten file.
-    pub(crate) fn start_anew(&mut self, generation: Arc<str>) {
-        self.action = action(&self.stream, &generation);
-        self.generation = generation;
-        (self.acknowledged, self.delivered) = (Mark::START, Mark::START);
-        (self.sent, self.seen) = (Mark::START, Mark::START);
+    /// For content that has nothing to do with what was read before: a truncated or rewritten file. Answers where it
+    /// stood before.
+    pub(crate) fn start_anew(&mut self, generation: Arc<str>) -> Position {
+        let start = Mark::START;
+        self.go_back_to(Position { generation, acknowledged: start, delivered: start, sent: start })
+    }
+
+    /// Goes on where it stood before it started anew.
+    pub(crate) fn go_back_to(&mut self, position: Position) -> Position {
+        self.action = action(&self.stream, &position.generation);
+        let former = Position {
+            generation: mem::replace(&mut self.generation, position.generation),
+            acknowledged: mem::replace(&mut self.acknowledged, position.acknowledged),
+            delivered: mem::replace(&mut self.delivered, position.delivered),
+            sent: mem::replace(&mut self.sent, position.sent),
+        };
+        self.seen = Mark::START;
         self.unread();
+        former
     }
 
     /// Whether the file holds other content than what was read of it, or seen of it while nothing was read.
@@ -211,8 +235,17 @@ impl Tail {
     /// Appends rows to the batch until it holds `limit` bytes or the file's end is reached. With `last` a record
     /// without line end counts as a record.
     pub(crate) fn fill(&mut self, batch: &mut Batch, limit: usize, last: bool) -> io::Result<Filled> {
+        if self.rewritable && self.read.offset == 0 {
+            match self.content.kind()? {
+                Kind::Plain => {}
+                Kind::Open if last => {}
+                Kind::Open => return Ok(Filled::End),
+                Kind::Gzip | Kind::Other(_) => return Ok(Filled::Rewritten),
+            }
+        }
         let mut buffer = Vec::new();
         let mut window = self.known_window()?;
+        let start = self.read.offset;
         while self.stuck.is_none() {
             let at_end = self.read_chunk(&mut buffer)? == 0;
             // Asked behind each read: what was read then comes from the content that it goes on from.
@@ -224,7 +257,7 @@ impl Tail {
             }
             batch.make_room(limit);
             self.take_records(&mut buffer, &mut window, batch, limit, last && at_end);
-            if batch.size() >= limit {
+            if batch.size() >= limit || self.read.offset - start >= TURN {
                 self.window = Some(window);
                 return Ok(Filled::More);
             }

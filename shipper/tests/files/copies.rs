@@ -171,31 +171,6 @@ fn a_file_renamed_and_compressed_before_it_was_read_to_its_end_is_read_once() {
     }
 }
 
-#[test]
-fn compressed_files_that_a_pattern_matches_are_shipped_once_they_are_whole() {
-    let (mut place, sink) = (Place::new(), StandIn::default());
-    place.options.inputs[1].paths[0].push('*');
-    place.options.batch_bytes = 5000;
-    fs::write(place.path("old.csv"), HEADER.to_owned() + &rows(0..5000)).unwrap();
-    gzip(&place.path("old.csv"));
-    let bytes = fs::read(place.path("old.csv.gz")).unwrap();
-    fs::write(place.path("old.csv.gz"), &bytes[..bytes.len() / 2]).unwrap();
-    fs::write(place.path("other.csv.zst"), b"\x28\xb5\x2f\xfd rest").unwrap();
-    let ship = place.ship(&sink);
-    let stuck = |name: &str, why: &str| {
-        let path = place.path(name).display().to_string();
-        ship.wait_until("it to be named", |stats| stats.stuck.get(&path).is_some_and(|it| it.contains(why)));
-    };
-    stuck("old.csv.gz", "its gzip data ends or is damaged");
-    stuck("other.csv.zst", "compressed with zstd; only gzip is read");
-    assert_eq!(sink.len(), 0);
-    fs::write(place.path("old.csv.gz"), &bytes).unwrap();
-    expect(&sink, 0..5000);
-    ship.stop();
-    place.ship(&sink).sync();
-    assert_eq!((sink.len(), place.dead_letters().len()), (5000, 0));
-}
-
 /// Two folders, one content: what is bound elsewhere is the same file.
 #[test]
 fn a_file_seen_through_a_bind_mount_is_one_file() {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bulk_server;
+mod compressed;
 mod copies;
 mod dead_letters;
 mod faults;
