@@ -1,19 +1,18 @@
 //! Learning that files and folders changed: from inotify, and from the table of mounts.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::mem::{self, MaybeUninit};
+use std::mem;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use notify::event::{CreateKind, ModifyKind, RenameMode};
+use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 use crate::handle::Message;
@@ -26,17 +25,11 @@ const MOST_CHANGED: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct Watcher {
     shared: Arc<Shared>,
-    inotify: Option<Inotify>,
+    inotify: Option<RecommendedWatcher>,
+    /// Written to when the thread that looks at the mounts is to end; none where it can't run.
+    end: Option<Arc<OwnedFd>>,
     /// Why not all is watched.
     trouble: Option<(PathBuf, String)>,
-}
-
-/// The kernel's side, and the thread that reads from it.
-#[derive(Debug)]
-struct Inotify {
-    queue: Arc<OwnedFd>,
-    /// Written to when the thread is to end.
-    end: Arc<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -47,21 +40,17 @@ struct Shared {
     messages: Sender<Message>,
 }
 
+/// Device and inode: the name of a folder may lead to another one by now, or another file system be mounted there.
+type FolderId = (u64, u64);
+
 #[derive(Debug, Default)]
 struct State {
-    /// By watch descriptor. One folder may have several names.
-    watches: HashMap<i32, Vec<Watched>>,
+    watched: HashMap<PathBuf, (FolderId, Interest)>,
+    /// One folder may have several names, of which events tell one.
+    names: HashMap<FolderId, Vec<PathBuf>>,
     noticed: Noticed,
     /// Whether the loop was told that something was noticed, and has not asked what.
     told: bool,
-}
-
-#[derive(Debug)]
-struct Watched {
-    folder: PathBuf,
-    interest: Interest,
-    /// Device and inode: another file system may be mounted there.
-    id: (u64, u64),
 }
 
 /// What happened since that was last asked.
@@ -79,10 +68,19 @@ impl Watcher {
     /// A message tells when something happened; there is no second one until that was taken.
     pub(crate) fn new(spool: &Path, messages: Sender<Message>) -> Watcher {
         let shared = Arc::new(Shared { spool: spool.to_owned(), state: Mutex::default(), messages });
-        let inotify = Inotify::start(shared.clone())
-            .inspect_err(|e| log::warn!("files are polled, because inotify can't be used: {e}"))
+        let handler = shared.clone();
+        let inotify = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // What it can't read it tells by asking for a look at everything.
+            if let Ok(event) = event {
+                handler.notice(|state| state.heed(&event, &handler.spool));
+            }
+        });
+        let inotify =
+            inotify.inspect_err(|e| log::warn!("files are polled, because inotify can't be used: {e}")).ok();
+        let end = watch_mounts(shared.clone())
+            .inspect_err(|e| log::warn!("what is mounted over a folder is found by looks only: {e}"))
             .ok();
-        Watcher { shared, inotify, trouble: None }
+        Watcher { shared, inotify, end, trouble: None }
     }
 
     /// Whether every folder asked for is really watched.
@@ -105,45 +103,40 @@ impl Watcher {
     /// Watches these folders (not their subfolders) from now on. Says whether one is new: what happened in it until
     /// now has to be looked for.
     pub(crate) fn watch(&mut self, folders: &Folders) -> bool {
-        let Some(inotify) = &self.inotify else { return false };
-        let (mut asked, mut is_new, mut trouble) = (HashMap::new(), false, None);
+        let Some(inotify) = &mut self.inotify else { return false };
+        let gone = self.shared.state().retain(folders);
+        // The kernel may have forgotten it with its folder.
+        gone.iter().for_each(|folder| _ = inotify.unwatch(folder));
+        let (mut is_new, mut trouble) = (false, None);
         for (folder, interest) in folders {
-            // Asked each time: the name may lead to another folder by now.
-            let mut state = self.shared.state();
-            match inotify::add_watch(&inotify.queue, folder, flags(interest)) {
-                Ok(watch) => {
-                    asked.entry(watch).or_insert_with(Vec::new).push(folder);
-                    is_new |= state.note(watch, folder, interest);
+            let Some(id) = identity(folder) else { continue };
+            let known = self.shared.state().id_of(folder);
+            if known == Some(id) {
+                is_new |= self.shared.state().note(folder, id, interest);
+                continue;
+            }
+            // A name that led to another folder: that one's watch has it still.
+            _ = inotify.unwatch(folder);
+            // Known before the first event can come. Not locked meanwhile: events are taken by the thread that watches.
+            self.shared.state().note(folder, id, interest);
+            match inotify.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => is_new = true,
+                Err(e) => {
+                    self.shared.state().forget(folder);
+                    if is_limit(&e) {
+                        trouble = Some((folder.clone(), e));
+                        break;
+                    }
+                    // Gone meanwhile, or not to be read, which the listing tells.
+                    log::debug!("{}: can't be watched: {e}", folder.display());
                 }
-                Err(e @ (Errno::NOSPC | Errno::NOMEM)) => {
-                    trouble = Some((folder.clone(), io::Error::from(e)));
-                    break;
-                }
-                // Gone meanwhile, or not to be read, which the listing tells.
-                Err(e) => log::debug!("{}: can't be watched: {e}", folder.display()),
             }
         }
         self.heed(trouble);
-        if self.trouble.is_none() {
-            self.forget(&asked);
-        }
         is_new
     }
 
-    /// Ends the watches that nobody has asked for.
-    fn forget(&self, asked: &HashMap<i32, Vec<&PathBuf>>) {
-        let Some(inotify) = &self.inotify else { return };
-        self.shared.state().watches.retain(|watch, all| {
-            all.retain(|it| asked.get(watch).is_some_and(|folders| folders.contains(&&it.folder)));
-            if all.is_empty() {
-                // Its folder may be gone, and the watch with it.
-                let _ = inotify::remove_watch(&inotify.queue, *watch);
-            }
-            !all.is_empty()
-        });
-    }
-
-    fn heed(&mut self, trouble: Option<(PathBuf, io::Error)>) {
+    fn heed(&mut self, trouble: Option<(PathBuf, notify::Error)>) {
         match &trouble {
             Some((folder, e)) if self.trouble.is_none() => log::warn!(
                 "{}: can't be watched ({e}), so files are polled four times a second; raise \
@@ -163,68 +156,46 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        if let Some(inotify) = &self.inotify {
+        if let Some(end) = &self.end {
             // A counter that is full has woken the thread already.
-            let _ = rustix::io::write(&inotify.end, &1_u64.to_ne_bytes());
+            let _ = rustix::io::write(end, &1_u64.to_ne_bytes());
         }
     }
 }
 
-fn flags(interest: &Interest) -> WatchFlags {
-    let names = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
-    let own = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD;
-    match interest {
-        Interest::Files => names | own | WatchFlags::MODIFY,
-        Interest::AnyName | Interest::Names(_) => names | own,
+/// Whether the kernel has no room for a further watch.
+fn is_limit(error: &notify::Error) -> bool {
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => true,
+        ErrorKind::Io(e) => e.kind() == io::ErrorKind::OutOfMemory,
+        _ => false,
     }
 }
 
-impl Inotify {
-    fn start(shared: Arc<Shared>) -> io::Result<Inotify> {
-        let queue = Arc::new(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?);
-        let end = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
-        let mounts = File::open("/proc/self/mountinfo").ok();
-        let (thread_queue, thread_end) = (queue.clone(), end.clone());
-        let thread = std::thread::Builder::new().name("watch".to_owned());
-        thread.spawn(move || {
-            if let Err(e) = read(&shared, &thread_queue, &thread_end, mounts.as_ref()) {
-                log::error!("inotify can't be read any more ({e}): new files are found by looks only");
-            }
-        })?;
-        Ok(Inotify { queue, end })
-    }
-}
-
-/// Reads what the kernel tells until it is to end.
-fn read(shared: &Shared, queue: &OwnedFd, end: &OwnedFd, mounts: Option<&File>) -> io::Result<()> {
-    let mut buffer = [MaybeUninit::uninit(); 16 << 10];
-    loop {
-        let mut fds = vec![PollFd::new(end, PollFlags::IN), PollFd::new(queue, PollFlags::IN)];
-        fds.extend(mounts.map(|mounts| PollFd::new(mounts, PollFlags::PRI)));
-        match poll(&mut fds, None) {
-            Err(Errno::INTR) => continue,
-            polled => polled?,
-        };
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        if ready[0] {
-            return Ok(());
-        }
-        if ready.get(2) == Some(&true) && shared.is_mounted_over() {
-            shared.notice(|state| state.noticed.names = true);
-        }
-        let mut events = inotify::Reader::new(queue, &mut buffer);
+/// Starts the thread that learns of mounts; what it returns ends it when it is written to.
+fn watch_mounts(shared: Arc<Shared>) -> io::Result<Arc<OwnedFd>> {
+    let end = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+    let (mounts, thread_end) = (File::open("/proc/self/mountinfo")?, end.clone());
+    let thread = std::thread::Builder::new().name("mounts".to_owned());
+    thread.spawn(move || {
         loop {
-            match events.next() {
-                Ok(event) => {
-                    let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-                    shared.notice(|state| state.heed(event.wd(), event.events(), name, &shared.spool));
-                }
-                Err(Errno::AGAIN) => break,
+            let mut fds = [PollFd::new(&thread_end, PollFlags::IN), PollFd::new(&mounts, PollFlags::PRI)];
+            match poll(&mut fds, None) {
                 Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
+                Ok(_) if fds[0].revents().is_empty() => {
+                    if shared.is_mounted_over() {
+                        shared.notice(|state| state.noticed.names = true);
+                    }
+                }
+                Ok(_) => return,
+                Err(e) => {
+                    log::error!("the table of mounts can't be watched any more: {e}");
+                    return;
+                }
             }
         }
-    }
+    })?;
+    Ok(end)
 }
 
 impl Shared {
@@ -246,63 +217,100 @@ impl Shared {
     /// Whether the name of a watched folder leads to another one by now.
     fn is_mounted_over(&self) -> bool {
         let state = self.state();
-        let all = state.watches.values().flatten();
-        let folders: Vec<_> = all.map(|watched| (watched.folder.clone(), watched.id)).collect();
+        let folders: Vec<_> = state.watched.iter().map(|(folder, (id, _))| (folder.clone(), *id)).collect();
         drop(state);
         folders.iter().any(|(folder, id)| identity(folder) != Some(*id))
     }
 }
 
-fn identity(folder: &Path) -> Option<(u64, u64)> {
+fn identity(folder: &Path) -> Option<FolderId> {
     fs::metadata(folder).ok().map(|folder| (folder.dev(), folder.ino()))
 }
 
 impl State {
-    /// Takes note of a watch; says whether it is a new one.
-    fn note(&mut self, watch: i32, folder: &Path, interest: &Interest) -> bool {
-        let all = self.watches.entry(watch).or_default();
-        if let Some(known) = all.iter_mut().find(|it| it.folder == folder) {
-            if known.interest == *interest {
-                return false;
-            }
-            known.interest = interest.clone();
-            return true;
-        }
-        let id = identity(folder).unwrap_or_default();
-        all.push(Watched { folder: folder.to_owned(), interest: interest.clone(), id });
-        true
+    fn id_of(&self, folder: &Path) -> Option<FolderId> {
+        self.watched.get(folder).map(|(id, _)| *id)
     }
 
-    /// Takes note of an event in a watched folder.
-    fn heed(&mut self, watch: i32, what: ReadFlags, name: Option<&OsStr>, spool: &Path) {
-        if what.contains(ReadFlags::IGNORED) {
-            self.watches.remove(&watch);
+    /// Takes note of a folder; says whether more is worth a look in it than was.
+    fn note(&mut self, folder: &Path, id: FolderId, interest: &Interest) -> bool {
+        let former = self.watched.insert(folder.to_owned(), (id, interest.clone()));
+        if former.as_ref().is_none_or(|(former, _)| *former != id) {
+            if let Some((former, _)) = &former {
+                self.unname(*former, folder);
+            }
+            self.names.entry(id).or_default().push(folder.to_owned());
         }
-        let Some(name) = name else {
-            // The folder itself: gone, renamed, unmounted; or events were lost.
+        former.is_none_or(|(_, former)| former != *interest)
+    }
+
+    fn forget(&mut self, folder: &Path) {
+        if let Some((id, _)) = self.watched.remove(folder) {
+            self.unname(id, folder);
+        }
+    }
+
+    fn unname(&mut self, id: FolderId, folder: &Path) {
+        if let Some(names) = self.names.get_mut(&id) {
+            names.retain(|name| name != folder);
+            if names.is_empty() {
+                self.names.remove(&id);
+            }
+        }
+    }
+
+    /// Forgets the folders that are not among those, and answers them.
+    fn retain(&mut self, folders: &Folders) -> Vec<PathBuf> {
+        let gone = self.watched.keys().filter(|folder| !folders.contains_key(*folder));
+        let gone: Vec<PathBuf> = gone.cloned().collect();
+        gone.iter().for_each(|folder| self.forget(folder));
+        gone
+    }
+
+    /// Takes note of an event.
+    fn heed(&mut self, event: &Event, spool: &Path) {
+        if event.need_rescan() {
             self.noticed.names = true;
+        }
+        if matches!(event.kind, EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_))) {
             return;
-        };
-        let is_hidden = name.as_bytes().starts_with(b".");
-        for watched in self.watches.get(&watch).into_iter().flatten() {
-            if is_hidden && watched.folder.starts_with(spool) {
-                continue;
+        }
+        for path in &event.paths {
+            let is_written = matches!(event.kind, EventKind::Modify(ModifyKind::Data(_)));
+            if !is_written && self.watched.contains_key(path) {
+                // The folder itself: gone or renamed, and its watch with it. It is watched anew where its name leads.
+                self.forget(path);
+                self.noticed.names = true;
             }
-            let is_file = watched.interest == Interest::Files && !what.contains(ReadFlags::ISDIR);
-            if is_file && what.intersects(ReadFlags::MODIFY | ReadFlags::DELETE) {
-                let is_gone = self.noticed.changed.entry(watched.folder.join(name)).or_default();
-                *is_gone |= what.contains(ReadFlags::DELETE);
-                continue;
+            let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            let Some(id) = self.id_of(folder) else { continue };
+            let is_hidden = name.as_encoded_bytes().starts_with(b".");
+            for folder in self.names.get(&id).into_iter().flatten() {
+                if is_hidden && folder.starts_with(spool) {
+                    continue;
+                }
+                let Some((_, interest)) = self.watched.get(folder) else { continue };
+                let is_gone = matches!(event.kind, EventKind::Remove(_));
+                if *interest == Interest::Files && (is_written || is_gone) {
+                    *self.noticed.changed.entry(folder.join(name)).or_default() |= is_gone;
+                    continue;
+                }
+                let is_made = match event.kind {
+                    EventKind::Create(CreateKind::File) => Some(true),
+                    EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(false),
+                    _ => None,
+                };
+                if let Some(is_made) = is_made
+                    && *interest == Interest::Files
+                    && self.noticed.named.len() < MOST_CHANGED
+                {
+                    self.noticed.named.insert(folder.join(name), is_made);
+                }
+                self.noticed.names |= match interest {
+                    Interest::Names(names) => !is_written && names.contains(name),
+                    Interest::AnyName | Interest::Files => !is_written,
+                };
             }
-            let is_named = is_file && what.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
-            if is_named && self.noticed.named.len() < MOST_CHANGED {
-                let is_made = what.contains(ReadFlags::CREATE);
-                self.noticed.named.insert(watched.folder.join(name), is_made);
-            }
-            self.noticed.names |= match &watched.interest {
-                Interest::Names(names) => names.contains(name),
-                Interest::AnyName | Interest::Files => !what.contains(ReadFlags::MODIFY),
-            };
         }
         if self.noticed.changed.len() > MOST_CHANGED {
             self.noticed.changed.clear();
@@ -392,7 +400,7 @@ mod tests {
             }
             fs::write(inside.join("a"), "a").unwrap();
             assert!(is_told(&messages), "{what}");
-            assert_eq!(watcher.shared.state().watches.len(), 2, "{what}");
+            assert_eq!(watcher.shared.state().watched.len(), 2, "{what}");
         }
     }
 
