@@ -35,6 +35,9 @@ pub trait Running {
     /// Takes what the kernel has ready and appends it as rows. Called every 200 ms or so. `now` decides whether a
     /// summary's interval is over. With `last`, the final call, it detaches its programs first and then takes all
     /// the rest, whatever the interval; [`Running::losses`] is final after it.
+    ///
+    /// # Errors
+    /// The first failure; everything else is taken all the same.
     fn poll(
         &mut self,
         clock: &Clock,

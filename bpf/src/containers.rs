@@ -15,7 +15,8 @@ use rustix::io::Errno;
 
 use crate::clock;
 
-/// Cgroups that are remembered; where there are more, all are looked up anew.
+/// Cgroups that are remembered: at least so many of those that were asked for last, at most twice as many. One that is gone
+/// can't be looked up again, and rows of the interval in which it went are still to come.
 const MAX_KNOWN: usize = 16_384;
 
 /// The containers of this node's cgroups. What one collector has seen while it lived the others know as well: a summary
@@ -36,6 +37,8 @@ struct Node {
     /// Whether cgroups can be opened by their ids.
     has_handles: bool,
     known: Known,
+    /// What was known before that was full.
+    former: Known,
     /// When all cgroups were walked over last, CLOCK_BOOTTIME in ns.
     walked: u64,
     /// Until when they are not, as `walked`.
@@ -68,7 +71,14 @@ impl Containers {
 
 impl Node {
     fn below(mount: Option<PathBuf>) -> Node {
-        Node { mount, has_handles: true, known: HashMap::new(), walked: 0, rest_until: 0 }
+        Node {
+            mount,
+            has_handles: true,
+            known: HashMap::new(),
+            former: HashMap::new(),
+            walked: 0,
+            rest_until: 0,
+        }
     }
 
     fn id(&mut self, cgroup: u64, seen: u64) -> Option<Arc<str>> {
@@ -76,7 +86,10 @@ impl Node {
             return container.clone();
         }
         if self.known.len() >= MAX_KNOWN {
-            self.known.clear();
+            self.former = std::mem::take(&mut self.known);
+        }
+        if let Some(container) = self.former.get(&cgroup) {
+            return self.known.entry(cgroup).or_insert(container.clone()).clone();
         }
         if self.has_handles {
             self.open(cgroup);

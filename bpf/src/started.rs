@@ -151,14 +151,17 @@ impl<S: Skel<'static>> Running for Started<S> {
         } else {
             self.attached.renew(&self.skeleton, now);
         }
-        self.selection
+        // What fails keeps nothing else from being read: a ring buffer would overflow meanwhile.
+        let mut result = self
+            .selection
             .refresh(self.skeleton.object(), now, spool.processes())
-            .map_err(CollectorError::because(self.collector, "renewing its filters"))?;
+            .map_err(CollectorError::because(self.collector, "renewing its filters"));
         let mut poll = Poll { clock, now, last, spool };
         for source in &mut self.sources {
-            source.read(&mut poll).map_err(CollectorError::because(self.collector, source.reading()))?;
+            let read = source.read(&mut poll);
+            result = result.and(read.map_err(CollectorError::because(self.collector, source.reading())));
         }
-        Ok(())
+        result
     }
 
     fn losses(&self) -> Vec<Loss> {

@@ -30,6 +30,6 @@ impl Acknowledged {
     /// # Errors
     /// When the spool folder can't be written.
     pub fn write(&self, root: &Path) -> io::Result<()> {
-        replace(&root.join(NAME), &root.join(".acknowledged.new"), &serde_json::to_vec(&self.0)?)
+        replace(&root.join(NAME), &root.join(".acknowledged.new"), &serde_json::to_vec(&self.0)?, false)
     }
 }

@@ -77,13 +77,17 @@ pub fn sidecar(root: &Path, metric: &str, version: u32) -> PathBuf {
 }
 
 /// Puts a file with this content in the place of `path`, in one step. The other side's user may write to the same
-/// folder: what it put at `new` is not followed anywhere else, nor is what it made of the folder meanwhile. Unlike a
-/// [`NewFile`](crate::NewFile) it is not synced: what a power cut takes of it is made or sent again.
-pub(crate) fn replace(path: &Path, new: &Path, content: &[u8]) -> io::Result<()> {
+/// folder: what it put at `new` is not followed anywhere else, nor is what it made of the folder meanwhile. Where it is not
+/// `durable`, what a power cut takes of it must be made or sent again.
+pub(crate) fn replace(path: &Path, new: &Path, content: &[u8], durable: bool) -> io::Result<()> {
     let folder = Folder::of(new)?;
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW);
-    options.open(folder.join(new))?.write_all(content)?;
+    let mut file = options.open(folder.join(new))?;
+    file.write_all(content)?;
+    if durable {
+        file.sync_data()?;
+    }
     fs::rename(folder.join(new), folder.join(path))
 }
 

@@ -5,12 +5,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kumon_schema::{Common, Row, Schema, builtin, write_row};
 
 use crate::announce::{Announcement, Processes};
-use crate::file::{FileName, entries, open, replace, sidecar};
+use crate::file::{FileName, entries, open, read, replace, sidecar};
 use crate::folder::Folder;
 use crate::shed::{Shedding, SizeWatch, shed};
 
@@ -94,6 +95,11 @@ pub struct Spool {
     writers: BTreeMap<&'static str, MetricWriter>,
     stats: Stats,
     size: SizeWatch,
+    /// Deletes files at the size limit: it reads them, to count their rows, from a disk that may be in trouble just then,
+    /// and who collects must go on.
+    shedding: Option<JoinHandle<Shedding>>,
+    /// What the last shedding failed at: so it stays until the next one.
+    not_shed: Option<io::Error>,
     /// None where it can't be made: then this process is observed, no more.
     _announcement: Option<Announcement>,
     processes: Processes,
@@ -117,6 +123,8 @@ impl Spool {
             writers: BTreeMap::new(),
             stats: Stats::default(),
             size: SizeWatch::default(),
+            shedding: None,
+            not_shed: None,
             _announcement: Announcement::make(root).ok(),
             processes: Processes::default(),
         })
@@ -144,7 +152,8 @@ impl Spool {
         }
     }
 
-    /// Writes what was appended, closes files that are full or old, and sheds files above the size limit.
+    /// Writes what was appended, closes files that are full or old, and has files above the size limit shed; what came of
+    /// that shows in a later call.
     ///
     /// # Errors
     /// The first failure; the other metrics are written all the same.
@@ -155,15 +164,46 @@ impl Spool {
             result = result.and(written);
             writer.close_if_due(&self.limits, now);
         }
-        if self.size.is_due() {
-            result = result.and(self.shed());
+        let shed = self.shedding.take_if(|shedding| shedding.is_finished());
+        if let Some(shed) = shed {
+            self.finish_shedding(shed);
+        }
+        result = result.and(self.shed_well());
+        if self.shedding.is_none() && self.size.is_due() {
+            result = result.and(self.start_shedding());
         }
         result
     }
 
-    fn shed(&mut self) -> Result<(), SpoolError> {
+    /// Waits until what is being shed is gone and counted.
+    ///
+    /// # Errors
+    /// When old files could not be shed.
+    pub fn settle(&mut self) -> Result<(), SpoolError> {
+        if let Some(shedding) = self.shedding.take() {
+            self.finish_shedding(shedding);
+        }
+        self.shed_well()
+    }
+
+    fn shed_well(&self) -> Result<(), SpoolError> {
+        let Some(e) = &self.not_shed else { return Ok(()) };
+        Err(failed(&self.root, "shedding old files")(io::Error::new(e.kind(), e.to_string())))
+    }
+
+    fn start_shedding(&mut self) -> Result<(), SpoolError> {
+        let (root, limit) = (self.root.clone(), self.limits.spool_bytes);
+        let started = std::thread::Builder::new().name("shed".into()).spawn(move || shed(&root, limit));
+        self.shedding =
+            Some(started.map_err(failed(&self.root, "starting the thread that sheds old files"))?);
+        Ok(())
+    }
+
+    fn finish_shedding(&mut self, shedding: JoinHandle<Shedding>) {
         let limit = self.limits.spool_bytes;
-        let Shedding { gone, left, result } = shed(&self.root, limit);
+        let died =
+            |_| Shedding { gone: Vec::new(), left: limit, result: Err(io::Error::other("its thread died")) };
+        let Shedding { gone, left, result } = shedding.join().unwrap_or_else(died);
         self.size.looked_at(limit.saturating_sub(left));
         for file in gone {
             log::warn!(
@@ -173,7 +213,7 @@ impl Spool {
             );
             *self.stats.lost.entry((file.metric, Lost::SpoolLimit)).or_default() += file.rows;
         }
-        result.map_err(failed(&self.root, "shedding old files"))
+        self.not_shed = result.err();
     }
 
     /// Writes what was appended and closes every file. What can't be written is lost and counted.
@@ -181,7 +221,7 @@ impl Spool {
     /// # Errors
     /// As [`flush`](Spool::flush).
     pub fn close(&mut self) -> Result<(), SpoolError> {
-        let result = self.flush();
+        let result = self.flush().and(self.settle());
         for writer in std::mem::take(&mut self.writers).into_values().filter(|w| w.waiting_rows > 0) {
             let reason = (writer.metric.to_owned(), Lost::WriteFailed);
             *self.stats.lost.entry(reason).or_default() += writer.waiting_rows;
@@ -333,14 +373,16 @@ fn whole_records(bytes: &[u8]) -> (usize, u64) {
     (end, records)
 }
 
-/// The schema's text beside the files, so that a reader of another release can decode them.
+/// The schema's text beside the files, so that a reader of another release can decode them: without it they would never be
+/// shipped. One that a power cut emptied is written again.
 fn write_sidecar(root: &Path, schema: &Schema) -> Result<(), SpoolError> {
     let path = sidecar(root, &schema.name, schema.version);
-    if path.exists() {
+    if read(&path).is_ok_and(|text| text == schema.text.as_bytes()) {
         return Ok(());
     }
     let new = path.with_extension("json.new");
-    replace(&path, &new, schema.text.as_bytes()).map_err(failed(&path, "writing the schema beside the files"))
+    replace(&path, &new, schema.text.as_bytes(), true)
+        .map_err(failed(&path, "writing the schema beside the files"))
 }
 
 fn remove_unfinished(root: &Path) -> io::Result<()> {

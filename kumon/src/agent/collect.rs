@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use kumon_bpf::{Clock, LeftOut, Loss, ProgramCost, Running, Settings, collectors, left_out};
+use kumon_bpf::{Clock, CollectorError, LeftOut, Loss, ProgramCost, Running, Settings, collectors, left_out};
 use kumon_spool::{FolderLock, Spool};
 
 use super::cost::Cost;
@@ -24,6 +24,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const LEDGER_INTERVAL: Duration = Duration::from_secs(10);
 /// How often it is looked whether the status has changed.
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
+/// A collector that could not be started is tried again after this, and twice as long after each further failure …
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// … up to this.
+const LONGEST_RETRY: Duration = Duration::from_secs(600);
+/// How often a fault that lasts is logged.
+const REMINDER: Duration = Duration::from_secs(60);
 /// How old a status file may become though nothing has changed; status::is_stale waits for it.
 const STATUS_AGE: Duration = Duration::from_secs(10);
 
@@ -62,11 +68,11 @@ impl Collecting {
         let work = move || {
             let (running, failed) = start_collectors(&settings);
             let usable = !running.is_empty() || failed.is_empty();
-            thread_status.lock().unwrap_or_else(PoisonError::into_inner).failed = failed;
+            thread_status.lock().unwrap_or_else(PoisonError::into_inner).failed = reasons(&failed);
             // Who started this thread waits for the report.
             let _ = report.send(usable);
             if usable {
-                let mut worker = Worker::new(running, spool, state, thread_status, lock);
+                let mut worker = Worker::new(running, failed, spool, state, thread_status, lock);
                 worker.mark_start(paused);
                 worker.run(&stopped);
             }
@@ -99,21 +105,56 @@ impl Collecting {
     }
 }
 
-/// The collectors that could be started, and why the others couldn't.
-fn start_collectors(settings: &Settings) -> (Vec<Collector>, BTreeMap<String, String>) {
-    let (mut running, mut failed) = (Vec::new(), BTreeMap::new());
+/// The collectors that could be started, and those that couldn't.
+fn start_collectors(settings: &Settings) -> (Vec<Collector>, Vec<Failed>) {
+    let (mut running, mut failed) = (Vec::new(), Vec::new());
     for collector in collectors(settings) {
         match collector.start() {
-            Ok(started) => running.push(Collector { name: collector.name(), running: started }),
+            Ok(started) => running.push(Collector::new(collector.name(), started)),
             Err(e) => {
                 // Who reads it knows metrics by their names.
                 let name = format!("{} ({})", collector.name(), collector.metrics().join(", "));
-                log::error!("the collector {name} is left out: {e}");
-                failed.insert(name, e.to_string());
+                log::error!("the collector {name} is left out: {e}; it is tried again");
+                let (reason, next) = (e.to_string(), Instant::now() + FIRST_RETRY);
+                failed.push(Failed { collector, name, reason, next, pause: FIRST_RETRY });
             }
         }
     }
     (running, failed)
+}
+
+/// A collector that could not be started: what it lacked may have come meanwhile.
+struct Failed {
+    collector: Box<dyn kumon_bpf::Collector>,
+    /// Its name with those of its metrics.
+    name: String,
+    reason: String,
+    next: Instant,
+    pause: Duration,
+}
+
+impl Failed {
+    fn retry(&mut self) -> Option<Collector> {
+        match self.collector.start() {
+            Ok(running) => {
+                log::info!("the collector {} works now", self.name);
+                Some(Collector::new(self.collector.name(), running))
+            }
+            Err(e) => {
+                let reason = e.to_string();
+                if reason != self.reason {
+                    log::error!("the collector {} is still left out: {reason}", self.name);
+                }
+                self.pause = (self.pause * 2).min(LONGEST_RETRY);
+                (self.reason, self.next) = (reason, Instant::now() + self.pause);
+                None
+            }
+        }
+    }
+}
+
+fn reasons(failed: &[Failed]) -> BTreeMap<String, String> {
+    failed.iter().map(|failed| (failed.name.clone(), failed.reason.clone())).collect()
 }
 
 /// The metrics that are off on this kernel because nobody asks for them by name, and why.
@@ -129,10 +170,42 @@ fn metrics_off(settings: &Settings) -> BTreeMap<String, String> {
 struct Collector {
     name: &'static str,
     running: Box<dyn Running>,
+    /// What reading it failed at last, when that was logged, and how often it was not since.
+    fault: Option<(String, Instant, u64)>,
+}
+
+impl Collector {
+    fn new(name: &'static str, running: Box<dyn Running>) -> Collector {
+        Collector { name, running, fault: None }
+    }
+
+    /// Logs what reading it came to: a fault when it is new and then once a minute, and its end.
+    fn note(&mut self, result: Result<(), CollectorError>, now: Instant) {
+        let name = self.name;
+        let Err(e) = result else {
+            if self.fault.take().is_some() {
+                log::info!("the collector {name} works again");
+            }
+            return;
+        };
+        let message = e.to_string();
+        let left_out = match &mut self.fault {
+            Some((known, logged, left_out)) if *known == message && now < *logged + REMINDER => {
+                *left_out += 1;
+                return;
+            }
+            Some((_, _, left_out)) => *left_out,
+            None => 0,
+        };
+        let others = if left_out > 0 { format!(" (and {left_out} more times)") } else { String::new() };
+        log::error!("the collector {name}: {message}{others}");
+        self.fault = Some((message, now, 0));
+    }
 }
 
 struct Worker {
     running: Vec<Collector>,
+    failed: Vec<Failed>,
     spool: Spool,
     clock: Clock,
     ledger: Ledger,
@@ -146,6 +219,7 @@ struct Worker {
 impl Worker {
     fn new(
         running: Vec<Collector>,
+        failed: Vec<Failed>,
         spool: Spool,
         state: PathBuf,
         status: Arc<Mutex<CollectStatus>>,
@@ -153,7 +227,18 @@ impl Worker {
     ) -> Worker {
         let (clock, ledger) = (Clock::new(), Ledger::default());
         let (status_written, spool_error) = (None, None);
-        Worker { running, spool, clock, ledger, state, status, status_written, spool_error, _lock: lock }
+        Worker {
+            running,
+            failed,
+            spool,
+            clock,
+            ledger,
+            state,
+            status,
+            status_written,
+            spool_error,
+            _lock: lock,
+        }
     }
 
     fn run(mut self, stopped: &Receiver<()>) {
@@ -168,11 +253,15 @@ impl Worker {
             }
             if now >= next_status {
                 next_status = now + STATUS_INTERVAL;
+                self.retry_failed(now);
                 self.write_status();
             }
         }
         self.poll(Instant::now(), true);
         self.flush();
+        if let Err(e) = self.spool.settle() {
+            log::error!("the spool: {e}");
+        }
         self.write_ledger();
         if let Err(e) = self.spool.close() {
             log::error!("rows that could not be written are lost: {e}");
@@ -184,10 +273,21 @@ impl Worker {
     fn poll(&mut self, now: Instant, last: bool) {
         self.clock.refresh();
         for collector in &mut self.running {
-            if let Err(e) = collector.running.poll(&self.clock, now, last, &mut self.spool) {
-                log::error!("the collector {}: {e}", collector.name);
-            }
+            let result = collector.running.poll(&self.clock, now, last, &mut self.spool);
+            collector.note(result, now);
         }
+    }
+
+    /// Tries collectors again that could not be started; one at a time, as the others wait meanwhile.
+    fn retry_failed(&mut self, now: Instant) {
+        let due = self.failed.iter().position(|failed| now >= failed.next);
+        let Some(at) = due else { return };
+        if let Some(started) = self.failed[at].retry() {
+            self.running.push(started);
+            self.failed.remove(at);
+        }
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).failed = reasons(&self.failed);
+        self.status_written = None;
     }
 
     /// Says once when something fails in the spool, and once when nothing does any more.

@@ -16,10 +16,10 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// What was added to a total since it was last asked for.
+    /// What was added to a total since it was last asked for. One that became less began anew, with its collector.
     fn delta(&mut self, what: &'static str, name: &str, reason: &str, total: u64) -> u64 {
         let last = self.last.insert((what, name.to_owned(), reason.to_owned()), total).unwrap_or(0);
-        total.saturating_sub(last)
+        total.checked_sub(last).unwrap_or(total)
     }
 
     /// Appends the rows of the collecting side.
@@ -159,5 +159,17 @@ fn append(entries: Vec<Entry>, component: &str, clock: &Clock, spool: &mut Spool
             memory: entry.memory,
             lag: entry.lag,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ledger;
+
+    #[test]
+    fn what_a_collector_lost_since_it_began_anew_is_counted() {
+        let mut ledger = Ledger::default();
+        let added: Vec<u64> = [5, 7, 7, 2, 2, 9].map(|total| ledger.delta("lost", "exec", "", total)).into();
+        assert_eq!(added, [5, 2, 0, 2, 0, 7]);
     }
 }
