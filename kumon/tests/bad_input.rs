@@ -6,9 +6,12 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::{Node, PATIENCE};
 use kumon_testing::{SmallDisk, require_bpf, require_root, wait_for};
@@ -65,6 +68,50 @@ fn mistakes_in_the_configuration_are_named_with_their_place() {
     node.run(&["check"]).expect(2, &["kumon.yml", "UTF-8"]);
     fs::remove_file(node.config()).unwrap();
     node.run(&["run"]).expect(2, &["kumon.yml", "No such file"]);
+}
+
+#[test]
+fn variables_that_are_not_for_kumon_or_no_text_stop_nothing_without_a_name() {
+    let node = Node::new("");
+    let run = |name: &[u8], value: &[u8]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kumon"));
+        command
+            .env(OsStr::from_bytes(name), OsStr::from_bytes(value))
+            .arg("--config")
+            .arg(node.config())
+            .arg("status");
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // Of others, not UTF-8; and of Kubernetes, for a Service that is called kumon. Nothing runs, which is 1.
+    for (name, value) in [
+        (b"LEGACY_PATH".as_slice(), b"/caf\xe9".as_slice()),
+        (b"CAF\xe9", b"1"),
+        (b"KUMON_SERVICE_HOST", b"10.0.0.1"),
+        (b"KUMON_PORT", b"tcp://10.0.0.1:5680"),
+        (b"KUMON_PORT_5680_TCP_ADDR", b"10.0.0.1"),
+    ] {
+        assert_eq!(run(name, value), (Some(1), String::new()), "{}", name.escape_ascii());
+    }
+    let (code, message) = run(b"KUMON_PATH__SPOOL", b"/caf\xe9");
+    assert!(code == Some(2) && message.contains("KUMON_PATH__SPOOL: is not UTF-8"), "{message}");
+    let (code, message) = run(b"KUMON_PATHS__SPOOL", b"/a");
+    assert!(
+        code == Some(2) && message.contains("KUMON_PATHS__SPOOL") && message.contains("paths"),
+        "{message}"
+    );
+}
+
+#[test]
+fn names_of_others_reach_no_terminal_as_they_are() {
+    let (node, folder) = with_inputs("");
+    fs::write(folder.join("a\x1b[31m\nshipping: all is well\u{202e}.csv"), "a,a\n1,2\n").unwrap();
+    let agent = node.start_agent(&["ship"]);
+    wait_for("the file's trouble", PATIENCE, || node.run(&["status"]).stdout.contains("is not shipped"));
+    let status = node.run(&["status"]).stdout;
+    assert!(status.contains(r"a\u{1b}[31m\nshipping: all is well\u{202e}.csv"), "{status}");
+    assert!(!status.contains(['\x1b', '\u{202e}']), "{status}");
+    agent.terminate().expect(0, &[]);
 }
 
 #[test]

@@ -126,6 +126,9 @@ fn no_match_a_wrong_query_and_expired_are_different_answers() {
     query(&["exec", "--aggs", "{"]).expect(2, &["--aggs", "column 1"]);
     query(&["exec", "--since", "yesterday"]).expect(2, &["--since"]);
     query(&["exec", "--until", "365d"]).expect(1, &["no match"]);
+    // Before all times.
+    query(&["exec", "--until", "400y"]).expect(1, &["no match"]);
+    query(&["exek"]).expect(2, &["did you mean 'exec'"]);
 
     // The day becomes one of long ago, which the next run drops, and yesterday, without which it would doubt its clock.
     let mut entries = fs::read_dir(node.state().join("store")).unwrap().map(|entry| entry.unwrap().path());
@@ -166,7 +169,10 @@ fn status_tells_who_runs_and_how_they_are() {
     let status = || node.run(&["status"]);
     let none = status();
     none.expect(1, &[]);
-    assert_eq!(none.stdout, "collecting: not running\nshipping: not running\n");
+    let not_running = |what: &str, side: &str| {
+        format!("{what}: not running (state folder {})\n", node.state().join(side).display())
+    };
+    assert_eq!(none.stdout, not_running("collecting", "collect") + &not_running("shipping", "ship"));
     assert!(!node.state().exists(), "looking made folders");
 
     let agent = node.start_agent(&["run"]);
@@ -382,6 +388,21 @@ fn a_metric_that_would_slow_every_system_call_is_left_out_with_the_reason() {
     node.run(&["query", "filelife"]).expect(1, &["no match; filelife is off on this node: 'enabled: auto'"]);
     node.run(&["query", "dbslower"]).expect(1, &["no match\n"]);
     agent.terminate().expect(0, &[]);
+}
+
+#[test]
+fn what_the_configuration_switches_off_is_named_by_check_and_by_a_query() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("collectors: { tcplife: { enabled: false } }\nalerts: { enabled: false }\n");
+    let ended = node.run(&["check"]);
+    let line = |start: &str| ended.stdout.lines().find(|line| line.starts_with(start)).unwrap();
+    assert!(line("tcplife").contains("disabled: collectors.tcplife.enabled is false"), "{}", ended.stdout);
+    assert!(line("alerts").contains("none of them evaluated: alerts.enabled is false"), "{}", ended.stdout);
+    node.run(&["run", "--duration", "1s"]).expect(0, &[]);
+    node.run(&["query", "tcplife"])
+        .expect(1, &["no match; tcplife is disabled on this node: collectors.tcplife.enabled"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub(crate) fn date_interval(text: &str) -> Result<(i64, i64), String> {
     if text.len() > 4
         && let Ok(milliseconds) = text.parse::<i64>()
     {
-        return Ok((milliseconds, milliseconds + 1));
+        return Ok((milliseconds, milliseconds.checked_add(1).ok_or_else(wrong)?));
     }
     let (local, offset) = split_zone(text).ok_or_else(wrong)?;
     let (start, end) = interval(local).ok_or_else(wrong)?;
@@ -31,7 +31,8 @@ fn split_zone(text: &str) -> Option<(&str, i64)> {
     let Some(at) = text[time..].find(['+', '-']) else { return Some((text, 0)) };
     let (local, zone) = text.split_at(time + at);
     let (hours, minutes) = zone[1..].split_once(':').unwrap_or((&zone[1..], "0"));
-    let seconds = hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60;
+    let part = |text: &str, most: i64| text.parse::<i64>().ok().filter(|part| (0..=most).contains(part));
+    let seconds = part(hours, 18)? * 3600 + part(minutes, 59)? * 60;
     Some((local, if zone.starts_with('-') { -seconds } else { seconds }))
 }
 
@@ -73,6 +74,13 @@ mod tests {
         assert_eq!(date("1970-01-01T00:00:01.123456Z"), Ok((1123, 1124)));
         assert_eq!(date("1970-01-01T01:00+01:00"), Ok((0, 60_000)));
         assert_eq!(date("1763689526123"), Ok((1_763_689_526_123, 1_763_689_526_124)));
-        assert!(date("yesterday").is_err());
+        for text in [
+            "yesterday",
+            "9223372036854775807",
+            "2026-11-21T10:00:00+9999999999999999:00",
+            "2026-11-21T10+-1",
+        ] {
+            assert!(date(text).is_err(), "{text}");
+        }
     }
 }

@@ -18,6 +18,6 @@ pub use condition::{Condition, Pattern, Piece, Term, Value};
 pub use dates::date;
 pub use elasticsearch::to_elasticsearch;
 pub use fields::{FieldKind, Fields, dataset};
-pub use search::{Search, SearchError, SearchRequest, SearchResponse};
+pub use search::{OnRow, Search, SearchError, SearchRequest, SearchResponse, hand_over};
 pub use understand::{demanded, understand};
 pub use words::words;

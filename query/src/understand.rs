@@ -35,7 +35,9 @@ pub fn demanded(request: &SearchRequest, fields: &Fields) -> Result<Condition, S
 fn time_range(request: &SearchRequest) -> Option<Condition> {
     const MILLISECOND: i64 = 1_000_000;
     let lower = request.since.map(|since| since.div_euclid(MILLISECOND));
-    let upper = request.until.map(|until| -(-until).div_euclid(MILLISECOND));
+    let upper = request
+        .until
+        .map(|until| until.div_euclid(MILLISECOND) + i64::from(until.rem_euclid(MILLISECOND) > 0));
     (lower.is_some() || upper.is_some()).then(|| Condition::Range {
         field: "@timestamp".to_owned(),
         lower: lower.map_or(Bound::Unbounded, |lower| Bound::Included(Value::Date(lower))),
@@ -220,8 +222,10 @@ fn bound(bound: &UserInputBound) -> Bound<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::understand;
-    use crate::{Condition, Fields, SearchError, Value};
+    use std::ops::Bound;
+
+    use super::{time_range, understand};
+    use crate::{Condition, Fields, SearchError, SearchRequest, Value};
 
     fn error(query: &str) -> (usize, String) {
         match understand(query, &Fields::of_metric("exec")) {
@@ -247,6 +251,28 @@ mod tests {
         assert_eq!(read("process.name:a -process.name:b"), Condition::And(vec![a.clone(), not(b.clone())]));
         assert_eq!(read("process.name:(a OR NOT b)"), Condition::Or(vec![a, not(b)]));
         assert_eq!(read("  "), Condition::All);
+    }
+
+    #[test]
+    fn whatever_the_time_range_its_bounds_stay_in_order() {
+        let range = |since, until| {
+            let request = SearchRequest { since, until, ..SearchRequest::default() };
+            time_range(&request)
+        };
+        let bounds = |lower: Bound<i64>, upper: Bound<i64>| {
+            let (lower, upper) = (lower.map(Value::Date), upper.map(Value::Date));
+            Some(Condition::Range { field: "@timestamp".into(), lower, upper })
+        };
+        assert_eq!(range(None, None), None);
+        assert_eq!(range(Some(1_999_999), Some(1_999_999)), bounds(Bound::Included(1), Bound::Excluded(2)));
+        assert_eq!(range(Some(-1), Some(-1)), bounds(Bound::Included(-1), Bound::Excluded(0)));
+        // Before all times: nothing is found, as nothing was.
+        let earliest = i64::MIN.div_euclid(1_000_000);
+        assert_eq!(range(None, Some(i64::MIN)), bounds(Bound::Unbounded, Bound::Excluded(earliest + 1)));
+        assert_eq!(
+            range(None, Some(i64::MAX)),
+            bounds(Bound::Unbounded, Bound::Excluded(i64::MAX / 1_000_000 + 1))
+        );
     }
 
     #[test]

@@ -86,6 +86,39 @@ fn midnight_starts_a_new_index_and_breaks_no_commit() {
 }
 
 #[test]
+fn an_answer_of_several_pages_has_each_row_once_and_newest_first_over_all_days() {
+    const ROWS: u32 = 21_000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut dated = Dated::open(folder.path(), StoreOptions::default(), 20);
+    let mut file = File::exec("a");
+    // Half of them come in on another day, and hundreds have one time.
+    for (day, first) in [(20, 0), (21, 1)] {
+        dated.set_day(day);
+        for part in (first..ROWS).step_by(2).collect::<Vec<_>>().chunks(4_000) {
+            let rows: Vec<_> = part.iter().map(|pid| exec(pid / 300, "name", *pid, "words")).collect();
+            dated.sink.send(&file.batch(&rows)).unwrap();
+            dated.sink.settle(true).unwrap();
+        }
+    }
+    for limit in [None, Some(15_000), Some(10_000), Some(3)] {
+        let (mut pids, mut times) = (Vec::new(), Vec::new());
+        let question = SearchRequest { limit, ..request("exec", "") };
+        let answer = dated.store.stream(&question, &mut |row| {
+            let row: serde_json::Value = serde_json::from_str(row.get())?;
+            pids.push(row["process.pid"].as_u64().unwrap() as u32);
+            times.push(row["@timestamp"].as_str().unwrap().to_owned());
+            Ok(())
+        });
+        assert_eq!(answer.unwrap().total, u64::from(ROWS));
+        assert_eq!(pids.len(), limit.unwrap_or(ROWS as usize));
+        assert!(times.is_sorted_by(|a, b| a >= b), "newest first");
+        pids.sort_unstable();
+        pids.dedup();
+        assert_eq!(pids.len(), times.len(), "each once");
+    }
+}
+
+#[test]
 fn hits_and_aggregations_go_over_all_days() {
     let folder = tempfile::tempdir().unwrap();
     let mut dated = Dated::open(folder.path(), StoreOptions::default(), 19);

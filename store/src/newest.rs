@@ -6,9 +6,11 @@ use tantivy::{DateTime, DocAddress, DocId, Score, SegmentOrdinal, SegmentReader}
 
 use crate::layout::TIMESTAMP;
 
-/// Collects the addresses of the newest `limit` matches by `@timestamp`; of all without a limit.
+/// Collects the addresses of the newest `limit` matches by `@timestamp`.
 pub(crate) struct Newest {
-    pub(crate) limit: Option<usize>,
+    pub(crate) limit: usize,
+    /// Only matches that come behind this one, which was the last of those before.
+    pub(crate) behind: Option<(i64, DocAddress)>,
 }
 
 /// What was found.
@@ -24,6 +26,7 @@ pub(crate) struct SegmentNewest {
     segment: SegmentOrdinal,
     times: Column<DateTime>,
     limit: usize,
+    behind: Option<(i64, DocAddress)>,
     found: Found,
 }
 
@@ -33,8 +36,8 @@ impl Collector for Newest {
 
     fn for_segment(&self, segment: SegmentOrdinal, reader: &SegmentReader) -> tantivy::Result<SegmentNewest> {
         let times = reader.fast_fields().date(TIMESTAMP)?;
-        let limit = self.limit.unwrap_or(usize::MAX);
-        Ok(SegmentNewest { segment, times, limit, found: Found::default() })
+        let (limit, behind) = (self.limit, self.behind);
+        Ok(SegmentNewest { segment, times, limit, behind, found: Found::default() })
     }
 
     fn requires_scoring(&self) -> bool {
@@ -48,7 +51,7 @@ impl Collector for Newest {
             merged.rows.extend(segment.rows);
         }
         merged.rows.sort_unstable_by(|a, b| b.cmp(a));
-        merged.rows.truncate(self.limit.unwrap_or(usize::MAX));
+        merged.rows.truncate(self.limit);
         Ok(merged)
     }
 }
@@ -62,7 +65,11 @@ impl SegmentCollector for SegmentNewest {
             return;
         }
         let time = self.times.first(doc).map_or(i64::MIN, DateTime::into_timestamp_nanos);
-        self.found.rows.push((time, DocAddress::new(self.segment, doc)));
+        let row = (time, DocAddress::new(self.segment, doc));
+        if self.behind.is_some_and(|behind| row >= behind) {
+            return;
+        }
+        self.found.rows.push(row);
         // Twice the limit at most: the older half goes each time.
         if self.found.rows.len() >= self.limit.saturating_mul(2) {
             self.keep_newest();

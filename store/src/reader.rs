@@ -1,13 +1,17 @@
 //! Asking the store.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use chrono::{NaiveDate, Utc};
-use kumon_query::{Fields, Search, SearchError, SearchRequest, SearchResponse, dataset, demanded};
+use chrono::NaiveDate;
+use kumon_query::{
+    Fields, OnRow, Search, SearchError, SearchRequest, SearchResponse, dataset, demanded, hand_over,
+};
 use serde_json::value::RawValue;
+use tantivy::aggregation::intermediate_agg_result::IntermediateAggregationResults;
+use tantivy::query::Query;
 use tantivy::schema::Value;
 use tantivy::{DocAddress, TantivyDocument, TantivyError, Term};
 
@@ -34,20 +38,24 @@ struct Shared {
     days: OpenDays,
 }
 
-/// When somebody last searched, shared with the writer, which commits sooner then.
+/// When somebody last searched, shared with the writer, which commits sooner then. The clock of the day may be set
+/// back; this one isn't.
 #[derive(Clone, Default)]
-pub(crate) struct Attention(Arc<AtomicI64>);
+pub(crate) struct Attention(Arc<Mutex<Option<Instant>>>);
 
 impl Attention {
     fn draw(&self) {
-        self.0.store(Utc::now().timestamp(), Ordering::Relaxed);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     pub(crate) fn is_recent(&self) -> bool {
-        let last = self.0.load(Ordering::Relaxed);
-        Utc::now().timestamp() - last <= ATTENTION.as_secs() as i64
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| last.elapsed() <= ATTENTION)
     }
 }
+
+/// Rows that are looked up at a time, which bounds the memory of an answer.
+const PAGE: usize = 10_000;
 
 /// A row found, by time in ns and where it is.
 struct Hit {
@@ -75,39 +83,37 @@ impl Store {
         self.shared.days.holding(since, until).map_err(|e| unavailable(&e))
     }
 
-    fn answer(&self, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
+    fn answer(&self, request: &SearchRequest, row: &mut OnRow<'_>) -> Result<SearchResponse, SearchError> {
         self.attention.draw();
         let (fields, dataset) = (Fields::of_metric(&request.metric), dataset(&request.metric));
         let condition = demanded(request, &fields)?;
         let aggregating =
             request.aggs.as_ref().map(|aggs| Aggregating::new(aggs, &request.metric, &fields)).transpose()?;
-
+        // As they are now: rows that come meanwhile change nothing.
         let days = self.days(request.since, request.until)?;
-        let (mut total, mut hits, mut intermediate) = (0, Vec::new(), Vec::new());
-        for (number, day) in days.iter().enumerate() {
+        let queries = days.iter().map(|day| {
             let rendering = Rendering { schema: &day.schema, foreign: fields.is_open() };
-            let newest = Newest { limit: request.limit };
-            let query = rendering.rows(&dataset, &condition).map_err(|e| too_complex(&e))?;
-            let found = match &aggregating {
-                None => day.searcher.search(&query, &newest).map_err(|e| day.failed(e))?,
-                Some(aggregating) => {
-                    let collectors = (newest, aggregating.collector(day.searcher.index()));
-                    let (found, part) = day
-                        .searcher
-                        .search(&query, &collectors)
-                        .map_err(|e| SearchError::Aggregations { message: e.to_string() })?;
-                    intermediate.push(part);
-                    found
-                }
-            };
-            total += found.total;
-            gather(&mut hits, number, found, request.limit);
-        }
+            rendering.rows(&dataset, &condition).map_err(|e| too_complex(&e))
+        });
+        let question = Question { queries: queries.collect::<Result<_, _>>()?, days };
+
+        let mut left = request.limit.unwrap_or(usize::MAX);
+        let (page, intermediate) = question.first_page(left.min(PAGE), aggregating.as_ref())?;
+        let (total, mut hits) = (page.total, page.hits);
         if total == 0 {
             self.explain_nothing(request, fields.is_open(), &dataset)?;
         }
         let aggregations = aggregating.map(|aggregating| aggregating.finish(intermediate)).transpose()?;
-        Ok(SearchResponse { total, hits: fetch(&days, &hits)?, aggregations })
+        loop {
+            for hit in &hits {
+                hand_over(&[question.days[hit.day].source(hit.address)?], row)?;
+            }
+            left -= hits.len();
+            // A page that is not full is the last one.
+            let Some(last) = hits.last().filter(|_| left > 0 && hits.len() == PAGE) else { break };
+            hits = question.page_behind(last, left.min(PAGE))?;
+        }
+        Ok(SearchResponse { total, hits: Vec::new(), aggregations })
     }
 
     /// An empty answer may have a better reason than 'no match'.
@@ -132,8 +138,67 @@ impl Store {
 }
 
 impl Search for Store {
-    fn search(&self, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
-        self.answer(request)
+    fn stream(&self, request: &SearchRequest, row: &mut OnRow<'_>) -> Result<SearchResponse, SearchError> {
+        self.answer(request, row)
+    }
+}
+
+/// A question to the days that may hold answers, newest first.
+struct Question {
+    days: Vec<Arc<OpenDay>>,
+    /// One for each day.
+    queries: Vec<Box<dyn Query>>,
+}
+
+/// The newest matches.
+struct Page {
+    /// All that there are.
+    total: u64,
+    hits: Vec<Hit>,
+}
+
+impl Question {
+    fn first_page(
+        &self,
+        limit: usize,
+        aggregating: Option<&Aggregating>,
+    ) -> Result<(Page, Vec<IntermediateAggregationResults>), SearchError> {
+        let (mut page, mut intermediate) = (Page { total: 0, hits: Vec::new() }, Vec::new());
+        for (number, (day, query)) in self.days.iter().zip(&self.queries).enumerate() {
+            let newest = Newest { limit, behind: None };
+            let found = match aggregating {
+                None => day.searcher.search(query, &newest).map_err(|e| day.failed(e))?,
+                Some(aggregating) => {
+                    let collectors = (newest, aggregating.collector(day.searcher.index()));
+                    let (found, part) = day
+                        .searcher
+                        .search(query, &collectors)
+                        .map_err(|e| SearchError::Aggregations { message: e.to_string() })?;
+                    intermediate.push(part);
+                    found
+                }
+            };
+            page.total += found.total;
+            gather(&mut page.hits, number, found, limit);
+        }
+        Ok((page, intermediate))
+    }
+
+    /// The newest matches behind that one, in the order of [`gather`].
+    fn page_behind(&self, last: &Hit, limit: usize) -> Result<Vec<Hit>, SearchError> {
+        let mut hits = Vec::new();
+        for (number, (day, query)) in self.days.iter().zip(&self.queries).enumerate() {
+            let behind = match number.cmp(&last.day) {
+                // Those of the same instant were before it.
+                Less => (last.time, DocAddress::new(0, 0)),
+                Equal => (last.time, last.address),
+                Greater => (last.time.saturating_add(1), DocAddress::new(0, 0)),
+            };
+            let newest = Newest { limit, behind: Some(behind) };
+            let found = day.searcher.search(query, &newest).map_err(|e| day.failed(e))?;
+            gather(&mut hits, number, found, limit);
+        }
+        Ok(hits)
     }
 }
 
@@ -167,15 +232,11 @@ fn unavailable(error: &StoreError) -> SearchError {
 }
 
 /// Adds an index's hits to those of the others, of which only the newest are wanted.
-fn gather(hits: &mut Vec<Hit>, day: usize, found: Found, limit: Option<usize>) {
+fn gather(hits: &mut Vec<Hit>, day: usize, found: Found, limit: usize) {
     hits.extend(found.rows.into_iter().map(|(time, address)| Hit { time, day, address }));
     // Stable: the days come newest first.
     hits.sort_by_key(|hit| std::cmp::Reverse(hit.time));
-    hits.truncate(limit.unwrap_or(usize::MAX));
-}
-
-fn fetch(days: &[Arc<OpenDay>], hits: &[Hit]) -> Result<Vec<Box<RawValue>>, SearchError> {
-    hits.iter().map(|hit| days[hit.day].source(hit.address)).collect()
+    hits.truncate(limit);
 }
 
 /// ns since the Unix epoch.

@@ -184,8 +184,8 @@ impl Sink for StoreSink {
         });
         if due {
             self.commit()?;
-            self.retain();
         }
+        self.retain();
         Ok(self.uncommitted.is_none())
     }
 

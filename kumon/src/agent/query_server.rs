@@ -1,20 +1,21 @@
-//! What other processes ask of the agent that has the embedded store open: one JSON line each way over a Unix socket in
-//! the shipper's state folder.
+//! What other processes ask of the agent that has the embedded store open, over a Unix socket in the shipper's state
+//! folder: one JSON line there; a line for each row and one that ends the answer back.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
+use kumon_query::{OnRow, Search, SearchError, SearchRequest, SearchResponse};
 use kumon_shipper::{DeadLetterFolder, Handle, LetterFilter, Replayed, replay};
 use kumon_store::Store;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// A request line is a query and some options.
 const MAX_REQUEST: u64 = 1 << 20;
@@ -24,6 +25,8 @@ const SYNC_LIMIT: Duration = Duration::from_secs(3);
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Somebody who connects and says nothing.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+/// Somebody who reads a long answer page by page.
+const READING_LIMIT: Duration = Duration::from_secs(600);
 /// Connections at a time, each with a thread; the next one is closed unanswered.
 const MOST_CONNECTIONS: usize = 32;
 
@@ -37,6 +40,8 @@ enum Request {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer {
+    /// A row of an answer that [`Answer::Found`] or [`Answer::Failed`] ends.
+    Row(Box<RawValue>),
     Found(SearchResponse),
     Failed(SearchError),
     Replayed(Result<Replayed, String>),
@@ -63,7 +68,7 @@ impl QueryServer {
             UnixListener::bind(path).with_context(|| format!("{}: can't listen", path.display()))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
-        let asked = Arc::new(Asked { store: Mutex::new(store), shipper, letters });
+        let asked = Arc::new(Asked { store, shipper, letters });
         let serve = move || {
             for connection in listener.incoming() {
                 if stop.load(Ordering::Relaxed) {
@@ -96,8 +101,8 @@ impl QueryServer {
 
 /// What the threads of the connections share.
 struct Asked {
-    /// One search at a time bounds the memory; who is slow to ask or to read the answer keeps nobody waiting.
-    store: Mutex<Store>,
+    /// Each search holds a page of rows at most; who is slow to ask or to read the answer keeps nobody waiting.
+    store: Store,
     shipper: Handle,
     letters: DeadLetterFolder,
 }
@@ -112,32 +117,37 @@ impl Asked {
 
     fn converse(&self, stream: &UnixStream) -> io::Result<()> {
         stream.set_read_timeout(Some(SILENCE_LIMIT))?;
-        stream.set_write_timeout(Some(SILENCE_LIMIT))?;
+        stream.set_write_timeout(Some(READING_LIMIT))?;
         let mut line = String::new();
         if BufReader::new(stream.take(MAX_REQUEST)).read_line(&mut line)? == 0 {
             return Ok(());
         }
+        let mut writer = io::BufWriter::new(stream);
         let answer = match serde_json::from_str(&line)? {
-            Request::Search(request) => self.search(&request),
+            Request::Search(request) => {
+                self.search(&request, &mut |row| write_line(&mut writer, &Answer::Row(row.to_owned())))
+            }
             Request::ReplayDeadLetters(filter) => {
                 Answer::Replayed(replay(&self.letters, &filter, &mut self.shipper.clone()))
             }
         };
-        let mut writer = io::BufWriter::new(stream);
-        serde_json::to_writer(&mut writer, &answer)?;
-        writer.write_all(b"\n")?;
+        write_line(&mut writer, &answer)?;
         writer.flush()
     }
 
-    fn search(&self, request: &SearchRequest) -> Answer {
+    fn search(&self, request: &SearchRequest, row: &mut OnRow<'_>) -> Answer {
         // What can't be shipped now is not there yet; what is there can still be asked for.
         self.shipper.sync(SYNC_LIMIT);
-        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        match store.search(request) {
+        match self.store.stream(request, row) {
             Ok(response) => Answer::Found(response),
             Err(error) => Answer::Failed(error),
         }
     }
+}
+
+fn write_line(writer: &mut impl Write, answer: &Answer) -> io::Result<()> {
+    serde_json::to_writer(&mut *writer, answer)?;
+    writer.write_all(b"\n")
 }
 
 /// The store of a running agent, asked through its socket.
@@ -166,7 +176,7 @@ impl Remote {
     /// When the agent doesn't answer.
     pub(crate) fn replay(&self, filter: &LetterFilter) -> Result<Result<Replayed, String>> {
         // However long that takes; an agent that ends closes the connection.
-        match self.ask(&Request::ReplayDeadLetters(filter.clone()), None) {
+        match self.ask(&Request::ReplayDeadLetters(filter.clone()), None, &mut |_| Ok(())) {
             Ok(Answer::Replayed(replayed)) => Ok(replayed),
             Ok(_) => Err(anyhow!("{}: the agent answered something else", self.path.display())),
             Err(e) => {
@@ -175,23 +185,32 @@ impl Remote {
         }
     }
 
-    fn ask(&self, request: &Request, limit: Option<Duration>) -> io::Result<Answer> {
+    /// What ends the answer; its rows are handed over before.
+    fn ask(&self, request: &Request, limit: Option<Duration>, row: &mut OnRow<'_>) -> io::Result<Answer> {
         let mut stream = UnixStream::connect(&self.path)?;
         stream.set_read_timeout(limit)?;
         serde_json::to_writer(&mut stream, request)?;
         stream.write_all(b"\n")?;
-        let mut line = String::new();
-        BufReader::new(stream).read_to_string(&mut line)?;
-        Ok(serde_json::from_str(&line)?)
+        let (mut reader, mut line) = (BufReader::new(stream), String::new());
+        loop {
+            line.clear();
+            if reader.read_line(&mut line)? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "its answer has no end"));
+            }
+            match serde_json::from_str(&line)? {
+                Answer::Row(hit) => row(&hit)?,
+                end => return Ok(end),
+            }
+        }
     }
 }
 
 impl Search for Remote {
-    fn search(&self, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
-        match self.ask(&Request::Search(request.clone()), Some(ANSWER_LIMIT)) {
+    fn stream(&self, request: &SearchRequest, row: &mut OnRow<'_>) -> Result<SearchResponse, SearchError> {
+        match self.ask(&Request::Search(request.clone()), Some(ANSWER_LIMIT), row) {
             Ok(Answer::Found(response)) => Ok(response),
             Ok(Answer::Failed(error)) => Err(error),
-            Ok(Answer::Replayed(_)) => Err(SearchError::Unavailable {
+            Ok(_) => Err(SearchError::Unavailable {
                 message: format!("{}: the agent answered something else", self.path.display()),
             }),
             Err(e) => Err(SearchError::Unavailable {

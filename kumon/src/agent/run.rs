@@ -244,7 +244,14 @@ impl Agent {
         }
         Ok(Some(match Agent::start(parts, new, &mut before) {
             Ok(agent) => (agent, Ok(())),
-            Err(e) => (Agent::start(parts, old, &mut before)?, Err(e)),
+            Err(e) => match Agent::start(parts, old, &mut before) {
+                Ok(agent) => (agent, Err(e)),
+                Err(neither) => {
+                    // What it has in memory is written.
+                    before.collecting.take().map(Collecting::stop);
+                    return Err(neither);
+                }
+            },
         }))
     }
 
@@ -272,6 +279,13 @@ fn start_web(config: &Config) -> Option<WebServer> {
     }
     match WebServer::start(config) {
         Ok(web) => {
+            if !config.web.listen.ip().is_loopback() {
+                log::warn!(
+                    "the web page listens on {}, beyond this machine, without TLS: who can read along on the way sees its \
+                     key and all rows; put a reverse proxy with TLS before it, or set web.listen to 127.0.0.1",
+                    config.web.listen
+                );
+            }
             log::info!(
                 "the web page listens on {}; 'kumon web' shows its address with the key",
                 config.web.listen

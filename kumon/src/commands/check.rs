@@ -1,6 +1,6 @@
 //! `kumon check`: what this machine allows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,6 +26,8 @@ struct Findings {
     alerts: Result<String, String>,
     hooks: Vec<Hook>,
     left_out: Vec<LeftOut>,
+    /// Metrics that the configuration switches off.
+    disabled: Vec<&'static str>,
 }
 
 /// Prints the machine's facts and each hook's strategy; fails when a metric can't be collected, or a dashboard or an
@@ -57,6 +59,7 @@ impl Findings {
             alerts: count_alerts(config),
             hooks: hooks(&config.collectors),
             left_out: left_out(&config.collectors),
+            disabled: config.disabled_metrics(),
         }
     }
 
@@ -80,16 +83,36 @@ impl Findings {
         writeln!(out)?;
 
         let mut table = Table::new(&["metric", "event", "strategy"]);
+        let common = self.common_reasons();
         for hook in &self.hooks {
-            let strategy = hook.strategy.clone();
-            let strategy = strategy.map_or_else(|reason| format!("none: {reason}"), str::to_owned);
+            let strategy = match &hook.strategy {
+                Ok(strategy) => (*strategy).to_owned(),
+                Err(reason) if common.contains(&reason) => "none: see below".to_owned(),
+                Err(reason) => format!("none: {reason}"),
+            };
             table.row([hook.metrics.join(", "), hook.event.to_owned(), strategy]);
         }
         for metric in &self.left_out {
             table.row([metric.metric.to_owned(), "-".to_owned(), format!("off: {}", metric.reason)]);
         }
+        for metric in &self.disabled {
+            let reason = format!("disabled: collectors.{metric}.enabled is false");
+            table.row([(*metric).to_owned(), "-".to_owned(), reason]);
+        }
         write!(out, "{table}")?;
+        for reason in common {
+            writeln!(out, "\nnone: {reason}")?;
+        }
         self.print_refusals(out)
+    }
+
+    /// Why several hooks have no strategy: without a capability most of them have the same long reason.
+    fn common_reasons(&self) -> Vec<&String> {
+        let mut counts = BTreeMap::new();
+        for reason in self.hooks.iter().filter_map(|hook| hook.strategy.as_ref().err()) {
+            *counts.entry(reason).or_insert(0) += 1;
+        }
+        counts.into_iter().filter(|(_, count)| *count > 2).map(|(reason, _)| reason).collect()
     }
 
     /// The hooks of a metric climb their ladder together, so each reason is told once.
@@ -140,6 +163,7 @@ impl Findings {
             "dashboards_error": self.dashboards.as_ref().err(),
             "alerts_error": self.alerts.as_ref().err(),
             "hooks": self.hooks.iter().map(hook).collect::<Vec<_>>(),
+            "disabled": self.disabled,
             "left_out": self.left_out.iter().map(left_out).collect::<Vec<_>>(),
         })
     }
@@ -154,5 +178,8 @@ fn count_dashboards(config: &Config) -> Result<String, String> {
 fn count_alerts(config: &Config) -> Result<String, String> {
     let all = alerts::load_all(config).map_err(|e| e.to_string())?;
     let on = all.iter().filter(|alert| alert.enabled).count();
+    if !config.alerts.enabled {
+        return Ok(format!("{}, none of them evaluated: alerts.enabled is false", all.len()));
+    }
     Ok(format!("{}, {on} of them on", all.len()))
 }

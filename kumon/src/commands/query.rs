@@ -1,13 +1,14 @@
 //! `kumon query`.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use chrono::{TimeDelta, Utc};
 use clap::{Args, ValueEnum};
-use kumon_query::{SearchError, SearchRequest, SearchResponse};
+use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -76,9 +77,11 @@ pub(crate) fn query(config: &Config, args: &QueryArgs) -> Result<ExitCode> {
         },
         aggs,
     };
-    match search::open(config)?.search(&request) {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let printed = print(&mut out, search::open(config)?.as_ref(), &request, args.format);
+    out.flush()?;
+    match printed {
         Ok(response) => {
-            print(&request, &response, args.format)?;
             if response.total > 0 {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -108,41 +111,48 @@ fn ago(duration: Duration) -> Option<i64> {
 /// Says where the agent of this node doesn't collect the metric; nothing where that isn't known.
 fn why_none(config: &Config, metric: &str) -> String {
     let status: Option<CollectStatus> = read_status(&config.path.collect()).ok().flatten();
+    let metric = metric.strip_suffix("_hist").unwrap_or(metric);
+    if config.disabled_metrics().contains(&metric) {
+        return format!("; {metric} is disabled on this node: collectors.{metric}.enabled is false");
+    }
     let reason = status.and_then(|status| status.off.get(metric).cloned());
     reason.map(|reason| format!("; {metric} is off on this node: {reason}")).unwrap_or_default()
 }
 
-fn print(request: &SearchRequest, response: &SearchResponse, format: Format) -> Result<()> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    if let Some(aggregations) = &response.aggregations {
-        serde_json::to_writer_pretty(&mut out, aggregations)?;
-        writeln!(out)?;
-    }
-    if request.limit != Some(0) {
-        match format {
-            Format::Json => response.hits.iter().try_for_each(|hit| writeln!(out, "{hit}"))?,
-            Format::Csv => print_csv(&mut out, request, response)?,
-            Format::Table => print_table(&mut out, request, response)?,
+/// Asks and prints; rows that no table has to be made of as they come, for there may be more than the memory holds.
+fn print(
+    out: &mut impl Write,
+    search: &dyn Search,
+    request: &SearchRequest,
+    format: Format,
+) -> Result<SearchResponse, SearchError> {
+    let failed = |e: io::Error| SearchError::Unavailable { message: format!("can't be printed: {e}") };
+    let response = match format {
+        Format::Json => search.stream(request, &mut |row| writeln!(out, "{row}"))?,
+        Format::Csv => stream_csv(out, search, request)?,
+        Format::Table => {
+            let response = search.search(request)?;
+            print_table(out, request, &response).map_err(failed)?;
+            response
         }
+    };
+    if let Some(aggregations) = &response.aggregations {
+        writeln!(out, "{aggregations:#}").map_err(failed)?;
     }
-    Ok(out.flush()?)
+    Ok(response)
 }
 
-/// The rows' fields in the schema's order; those no row has are left out of tables.
-fn columns(request: &SearchRequest, rows: &[Map<String, Value>]) -> Vec<String> {
+/// The fields of a row, in the schema's order.
+fn columns(request: &SearchRequest, foreign: BTreeSet<String>) -> Vec<String> {
     let schema = kumon_schema::builtin(&request.metric);
     let known: Vec<String> = schema.iter().flat_map(|s| &s.fields).map(|field| field.ecs.clone()).collect();
-    let mut foreign: Vec<String> =
-        rows.iter().flat_map(Map::keys).filter(|key| !known.contains(key)).cloned().collect();
-    foreign.sort();
-    foreign.dedup();
+    let foreign: Vec<String> = foreign.into_iter().filter(|key| !known.contains(key)).collect();
     known.into_iter().chain(foreign).collect()
 }
 
-fn rows(response: &SearchResponse) -> Result<Vec<Map<String, Value>>> {
-    let parse = |hit: &RawValue| serde_json::from_str(hit.get());
-    let rows = response.hits.iter().map(|hit| parse(hit)).collect::<Result<_, _>>();
-    rows.context("the answer holds a row that is no object")
+fn parse(row: &RawValue) -> io::Result<Map<String, Value>> {
+    serde_json::from_str(row.get())
+        .map_err(|e| io::Error::other(format!("the answer holds a row that is no object: {e}")))
 }
 
 fn text(value: Option<&Value>) -> String {
@@ -153,15 +163,29 @@ fn text(value: Option<&Value>) -> String {
     }
 }
 
-fn print_csv(out: &mut impl Write, request: &SearchRequest, response: &SearchResponse) -> Result<()> {
-    let rows = rows(response)?;
-    let columns = columns(request, &rows);
-    writeln!(out, "{}", csv_line(&columns))?;
-    for row in &rows {
-        let cells: Vec<String> = columns.iter().map(|column| text(row.get(column))).collect();
-        writeln!(out, "{}", csv_line(&cells))?;
+/// Only the rows themselves tell which fields those of an input have: they are asked for once more then.
+fn stream_csv(
+    out: &mut impl Write,
+    search: &dyn Search,
+    request: &SearchRequest,
+) -> Result<SearchResponse, SearchError> {
+    let mut foreign = BTreeSet::new();
+    if kumon_schema::builtin(&request.metric).is_none() {
+        search.stream(request, &mut |row| {
+            foreign.extend(parse(row)?.into_iter().map(|(key, _)| key));
+            Ok(())
+        })?;
     }
-    Ok(())
+    let columns = columns(request, foreign);
+    if request.limit != Some(0) {
+        let failed = |e: io::Error| SearchError::Unavailable { message: format!("can't be printed: {e}") };
+        writeln!(out, "{}", csv_line(&columns)).map_err(failed)?;
+    }
+    search.stream(request, &mut |row| {
+        let row = parse(row)?;
+        let cells: Vec<String> = columns.iter().map(|column| text(row.get(column))).collect();
+        writeln!(out, "{}", csv_line(&cells))
+    })
 }
 
 /// A line of CSV, without its end.
@@ -188,15 +212,15 @@ const NOT_FOR_EYES: [&str; 6] = [
     "kumon.cgroup.id",
 ];
 
-fn print_table(out: &mut impl Write, request: &SearchRequest, response: &SearchResponse) -> Result<()> {
-    let rows = rows(response)?;
-    let mut columns = columns(request, &rows);
-    columns.retain(|column| {
-        !NOT_FOR_EYES.contains(&&**column) && rows.iter().any(|row| row.contains_key(column))
-    });
+fn print_table(out: &mut impl Write, request: &SearchRequest, response: &SearchResponse) -> io::Result<()> {
+    let rows = response.hits.iter().map(|hit| parse(hit)).collect::<io::Result<Vec<_>>>()?;
     if rows.is_empty() {
         return Ok(());
     }
+    let mut columns = columns(request, rows.iter().flat_map(Map::keys).cloned().collect());
+    columns.retain(|column| {
+        !NOT_FOR_EYES.contains(&&**column) && rows.iter().any(|row| row.contains_key(column))
+    });
     let mut table = Table::new(&columns);
     for row in &rows {
         table.row(columns.iter().map(|column| text(row.get(column))));

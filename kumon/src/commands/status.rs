@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
 use kumon_spool::is_being_written;
 
+use super::table::printable;
 use crate::agent::{CollectStatus, ShipStatus, Status, read_status};
 use crate::config::Config;
 
@@ -34,8 +35,8 @@ pub(crate) fn status(config: &Config, json: bool) -> Result<ExitCode> {
     if json {
         writeln!(out, "{}", serde_json::json!({ "collect": collect, "ship": ship, "healthy": healthy }))?;
     } else {
-        print_collect(&mut out, collect.as_ref())?;
-        print_ship(&mut out, ship.as_ref())?;
+        print_collect(&mut out, collect.as_ref(), &config.path.collect())?;
+        print_ship(&mut out, ship.as_ref(), &config.path.ship())?;
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -53,9 +54,9 @@ fn of_running<T: Status>(folder: &Path) -> Result<Option<T>> {
     read_status(folder).with_context(|| format!("{}: the status can't be read", folder.display()))
 }
 
-fn print_collect(out: &mut impl Write, status: Option<&CollectStatus>) -> io::Result<()> {
+fn print_collect(out: &mut impl Write, status: Option<&CollectStatus>, state: &Path) -> io::Result<()> {
     let Some(status) = status else {
-        writeln!(out, "collecting: not running")?;
+        writeln!(out, "collecting: not running (state folder {})", state.display())?;
         return Ok(());
     };
     let (memory, seconds) = (ByteSize(status.memory), status.cpu_time as f64 / 1e9);
@@ -73,44 +74,49 @@ fn print_collect(out: &mut impl Write, status: Option<&CollectStatus>) -> io::Re
         }
     }
     for (collector, reason) in &status.failed {
-        writeln!(out, "  {collector} is left out: {reason}")?;
+        writeln!(out, "  {collector} is left out: {}", printable(reason))?;
     }
     for (metric, reason) in &status.off {
-        writeln!(out, "  {metric} is off: {reason}")?;
+        writeln!(out, "  {metric} is off: {}", printable(reason))?;
     }
     if let Some(error) = &status.spool_error {
-        writeln!(out, "  the spool: {error}")?;
+        writeln!(out, "  the spool: {}", printable(error))?;
     }
     print_stale(out, &status.updated)
 }
 
-fn print_ship(out: &mut impl Write, status: Option<&ShipStatus>) -> io::Result<()> {
+fn print_ship(out: &mut impl Write, status: Option<&ShipStatus>, state: &Path) -> io::Result<()> {
     let Some(status) = status else {
-        writeln!(out, "shipping: not running")?;
+        writeln!(out, "shipping: not running (state folder {})", state.display())?;
         return Ok(());
     };
     writeln!(out, "shipping: process {}, to the {}, as of {}", status.pid, status.output, status.updated)?;
     for (dataset, rows) in &status.rows {
-        writeln!(out, "  {dataset}: {rows} rows delivered")?;
+        writeln!(out, "  {}: {rows} rows delivered", printable(dataset))?;
     }
     for (dataset, rows) in &status.dead_letters {
-        writeln!(out, "  {dataset}: {rows} rows in the dead letters")?;
+        writeln!(out, "  {}: {rows} rows in the dead letters", printable(dataset))?;
     }
     if status.dead_letters_dropped > 0 {
         let dropped = status.dead_letters_dropped;
         writeln!(out, "  {dropped} dead letters dropped, the oldest, at the limit dead_letters.max_bytes")?;
     }
     for (file, reason) in &status.stuck {
-        writeln!(out, "  {file} is not shipped: {reason}")?;
+        writeln!(out, "  {} is not shipped: {}", printable(file), printable(reason))?;
     }
     if let (Some(reason), Some(since)) = (&status.halted, &status.halted_since) {
-        writeln!(out, "  halted since {since}: {reason}")?;
+        writeln!(out, "  halted since {since}: {}", printable(reason))?;
     }
     for (stream, (since, reason)) in &status.held {
-        writeln!(out, "  {stream}: halted since {since}, other streams go on: {reason}")?;
+        writeln!(
+            out,
+            "  {}: halted since {since}, other streams go on: {}",
+            printable(stream),
+            printable(reason)
+        )?;
     }
     for what in &status.alerts_left_out {
-        writeln!(out, "  alerts: {what}")?;
+        writeln!(out, "  alerts: {}", printable(what))?;
     }
     writeln!(out, "  {} wait in files", ByteSize(status.lag))?;
     print_stale(out, &status.updated)

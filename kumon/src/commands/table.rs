@@ -20,9 +20,14 @@ impl Table {
     }
 }
 
-/// Control characters would let a process name move the cursor of whoever looks.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+/// A text of somebody else's for a terminal. Control characters would let the name of a process or a file move the
+/// cursor of whoever looks, and those that turn the direction of writing let it look like another one.
+pub(crate) fn printable(text: &str) -> String {
+    let is_hostile = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().flat_map(|c| if is_hostile(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 fn cut(cell: &str) -> String {
@@ -56,12 +61,16 @@ impl fmt::Display for Table {
 
 #[cfg(test)]
 mod tests {
-    use super::Table;
+    use super::{Table, printable};
 
     #[test]
     fn hostile_cells_neither_break_lines_nor_move_the_cursor() {
         let mut table = Table::new(&["name", "args"]);
         table.row(["a\n\x1b[2J".to_owned(), "x".to_owned()]);
         assert_eq!(table.to_string(), "name          args\na\\n\\u{1b}[2J  x\n");
+        assert_eq!(
+            printable("a\u{202e}gpj.exe\u{2069}\u{9b}2J äö"),
+            "a\\u{202e}gpj.exe\\u{2069}\\u{9b}2J äö"
+        );
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Config, ConfigError> {
         Err(source) => return Err(ConfigError::Io { path: path.into(), source }),
     };
     let config = parse(&text).map_err(|message| ConfigError::Syntax { path: path.into(), message })?;
-    let config = environment::apply(config, &text, environment::variables())?;
+    let config = environment::apply(config, &text, environment::variables()?)?;
     config.path.validate()?;
     config.shipper_inputs()?;
     config.retention.validate(config.inputs.iter().map(|input| input.dataset.as_str()))?;

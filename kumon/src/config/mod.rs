@@ -231,6 +231,16 @@ impl Config {
         self.path == other.path && self.collectors == other.collectors && self.spool == other.spool
     }
 
+    /// The metrics that are switched off by name, as the histograms of others are with them.
+    pub(crate) fn disabled_metrics(&self) -> Vec<&'static str> {
+        let collectors = kumon_bpf::collectors(&self.collectors);
+        let mut on: Vec<&str> = collectors.iter().flat_map(|collector| collector.metrics()).collect();
+        on.extend(kumon_bpf::left_out(&self.collectors).into_iter().map(|left_out| left_out.metric));
+        let all = kumon_schema::all().iter().map(|schema| schema.name.as_str());
+        all.filter(|metric| *metric != "agent" && !metric.ends_with("_hist") && !on.contains(metric))
+            .collect()
+    }
+
     /// The spool's limits.
     pub(crate) fn spool_limits(&self) -> kumon_spool::Limits {
         kumon_spool::Limits {

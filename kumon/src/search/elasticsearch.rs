@@ -1,6 +1,8 @@
 //! Asking Elasticsearch.
 
-use kumon_query::{Fields, Search, SearchError, SearchRequest, SearchResponse, to_elasticsearch};
+use kumon_query::{
+    Fields, OnRow, Search, SearchError, SearchRequest, SearchResponse, hand_over, to_elasticsearch,
+};
 use kumon_schema::Kind;
 use kumon_shipper::elasticsearch::{Answer, Client, Failure, Method, Options, OptionsError};
 use serde::Deserialize;
@@ -72,14 +74,19 @@ impl ElasticsearchSearch {
     }
 
     /// Page after page of one point in time, so that rows which arrive meanwhile change nothing.
-    fn all_pages(&self, request: &SearchRequest, mut body: Value) -> Result<SearchResponse, SearchError> {
+    fn all_pages(
+        &self,
+        request: &SearchRequest,
+        mut body: Value,
+        row: &mut OnRow<'_>,
+    ) -> Result<SearchResponse, SearchError> {
         let open = format!("{}/_pit?keep_alive={KEEP_ALIVE}", self.stream(&request.metric));
         let answer = self.client.request(Method::Post, &open, None).map_err(unavailable)?;
         if answer.status == 404 {
             return nothing_there(&request.metric);
         }
         let mut id = self.client.ok(answer).map_err(unavailable)?.json()["id"].clone();
-        let response = self.read_pages(request, &mut body, &mut id);
+        let response = self.read_pages(request, &mut body, &mut id, row);
         // It would end by itself; the answer does not depend on it.
         let _ = self.client.request(Method::Delete, "_pit", Some(&json!({"id": id})));
         response
@@ -90,8 +97,9 @@ impl ElasticsearchSearch {
         request: &SearchRequest,
         body: &mut Value,
         id: &mut Value,
+        row: &mut OnRow<'_>,
     ) -> Result<SearchResponse, SearchError> {
-        let limit = request.limit.unwrap_or(usize::MAX);
+        let mut left = request.limit.unwrap_or(usize::MAX);
         let page_size = body["size"].as_u64().unwrap_or_default() as usize;
         let mut response = SearchResponse::default();
         loop {
@@ -105,12 +113,14 @@ impl ElasticsearchSearch {
             let (got, last) = (page.hits.hits.len(), page.hits.hits.last().map(|hit| hit.sort.clone()));
             response.aggregations = response.aggregations.or(page.aggregations);
             append(&mut response, page.hits);
+            hand_over(&std::mem::take(&mut response.hits), row)?;
+            left = left.saturating_sub(got);
             let Some(last) = last else { break };
-            if got < page_size || response.hits.len() >= limit {
+            if got < page_size || left == 0 {
                 break;
             }
             body["search_after"] = last;
-            body["size"] = page_size.min(limit - response.hits.len()).into();
+            body["size"] = page_size.min(left).into();
             // The first page told both.
             body["track_total_hits"] = false.into();
             body.as_object_mut().map(|body| body.remove("aggs"));
@@ -130,7 +140,7 @@ impl ElasticsearchSearch {
 }
 
 impl Search for ElasticsearchSearch {
-    fn search(&self, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
+    fn stream(&self, request: &SearchRequest, row: &mut OnRow<'_>) -> Result<SearchResponse, SearchError> {
         // Anything else would be another request than a search in one data stream.
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
         if !request.metric.chars().all(allowed) {
@@ -139,8 +149,12 @@ impl Search for ElasticsearchSearch {
         let body = to_elasticsearch(request, &Fields::of_metric(&request.metric))?;
         // One page holds as many as the body asks for.
         match (request.limit, body["size"].as_u64()) {
-            (Some(limit), Some(size)) if limit as u64 <= size => self.one_page(request, &body),
-            _ => self.all_pages(request, body),
+            (Some(limit), Some(size)) if limit as u64 <= size => {
+                let mut response = self.one_page(request, &body)?;
+                hand_over(&std::mem::take(&mut response.hits), row)?;
+                Ok(response)
+            }
+            _ => self.all_pages(request, body, row),
         }
     }
 }

@@ -102,7 +102,7 @@ fn router(key: Key, api: Api) -> Router {
         .layer(middleware::from_fn(guarded))
 }
 
-/// The page, for who has the key: in the cookie, or in the address that `kumon status` shows.
+/// The page, for who has the key: in the cookie, or in the address that `kumon web` shows.
 async fn enter(State(key): State<Key>, Query(given): Query<Given>, headers: HeaderMap) -> Response {
     if key.is_in(&headers) {
         return pages::index();
