@@ -42,6 +42,8 @@ pub(crate) struct Inputs {
     pub(crate) gone: Vec<Arc<str>>,
     /// Files and folders that can't be read now, with the reason.
     unreadable: BTreeMap<PathBuf, String>,
+    /// Patterns that match no file now, with the reason.
+    empty: BTreeMap<String, String>,
     pub(crate) unpacker: Arc<Unpacker>,
     /// At the last look some file was still being decompressed: it may be one that is missed.
     is_unpacking: bool,
@@ -82,6 +84,7 @@ impl Inputs {
             positions,
             gone: expired.into_iter().map(|entry| entry.generation.into()).collect(),
             unreadable: BTreeMap::new(),
+            empty: BTreeMap::new(),
             unpacker: Unpacker::new(messages),
             is_unpacking: false,
             waiting: Waiting::default(),
@@ -110,6 +113,10 @@ impl Inputs {
         made: &HashSet<PathBuf>,
     ) -> Vec<Source> {
         let (mut known, mut strangers) = (Known::new(known), Vec::new());
+        for (pattern, why) in listing.empty.iter().filter(|(pattern, _)| !self.empty.contains_key(*pattern)) {
+            throttled!(Warn, format!("{pattern} {why}"), "{pattern}: {why}; it is looked for");
+        }
+        self.empty = listing.empty;
         let mut unreadable = listing.unreadable;
         let inputs = self.inputs.clone();
         let waited = mem::take(&mut self.waiting).is_full();
@@ -371,6 +378,18 @@ impl Inputs {
     /// What is known of files that nobody reads now.
     pub(crate) fn remembered(&self) -> impl Iterator<Item = &Entry> {
         self.remembered.iter()
+    }
+
+    /// What is worth knowing, though it is no fault: of patterns, and of files that no input has any more.
+    pub(crate) fn notes(&self) -> impl Iterator<Item = (String, String)> {
+        let left = self.files_without_input().map(|(count, first)| {
+            let others = match count {
+                1 => String::new(),
+                _ => format!(", as {} other files have none", count - 1),
+            };
+            (first.display().to_string(), format!("has no input any more{others}; remembered for 30 days"))
+        });
+        self.empty.clone().into_iter().chain(left)
     }
 
     /// How many files were shipped that no input has any more, and the first of them.

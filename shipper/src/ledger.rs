@@ -22,6 +22,7 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default)]
 struct Pending {
     datasets: BTreeMap<String, Delivered>,
+    letters: BTreeMap<String, String>,
     duplicates: u64,
     failure_store: u64,
 }
@@ -61,14 +62,23 @@ impl Ledger {
         }
         for row in batch.undecodable.iter().filter(|row| !outcome.holds(&row.stream)) {
             self.of(&row.stream).dead_letters += 1;
+            self.letter(batch, &row.stream, (row.file, row.offset), &row.reason);
         }
         for rejected in &outcome.rejected {
-            let delivered = self.of(&batch.documents[rejected.document].stream);
+            let row = &batch.documents[rejected.document];
+            let delivered = self.of(&row.stream);
             delivered.created -= 1;
             delivered.dead_letters += 1;
+            self.letter(batch, &row.stream, (row.file, row.offset), &rejected.reason);
         }
         self.pending.duplicates += outcome.duplicates;
         self.pending.failure_store += outcome.failure_store;
+    }
+
+    /// Keeps the last one.
+    fn letter(&mut self, batch: &Batch, stream: &StreamName, (file, offset): (usize, u64), reason: &str) {
+        let text = format!("{} at byte {offset}: {reason}", batch.paths[file].display());
+        self.pending.letters.insert(stream.dataset.clone(), text);
     }
 
     fn of(&mut self, stream: &StreamName) -> &mut Delivered {
@@ -84,6 +94,7 @@ impl Ledger {
                 delivered.created += more.created;
                 delivered.dead_letters += more.dead_letters;
             }
+            stats.last_letters.extend(pending.letters);
             stats.duplicates += pending.duplicates;
             stats.failure_store += pending.failure_store;
         });

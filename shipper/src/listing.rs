@@ -21,6 +21,8 @@ pub(crate) struct Listing {
     pub(crate) folders: Folders,
     /// What can't be looked at, with the reason.
     pub(crate) unreadable: BTreeMap<PathBuf, String>,
+    /// Patterns that match no file, with the reason.
+    pub(crate) empty: BTreeMap<String, String>,
     /// Where each file's first name is in `files`, and its state.
     seen: HashMap<FileId, (usize, State)>,
 }
@@ -54,8 +56,13 @@ impl Listing {
     pub(crate) fn of(inputs: &[Input]) -> Listing {
         let mut listing = Listing::default();
         for (number, input) in inputs.iter().enumerate() {
-            for pattern in input.paths.iter().filter_map(|pattern| PathPattern::new(pattern).ok()) {
+            for text in &input.paths {
+                let Ok(pattern) = PathPattern::new(text) else { continue };
+                let before = (listing.files.len(), listing.unreadable.len());
                 listing.walk(number, &pattern.root, &pattern.parts);
+                if before == (listing.files.len(), listing.unreadable.len()) {
+                    listing.empty.insert(text.clone(), why_empty(&pattern));
+                }
             }
         }
         listing
@@ -145,6 +152,19 @@ impl Listing {
     }
 }
 
+/// What is missing where a pattern matches no file, as far as its folders are named.
+fn why_empty(pattern: &PathPattern) -> String {
+    let mut folder = pattern.root.clone();
+    for part in pattern.parts.split_last().map_or(&[][..], |(_, folders)| folders) {
+        let Part::Name(name) = part else { break };
+        folder.push(name);
+        if !folder.is_dir() {
+            return format!("matches no file: there is no folder {}", folder.display());
+        }
+    }
+    "matches no file".to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
@@ -192,6 +212,14 @@ mod tests {
         assert_eq!(interest("b"), Some(&Interest::Names([OsStr::new("c").to_owned()].into())));
         assert_eq!(interest("b/c"), Some(&Interest::Files));
         assert!(root.ancestors().all(|above| folders.contains_key(above)), "{folders:?}");
+
+        let empty = |pattern: &str| list(pattern).empty.into_values().next().unwrap_or_default();
+        assert_eq!((empty("*.log"), empty("*.csv")), (String::new(), "matches no file".to_owned()));
+        let missing = format!("matches no file: there is no folder {}", root.join("b/none").display());
+        assert_eq!(
+            (empty("b/none/*/a.log"), empty("b/*/none/a.log")),
+            (missing, "matches no file".to_owned())
+        );
 
         fs::write(root.join(OsStr::from_bytes(b"caf\xe9.log")), "").unwrap();
         let listing = list("*.log");

@@ -438,9 +438,11 @@ impl Shipper {
     fn publish(&self) {
         let (mut stuck, files, lag) = (self.sources.troubles(), self.sources.count(), self.sources.lag());
         stuck.extend(self.watcher.trouble().map(|(folder, why)| (folder.display().to_string(), why.clone())));
+        let notes = self.sources.notes();
         self.ledger.tell(|stats| {
             (stats.stuck, stats.files, stats.lag) = (stuck, files, lag);
             stats.held = self.sources.holds.halted();
+            stats.notes = notes;
             stats.dead_letters_dropped = self.delivery.dead_letters.dropped;
         });
     }

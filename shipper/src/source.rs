@@ -22,6 +22,9 @@ use crate::tail::{Filled, Position, Tail};
 use crate::throttle::throttled;
 use crate::unpack::is_later;
 
+/// A last line may lack its end for so long before that is worth a word.
+const UNFINISHED: Duration = Duration::from_secs(3);
+
 /// A file being shipped.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -38,6 +41,8 @@ pub(crate) struct Source {
     /// What it was at the last scan, and when that was found changed.
     looked: Option<State>,
     changed: Instant,
+    /// It was told that its last line has no end.
+    told: bool,
     /// Its name was found at the last scan: it needs not be looked for again before it is let go.
     named: bool,
     /// Nothing of it is left that could be read.
@@ -75,6 +80,7 @@ impl Source {
             ended: false,
             looked: None,
             changed: Instant::now(),
+            told: false,
             named: false,
             over: false,
             emptied: None,
@@ -104,7 +110,7 @@ impl Source {
         if now == self.looked {
             return false;
         }
-        (self.looked, self.changed, self.dirty) = (now, Instant::now(), true);
+        (self.looked, self.changed, self.dirty, self.told) = (now, Instant::now(), true, false);
         self.look_into().unwrap_or_else(|e| {
             if is_later(&e) {
                 self.looked = None;
@@ -420,6 +426,23 @@ impl Source {
     /// Bytes that stood in the file when it was last looked at and are not delivered for good.
     pub(crate) fn lag(&self) -> u64 {
         self.tail.known_size.max(self.tail.read.offset).saturating_sub(self.tail.acknowledged.offset)
+    }
+
+    /// What is to be said of the rest of a foreign file that is no whole row, if it has been there for a while.
+    pub(crate) fn unfinished(&self) -> Option<String> {
+        let rest = self.tail.known_size.saturating_sub(self.tail.read.offset);
+        let waits = rest > 0 && !self.dirty && !self.over && self.changed.elapsed() > UNFINISHED;
+        let is_foreign = matches!(self.origin, Origin::Foreign { .. });
+        (waits && is_foreign && self.trouble().is_none()).then(|| {
+            format!("its last {rest} bytes are no whole row: they are shipped with the line end, or once it is gone")
+        })
+    }
+
+    /// The same, if that was not told yet.
+    pub(crate) fn is_unfinished_anew(&mut self) -> Option<String> {
+        let why = self.unfinished().filter(|_| !self.told)?;
+        self.told = true;
+        Some(why)
     }
 
     /// Why it isn't shipped, where that takes a person.

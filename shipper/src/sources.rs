@@ -28,6 +28,8 @@ use crate::throttle::throttled;
 const PATIENCE: Duration = Duration::from_millis(50);
 /// A file whose name is gone is waited for so many times longer while it may be one that is decompressed.
 const LINGER_LONGER: u32 = 10;
+/// So many files whose last line has no end are named.
+const MAX_NOTES: usize = 20;
 
 /// The files of the spool and of the inputs.
 #[derive(Debug)]
@@ -102,6 +104,8 @@ impl Sources {
             }
             if source.look(now) {
                 self.renew(index);
+            } else if let Some(why) = source.is_unfinished_anew() {
+                throttled!(Info, "unfinished", "{}: {why}", source.tail.path.display());
             }
         }
         self.unlisted = false;
@@ -401,6 +405,17 @@ impl Sources {
         let own = self.all.iter().filter_map(|source| Some((&source.tail.path, source.trouble()?)));
         let all = own.chain(self.spool_files.refused()).chain(self.inputs.unreadable());
         all.map(|(path, why)| (path.display().to_string(), why.clone())).collect()
+    }
+
+    /// What is worth knowing, though it is no fault, by file or pattern.
+    pub(crate) fn notes(&self) -> BTreeMap<String, String> {
+        let unfinished = self
+            .all
+            .iter()
+            .filter_map(|source| Some((&source.tail.path, source.unfinished()?)))
+            .take(MAX_NOTES);
+        let unfinished = unfinished.map(|(path, why)| (path.display().to_string(), why));
+        unfinished.chain(self.inputs.notes()).collect()
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -10,6 +10,8 @@ pub struct Stats {
     pub revision: u64,
     /// By dataset (`kumon.exec`): what is delivered for good.
     pub datasets: BTreeMap<String, Delivered>,
+    /// By dataset: the file, the offset and the reason of the last dead letter.
+    pub last_letters: BTreeMap<String, String>,
     /// Resends of what had arrived already, recognised by their ids.
     pub duplicates: u64,
     /// Taken, but into the failure store of Elasticsearch.
@@ -24,6 +26,8 @@ pub struct Stats {
     pub files: usize,
     /// Files and folders that can't be read, with the reason.
     pub stuck: BTreeMap<String, String>,
+    /// What is worth knowing, though it is no fault, by file or pattern of an input.
+    pub notes: BTreeMap<String, String>,
     /// Bytes that stand in files and are not delivered for good.
     pub lag: u64,
 }

@@ -211,7 +211,9 @@ fn status(handle: &Handle, output: &str, alerting: &Alerting) -> ShipStatus {
             .iter()
             .map(|(stream, halted)| (stream.clone(), (since(halted), halted.reason.clone())))
             .collect(),
+        last_letters: stats.last_letters,
         stuck: stats.stuck,
+        notes: stats.notes,
         alerts_left_out: alerting.left_out().to_vec(),
         lag: stats.lag,
         ..ShipStatus::default()

@@ -56,8 +56,14 @@ pub(crate) struct ShipStatus {
     /// Streams whose rows wait while others are delivered: since when and why.
     #[serde(default)]
     pub(crate) held: BTreeMap<String, (String, String)>,
+    /// By dataset: the file, the offset and the reason of the last one.
+    #[serde(default)]
+    pub(crate) last_letters: BTreeMap<String, String>,
     /// Files that can't be shipped, with the reason.
     pub(crate) stuck: BTreeMap<String, String>,
+    /// What is worth knowing, though it is no fault, by file or pattern of an input.
+    #[serde(default)]
+    pub(crate) notes: BTreeMap<String, String>,
     /// What is not evaluated though it should be, with the reason.
     #[serde(default)]
     pub(crate) alerts_left_out: Vec<String>,

@@ -96,6 +96,9 @@ fn print_ship(out: &mut impl Write, status: Option<&ShipStatus>, state: &Path) -
     }
     for (dataset, rows) in &status.dead_letters {
         writeln!(out, "  {}: {rows} rows in the dead letters", printable(dataset))?;
+        if let Some(last) = status.last_letters.get(dataset) {
+            writeln!(out, "    the last one is of {}", printable(last))?;
+        }
     }
     if status.dead_letters_dropped > 0 {
         let dropped = status.dead_letters_dropped;
@@ -103,6 +106,9 @@ fn print_ship(out: &mut impl Write, status: Option<&ShipStatus>, state: &Path) -
     }
     for (file, reason) in &status.stuck {
         writeln!(out, "  {} is not shipped: {}", printable(file), printable(reason))?;
+    }
+    for (what, note) in &status.notes {
+        writeln!(out, "  {}: {}", printable(what), printable(note))?;
     }
     if let (Some(reason), Some(since)) = (&status.halted, &status.halted_since) {
         writeln!(out, "  halted since {since}: {}", printable(reason))?;

@@ -18,6 +18,7 @@ mod random;
 mod replaced;
 mod restart;
 mod rotation;
+mod silence;
 mod spool;
 mod stand_in;
 mod support;
