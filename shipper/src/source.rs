@@ -25,6 +25,9 @@ use crate::unpack::is_later;
 /// A last line may lack its end for so long before that is worth a word.
 const UNFINISHED: Duration = Duration::from_secs(3);
 
+/// A file that was truncated is waited for so long: `cp` writes the same content once more, and more of it.
+const REWRITING: Duration = Duration::from_millis(250);
+
 /// A file being shipped.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -41,6 +44,8 @@ pub(crate) struct Source {
     /// What it was at the last scan, and when that was found changed.
     looked: Option<State>,
     changed: Instant,
+    /// When it was found shorter than what was read of it, until that is decided.
+    doubted: Option<Instant>,
     /// It was told that its last line has no end.
     told: bool,
     /// Its name was found at the last scan: it needs not be looked for again before it is let go.
@@ -80,6 +85,7 @@ impl Source {
             ended: false,
             looked: None,
             changed: Instant::now(),
+            doubted: None,
             told: false,
             named: false,
             over: false,
@@ -129,6 +135,7 @@ impl Source {
         if self.tail.is_rewritten()? || (was_unread && was_plain != self.tail.content.is_plain()) {
             return Ok(true);
         }
+        self.doubted = None;
         if self.tail.stuck.is_some() {
             // Other content may have come that can be read.
             self.tail.unread();
@@ -167,6 +174,7 @@ impl Source {
         }
         let stands = self.tail.evidence().offset > 0 && !self.tail.is_rewritten()?;
         self.dirty |= stands;
+        self.doubted.take_if(|_| stands);
         Ok(stands)
     }
 
@@ -181,7 +189,7 @@ impl Source {
 
     /// For a file that was overwritten: what it holds now is not its own.
     pub(crate) fn give_up(&mut self) {
-        (self.over, self.dirty) = (true, false);
+        (self.over, self.dirty, self.doubted) = (true, false, None);
     }
 
     /// Whether the file, whose name is gone, goes on in another one: compressed, copied and deleted, or replaced by one
@@ -240,7 +248,7 @@ impl Source {
             (*id, *recorded) = (copy.id, None);
         }
         (self.dirty, self.ended, self.looked, self.failed) = (true, false, None, None);
-        (self.changed, self.named) = (Instant::now(), false);
+        (self.changed, self.named, self.doubted) = (Instant::now(), false, None);
         Ok(())
     }
 
@@ -271,6 +279,7 @@ impl Source {
             }
             Filled::Rewritten => return Ok(true),
         }
+        self.doubted = None;
         Ok(false)
     }
 
@@ -292,6 +301,22 @@ impl Source {
         }
     }
 
+    /// Whether a file that holds other content than what was read is shorter than that, and may be about to hold it
+    /// again.
+    pub(crate) fn is_being_rewritten(&mut self) -> io::Result<bool> {
+        if self.tail.size()? >= self.tail.read.offset {
+            return Ok(false);
+        }
+        // Looked at again, whatever it is then.
+        (self.dirty, self.looked) = (false, None);
+        Ok(self.doubted.get_or_insert_with(Instant::now).elapsed() < REWRITING)
+    }
+
+    /// Whether that is not decided yet.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.doubted.is_some()
+    }
+
     /// For other content than what was read; answers the generations that are no more.
     pub(crate) fn start_anew(&mut self) -> io::Result<Vec<Arc<str>>> {
         let path = self.tail.path.display();
@@ -307,7 +332,7 @@ impl Source {
             }
         };
         gone.extend(former.map(|former| former.generation));
-        (self.dirty, self.ended, self.looked) = (true, false, None);
+        (self.dirty, self.ended, self.looked, self.doubted) = (true, false, None, None);
         if let Origin::Foreign { recorded, .. } = &mut self.origin {
             *recorded = None;
         }

@@ -168,7 +168,10 @@ impl Sources {
                 self.unlisted = true;
                 Ok(Vec::new())
             }
-            Ok(None) => source.start_anew(),
+            Ok(None) => source.is_being_rewritten().and_then(|waits| match waits {
+                true => Ok(Vec::new()),
+                false => source.start_anew(),
+            }),
             Err(e) => Err(e),
         };
         match renewed {
@@ -189,7 +192,10 @@ impl Sources {
 
     /// Whether there are files that another look finds: they waited until others are done, or were replaced.
     pub(crate) fn have_more_files(&self) -> bool {
-        !self.spool_files.unopened().is_empty() || self.unlisted || self.inputs.is_undecided()
+        !self.spool_files.unopened().is_empty()
+            || self.unlisted
+            || self.inputs.is_undecided()
+            || self.all.iter().any(Source::is_in_doubt)
     }
 
     fn may_read(&self, source: &Source) -> bool {
@@ -352,7 +358,9 @@ impl Sources {
 
     /// Whether the sink has taken all whole rows up to these ends, as far as they can be read.
     pub(crate) fn have_reached(&self, ends: &HashMap<Arc<str>, u64>) -> bool {
-        if self.spool_files.unopened().keys().any(|generation| ends.contains_key(generation)) {
+        if self.spool_files.unopened().keys().any(|generation| ends.contains_key(generation))
+            || self.all.iter().any(Source::is_in_doubt)
+        {
             return false;
         }
         self.all.iter().all(|source| {

@@ -42,7 +42,13 @@ fn rename_over_with_an_old_time(path: &Path, text: &str) {
     fs::rename(new, path).unwrap();
 }
 
-const REPLACEMENTS: [(&str, Replace); 4] = [
+/// As `cp` does.
+fn truncate_and_write(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+}
+
+const REPLACEMENTS: [(&str, Replace); 5] = [
+    ("truncated and written", truncate_and_write),
     ("renamed over", rename_over),
     ("moved from another folder", move_from_another_folder),
     ("overwritten in place", overwrite_in_place),
