@@ -98,26 +98,26 @@ static __always_inline struct bucket *bucket_for(struct histogram *histogram, u6
     return &histogram->buckets[index];
 }
 
-/* Adds to a histogram that all CPUs share. */
-static __always_inline void histogram_add(struct histogram *histogram, u64 value, u32 unit) {
+/* Adds a value, so many times, to a histogram that all CPUs share. */
+static __always_inline void histogram_add(struct histogram *histogram, u64 value, u64 times, u32 unit) {
     struct bucket *bucket = bucket_for(histogram, value, unit);
 
     if (!bucket)
         return;
-    __sync_fetch_and_add(&bucket->count, 1);
-    __sync_fetch_and_add(&bucket->sum, value);
+    __sync_fetch_and_add(&bucket->count, times);
+    __sync_fetch_and_add(&bucket->sum, value * times);
     raise_to(&histogram->max, value);
     raise_to(&histogram->inverse_min, ~value);
 }
 
 /* Adds to a histogram of this CPU, in a program that nothing interrupts which adds to it too. */
-static __always_inline void histogram_add_alone(struct histogram *histogram, u64 value, u32 unit) {
+static __always_inline void histogram_add_alone(struct histogram *histogram, u64 value, u64 times, u32 unit) {
     struct bucket *bucket = bucket_for(histogram, value, unit);
 
     if (!bucket)
         return;
-    bucket->count++;
-    bucket->sum += value;
+    bucket->count += times;
+    bucket->sum += value * times;
     if (value > histogram->max)
         histogram->max = value;
     if (~value > histogram->inverse_min)

@@ -28,6 +28,7 @@ enum loss_reason {
     LOSS_MAP_FULL,
     LOSS_SAMPLED_OUT,
     LOSS_NO_PROCESS,
+    LOSS_MISSED_SWITCH,
     LOSS_REASONS,
 };
 #define MAX_METRICS 8

@@ -23,7 +23,7 @@ pub(crate) struct Histogram {
 }
 
 /// What a row tells of a histogram, in the unit of its values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) count: u64,
     pub(crate) sum: u64,
@@ -164,16 +164,17 @@ impl Histogram {
     }
 }
 
-/// Appends the row of a histogram's summary and one for each of its octaves; none where it is empty.
+/// Appends the row of a histogram's summary and one for each of its octaves; none where it is empty. The former may have
+/// fields of its own: `Runqlat { throttled_count: 1 }`.
 ///
 /// ```ignore
-/// append_histogram!(spool, histogram, LATENCY, Runqlat, RunqlatHist, { timestamp, interval, key });
+/// append_histogram!(spool, histogram, LATENCY, Biolatency, BiolatencyHist, { timestamp, interval, disk });
 /// ```
 macro_rules! append_histogram {
-    ($spool:expr, $histogram:expr, $scale:expr, $Row:ident, $Hist:ident, { $($field:ident $(: $value:expr)?),* }) => {
+    ($spool:expr, $histogram:expr, $scale:expr, $Row:ident $({ $($own:ident: $own_value:expr),* })?, $Hist:ident, { $($field:ident $(: $value:expr)?),* }) => {
         if let Some($crate::histogram::Summary { count, sum, min, max, p50, p90, p99 }) = $histogram.summary() {
             $spool.append(&::kumon_schema::rows::$Row {
-                $($field $(: $value)?,)* count, sum, min, max, p50, p90, p99,
+                $($field $(: $value)?,)* $($($own: $own_value,)*)? count, sum, min, max, p50, p90, p99,
             });
             for octave in $histogram.octaves($scale.unit) {
                 let $crate::histogram::Octave { low, high, count } = octave;

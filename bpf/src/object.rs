@@ -17,7 +17,7 @@ use crate::started::Metrics;
 use crate::{CollectorError, Loss, ProgramCost, Settings, tracepoint};
 
 /// What a counter of `losses` means, in the order of `enum loss_reason` in include/kumon.h.
-const REASONS: [&str; 4] = ["ring buffer full", "map full", "sampled out", "no process"];
+const REASONS: [&str; 5] = ["ring buffer full", "map full", "sampled out", "no process", "missed switch"];
 
 /// Reason of the runs that the kernel left out because the program was already running on that CPU.
 const MISSED_RUN: &str = "missed run";

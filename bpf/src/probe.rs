@@ -1,11 +1,11 @@
 //! What this kernel lets BPF programs attach to, found by looking at its BTF and trying; nothing stays behind.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use libbpf_rs::btf::BtfType;
-use libbpf_rs::btf::types::{Func, FuncProto, Ptr, Typedef, Var};
+use libbpf_rs::btf::types::{Func, FuncProto, Ptr, Struct, Typedef, Var};
 use libbpf_rs::libbpf_sys::{
     self, BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT, BPF_TRACE_ITER, BPF_TRACE_RAW_TP,
     bpf_attach_type, bpf_func_id, bpf_insn, bpf_prog_type, perf_event_attr,
@@ -19,6 +19,8 @@ use crate::{object, tracepoint};
 pub(crate) const TP_BTF: &str = "tp_btf";
 /// Strategy name of a program that is run for each object of a kind.
 pub(crate) const ITERATOR: &str = "iter";
+/// Strategy name of numbers that the kernel keeps by itself.
+const ACCOUNT: &str = "account";
 /// Strategy name of a BPF trampoline at a function of the kernel.
 pub(crate) const FENTRY: &str = "fentry";
 /// Strategy name of a breakpoint at a function of the kernel.
@@ -124,6 +126,31 @@ pub(crate) fn task_storage_is_always_found() -> bool {
     let Ok(btf) = Btf::from_vmlinux() else { return false };
     let counts = btf.type_by_name::<Var<'_>>("bpf_task_storage_busy").is_some();
     !counts || btf.type_by_name::<Func<'_>>("bpf_task_storage_get_recur").is_some()
+}
+
+/// Whether the kernel accounts how long each task waits for a CPU where programs can read it, or why not.
+pub(crate) fn account_of_waits() -> Result<&'static str, String> {
+    for (structure, member, option) in
+        [("sched_info", "last_queued", "CONFIG_SCHED_INFO"), ("cfs_rq", "rq", "CONFIG_FAIR_GROUP_SCHED")]
+    {
+        if !has_member(structure, member) {
+            return Err(format!(
+                "the kernel doesn't tell how long tasks wait: its BTF has no {structure}.{member} ({option})"
+            ));
+        }
+    }
+    Ok(ACCOUNT)
+}
+
+/// Whether threads that are put off because their CPU quota is used up stay in their run queue, as it is before Linux 6.18.
+pub(crate) fn throttles_queues() -> bool {
+    has_member("cfs_rq", "throttle_count") && !has_member("task_struct", "throttled")
+}
+
+fn has_member(structure: &str, member: &str) -> bool {
+    let Ok(btf) = Btf::from_vmlinux() else { return false };
+    let structure: Option<Struct<'_>> = btf.type_by_name(structure);
+    structure.is_some_and(|of| of.iter().any(|candidate| candidate.name == Some(OsStr::new(member))))
 }
 
 /// Whether programs can be attached to functions of other users' programs, or why not.

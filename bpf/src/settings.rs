@@ -29,8 +29,8 @@ pub struct Settings {
     /// power of two of at least a page.
     #[serde(deserialize_with = "ring_buffer_bytes")]
     pub ring_buffer_bytes: u32,
-    /// Threads outside of KuMon's pid namespace whose waits for a CPU are followed at a time, and before Linux 6.2 all
-    /// threads, about 100 bytes of kernel memory each; more are counted as lost.
+    /// Threads that sched follows before Linux 6.2, about 140 bytes of kernel memory each; those of cputime beyond them are
+    /// counted as lost.
     #[serde(deserialize_with = "entries")]
     pub max_waiting_threads: u32,
     /// Takes the ways that older kernels need (docs/kernels.md), so that tests go them on newer ones too; no key of the

@@ -102,7 +102,7 @@ fn without_task_storage_waits_and_cpu_time_are_told_all_the_same() {
 }
 
 #[test]
-fn threads_beyond_the_room_for_them_are_counted() {
+fn threads_beyond_the_room_for_them_are_counted_but_their_waits_are_told() {
     if !require_bpf() {
         return;
     }
@@ -119,7 +119,9 @@ fn threads_beyond_the_room_for_them_are_counted() {
         child.kill().unwrap();
     }
     let collected = collecting.stop();
-    for metric in ["runqlat", "runqslower", "cputime"] {
-        assert!(lost(&collected, metric, "map full") > 0, "{metric}: {:?}", collected.losses);
+    assert!(lost(&collected, "cputime", "map full") > 0, "{:?}", collected.losses);
+    // A wait is told by what the kernel itself keeps of it.
+    for metric in ["runqlat", "runqslower"] {
+        assert_eq!(lost(&collected, metric, "map full"), 0, "{metric}: {:?}", collected.losses);
     }
 }

@@ -202,7 +202,7 @@ static __always_inline void end(struct request *request) {
     if (!entry->name[0] && disk)
         BPF_CORE_READ_INTO(&entry->name, disk, disk_name);
     /* The clocks of two CPUs may differ a little. */
-    histogram_add(&entry->histogram, (s64)latency < 0 ? 0 : latency, LATENCY_UNIT);
+    histogram_add(&entry->histogram, (s64)latency < 0 ? 0 : latency, 1, LATENCY_UNIT);
 }
 
 static __always_inline void add_size(u32 bytes, const struct issuer *issuer) {
@@ -220,7 +220,7 @@ static __always_inline void add_size(u32 bytes, const struct issuer *issuer) {
         __builtin_memcpy(entry->name, issuer->name, sizeof(entry->name));
         entry->cgroup = issuer->cgroup;
     }
-    histogram_add(&entry->histogram, bytes, SIZE_UNIT);
+    histogram_add(&entry->histogram, bytes, 1, SIZE_UNIT);
 }
 
 /* The request that a tracepoint is about. */

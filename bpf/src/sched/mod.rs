@@ -1,12 +1,13 @@
-//! Collects waits for a CPU and CPU time from the scheduler's tracepoints and accounts, and produces runqlat,
-//! runqlat_hist, runqslower and cputime. One program on tp_btf/sched_switch serves them all.
+//! Collects waits for a CPU and CPU time from the scheduler's own accounts, and produces runqlat, runqlat_hist, runqslower
+//! and cputime. One program on tp_btf/sched_switch serves them all.
 
 mod cputime;
 mod runqlat;
 mod runqslower;
 mod settings;
 
-use std::time::Duration;
+use std::io;
+use std::time::{Duration, Instant};
 
 use libbpf_rs::{Link, MapType};
 use rustix::time::{ClockId, clock_gettime};
@@ -16,7 +17,7 @@ pub use settings::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
 use crate::containers::Containers;
 use crate::object::{self, Opened, skeleton};
 use crate::selection::{Selection, in_initial_pid_namespace};
-use crate::started::{EventSource, Metrics, Source, Started};
+use crate::started::{Attached, EventSource, Metrics, Source, Started};
 use crate::{Collector, CollectorError, Entities, Hook, Running, Sample, Settings, probe};
 use cputime::Cputime;
 use runqlat::{Runqlat, RunqlatPerCgroup};
@@ -63,7 +64,6 @@ impl Sched {
         self.configure(&mut open.skeleton);
         self.keep_tasks(&mut open.skeleton)
             .map_err(CollectorError::because(NAME, "keeping what tasks did"))?;
-        open.size_map("unlisted", self.settings.max_waiting_threads)?;
         open.make_interval("ended", if cputime.enabled { cputime.max_ended } else { 1 })?;
         if runqlat.enabled && runqlat.per_cgroup {
             open.make_interval("cgroup_waits", runqlat.max_cgroups)?;
@@ -88,13 +88,20 @@ impl Sched {
             let now = clock_gettime(ClockId::Monotonic);
             constants.collecting_since = (now.tv_sec * 1_000_000_000 + now.tv_nsec) as u64;
         }
-        for waiting in [&mut open.progs.newtask, &mut open.progs.wakeup, &mut open.progs.wakeup_new] {
-            waiting.set_autoload(self.measures_waits());
+        open.progs.newtask.set_autoload(self.measures_waits());
+        let follows_wakeups = self.follows_wakeups();
+        for waking in [&mut open.progs.wakeup, &mut open.progs.wakeup_new] {
+            waking.set_autoload(follows_wakeups);
         }
     }
 
+    /// Whether a task may begin to wait for quota when it is woken.
+    fn follows_wakeups(&self) -> bool {
+        self.measures_waits() && probe::throttles_queues()
+    }
+
     /// Where tasks have no storage of their own, or now and then it isn't found, a hash map takes its place, whose lookups
-    /// are certain: a wait's begin that is missed at the switch would be taken for that of the next one.
+    /// are certain: what a task has done already would be told again.
     fn keep_tasks(&self, open: &mut OpenSchedSkel<'_>) -> libbpf_rs::Result<()> {
         let usable = probe::task_storage().is_ok() && probe::task_storage_is_always_found();
         if usable && !self.settings.as_on_old_kernels {
@@ -109,23 +116,51 @@ impl Sched {
     }
 
     /// Every task has its record before the first wait is looked at: from its creation on, or from `tasks`.
-    fn attach(
-        &self,
-        skeleton: &SchedSkel<'static>,
-        tasks: &mut Cputime,
-    ) -> Result<Vec<Link>, CollectorError> {
+    fn attach(&self, skeleton: &SchedSkel<'static>, tasks: &mut Cputime) -> Result<Hooks, CollectorError> {
         let programs = &skeleton.progs;
         let mut links = Vec::new();
         if self.measures_waits() {
             links.push(object::attach_program(NAME, &programs.newtask)?);
         }
         tasks.read_tasks().map_err(CollectorError::because(NAME, "reading the tasks that run"))?;
-        if self.measures_waits() {
-            links.push(object::attach_program(NAME, &programs.wakeup)?);
-            links.push(object::attach_program(NAME, &programs.wakeup_new)?);
-        }
         links.push(object::attach_program(NAME, &programs.sched_switch)?);
-        Ok(links)
+        Ok(Hooks { links, wakeups_to_come: self.follows_wakeups() })
+    }
+}
+
+/// What is attached: to wake-ups only from when on a CPU quota was used up.
+struct Hooks {
+    links: Vec<Link>,
+    wakeups_to_come: bool,
+}
+
+impl Attached<SchedSkel<'static>> for Hooks {
+    fn renew(&mut self, skeleton: &SchedSkel<'static>, _now: Instant) {
+        if !self.wakeups_to_come {
+            return;
+        }
+        // SAFETY: the map is mapped as long as the skeleton lives; the kernel sets it.
+        let seen = skeleton
+            .maps
+            .bss_data
+            .as_deref()
+            .is_some_and(|bss| unsafe { (&raw const bss.quotas_seen).read_volatile() } != 0);
+        if !seen {
+            return;
+        }
+        self.wakeups_to_come = false;
+        for program in [&skeleton.progs.wakeup, &skeleton.progs.wakeup_new] {
+            match object::attach_program(NAME, program) {
+                Ok(link) => self.links.push(link),
+                Err(e) => log::warn!(
+                    "{e}; waits of threads that are woken while their CPU quota is used up are taken for waits for a CPU"
+                ),
+            }
+        }
+    }
+
+    fn detach(&mut self) {
+        self.links.clear();
     }
 }
 
@@ -153,29 +188,33 @@ impl Collector for Sched {
             tp_btf(self.metrics(), "sched_switch"),
             Hook::new(self.metrics(), "task", probe::iterator("task")),
         ];
-        for event in ["sched_wakeup", "sched_wakeup_new", "task_newtask"] {
-            hooks.push(tp_btf(waits.clone(), event));
+        hooks.push(tp_btf(waits.clone(), "task_newtask"));
+        if self.follows_wakeups() {
+            for event in ["sched_wakeup", "sched_wakeup_new"] {
+                hooks.push(tp_btf(waits.clone(), event));
+            }
         }
+        hooks.push(Hook::new(waits, "sched_info", probe::account_of_waits()));
         hooks.retain(|hook| !hook.metrics.is_empty());
         hooks
     }
 
     fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
         let Settings { runqlat, runqslower, cputime, .. } = &self.settings;
+        if self.measures_waits() {
+            // What the kernel says to programs that it can't load is less than this.
+            probe::account_of_waits()
+                .map_err(io::Error::other)
+                .map_err(CollectorError::because(NAME, "looking for the account of waits"))?;
+        }
         let mut loaded = self.open()?.load()?;
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
         let opened = "opening its BPF maps";
-        let ended = loaded.interval("ended")?;
-        let mut tasks = Cputime::new(&loaded.skeleton, ended, cputime, entities.clone())
-            .map_err(CollectorError::because(NAME, opened))?;
-        let links = self.attach(&loaded.skeleton, &mut tasks)?;
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         if runqslower.enabled {
-            let events = EventSource::new(
-                &loaded.skeleton.maps.events,
-                Runqslower { entities, containers: Containers::of_this_node() },
-            );
+            let rows = Runqslower { entities: entities.clone(), containers: Containers::of_this_node() };
+            let events = EventSource::new(&loaded.skeleton.maps.events, rows);
             sources.push(Box::new(events.map_err(CollectorError::because(NAME, opened))?));
         }
         if runqlat.enabled && runqlat.per_cgroup {
@@ -183,11 +222,16 @@ impl Collector for Sched {
         } else if runqlat.enabled {
             sources.push(Box::new(Runqlat::new(loaded.interval("waits")?, runqlat)));
         }
+        let ended = loaded.interval("ended")?;
+        let mut tasks = Cputime::new(&loaded.skeleton, ended, cputime, entities)
+            .map_err(CollectorError::because(NAME, opened))?;
+        // Last, for what is told before a map is there finds no place.
+        let hooks = self.attach(&loaded.skeleton, &mut tasks)?;
         if cputime.enabled {
             sources.push(Box::new(tasks));
         }
         let metrics = Metrics { all: &[RUNQLAT, RUNQSLOWER, CPUTIME], enabled: self.metrics(), served_by };
-        Ok(Box::new(Started::new(loaded, links, sources, metrics)))
+        Ok(Box::new(Started::new(loaded, hooks, sources, metrics)))
     }
 }
 

@@ -7,7 +7,7 @@ use super::skeleton::types;
 use crate::clock;
 use crate::containers::Containers;
 use crate::events;
-use crate::histogram::{Histogram, LATENCY, append_histogram};
+use crate::histogram::{Histogram, LATENCY, Octave, Summary, append_histogram};
 use crate::interval::{Interval, IntervalMaps};
 use crate::started::{Poll, Source};
 use crate::top::{OTHER, top};
@@ -16,6 +16,50 @@ use crate::top::{OTHER, top};
 const ALL: &[u8] = b"all";
 /// The key of a cgroup.
 const CGROUP: &[u8] = b"cgroup";
+
+/// Waits of an interval.
+#[derive(Default)]
+struct Waits {
+    /// Those for a CPU.
+    histogram: Histogram,
+    /// Those that a CPU quota made, and ns of them.
+    throttled: u64,
+    throttled_sum: u64,
+}
+
+impl Waits {
+    /// Reads a `struct waits`.
+    fn read(value: &[u8]) -> Waits {
+        // SAFETY: struct waits holds integers only.
+        let Some(kernel) = (unsafe { events::read::<types::waits>(value) }) else { return Waits::default() };
+        Waits {
+            histogram: Histogram::at_end_of(value),
+            throttled: kernel.throttled,
+            throttled_sum: kernel.throttled_sum,
+        }
+    }
+
+    fn merge(&mut self, other: &Waits) {
+        self.histogram.merge(&other.histogram);
+        self.throttled += other.throttled;
+        self.throttled_sum += other.throttled_sum;
+    }
+
+    /// ns of all of them.
+    fn sum(&self) -> u64 {
+        self.histogram.sum() + self.throttled_sum
+    }
+
+    /// Of those for a CPU: zeros where all were for quota, none where there were none at all.
+    fn summary(&self) -> Option<Summary> {
+        let only_throttled = (self.throttled > 0).then(Summary::default);
+        self.histogram.summary().or(only_throttled)
+    }
+
+    fn octaves(&self, unit: u64) -> Vec<Octave> {
+        self.histogram.octaves(unit)
+    }
+}
 
 /// The waits of the whole node.
 pub(super) struct Runqlat {
@@ -44,9 +88,9 @@ impl Source for Runqlat {
 
     fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
         let Some(time) = self.interval.over(poll) else { return Ok(()) };
-        let mut all = Histogram::default();
+        let mut all = Waits::default();
         for of_cpu in self.waits.take_per_cpu()? {
-            all.merge(&Histogram::at_end_of(&of_cpu));
+            all.merge(&Waits::read(&of_cpu));
         }
         append(&all, time, ALL, None, b"", poll.spool);
         Ok(())
@@ -67,26 +111,26 @@ impl Source for RunqlatPerCgroup {
 
     fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
         let Some(time) = self.interval.over(poll) else { return Ok(()) };
-        let (mut all, mut other) = (Histogram::default(), Histogram::default());
+        let (mut all, mut other) = (Waits::default(), Waits::default());
         let mut cgroups = Vec::new();
         self.waits.take(|key, value| {
-            let histogram = Histogram::at_end_of(value);
-            all.merge(&histogram);
+            let waits = Waits::read(value);
+            all.merge(&waits);
             // SAFETY: struct cgroup_key holds integers only.
             match unsafe { events::read::<types::cgroup_key>(key) } {
-                Some(key) if key.is_key != 0 => cgroups.push((key.id, histogram)),
-                _ => other.merge(&histogram),
+                Some(key) if key.is_key != 0 => cgroups.push((key.id, waits)),
+                _ => other.merge(&waits),
             }
         })?;
-        let (largest, rest) = top(cgroups, self.top, |(_, histogram)| histogram.sum());
-        for (_, histogram) in &rest {
-            other.merge(histogram);
+        let (largest, rest) = top(cgroups, self.top, |(_, waits)| waits.sum());
+        for (_, waits) in &rest {
+            other.merge(waits);
         }
         append(&all, time, ALL, None, b"", poll.spool);
         let read = clock::boottime();
-        for (cgroup, histogram) in &largest {
+        for (cgroup, waits) in &largest {
             let container = self.containers.id(*cgroup, read).unwrap_or_default();
-            append(histogram, time, CGROUP, Some(*cgroup), container.as_bytes(), poll.spool);
+            append(waits, time, CGROUP, Some(*cgroup), container.as_bytes(), poll.spool);
         }
         append(&other, time, OTHER, None, b"", poll.spool);
         Ok(())
@@ -94,14 +138,17 @@ impl Source for RunqlatPerCgroup {
 }
 
 fn append(
-    histogram: &Histogram,
+    waits: &Waits,
     (timestamp, interval): (i64, u64),
     key: &[u8],
     cgroup_id: Option<u64>,
     container_id: &[u8],
     spool: &mut Spool,
 ) {
-    append_histogram!(spool, histogram, LATENCY, Runqlat, RunqlatHist, {
+    append_histogram!(spool, waits, LATENCY, Runqlat {
+        throttled_count: waits.throttled,
+        throttled_sum: waits.throttled_sum
+    }, RunqlatHist, {
         timestamp, interval, key, cgroup_id, container_id
     });
 }

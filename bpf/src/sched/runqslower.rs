@@ -8,6 +8,9 @@ use crate::containers::Containers;
 use crate::started::EventRows;
 use crate::{Clock, Entities, events};
 
+/// Of who had the CPU before, where that was not shown: `UNKNOWN_PID` of sched.bpf.c.
+const UNKNOWN_PID: u32 = u32::MAX;
+
 /// Makes the rows of runqslower.
 pub(super) struct Runqslower {
     pub(super) entities: Entities,
@@ -34,7 +37,8 @@ impl Runqslower {
             thread_name: events::name(&wait.thread_name),
             wait: wait.wait,
             cpu: wait.cpu.into(),
-            previous_pid: wait.previous_pid.into(),
+            throttled: wait.throttled != 0,
+            previous_pid: (wait.previous_pid != UNKNOWN_PID).then_some(wait.previous_pid.into()),
             previous_name: events::name(&wait.previous_name),
             cgroup_id: Some(wait.cgroup),
             container_id: self.containers.id(wait.cgroup, wait.time).unwrap_or_default().as_bytes(),

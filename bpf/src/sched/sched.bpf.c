@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 /*
- * Waits for a CPU (runqlat, runqslower) and CPU time per process (cputime). A wait begins when a task is
- * woken, created or taken off its CPU while it could go on running, and ends when it is switched in. CPU time
- * and switches are the kernel's own accounts: read_tasks reads those of the living, the last switch of a task
- * those of the ended.
+ * Waits for a CPU (runqlat, runqslower) and CPU time per process (cputime), all by the kernel's own accounts.
+ * A wait is read when the task is switched in (waits.h); of CPU time and switches read_tasks reads the
+ * accounts of the living, the last switch of a task gives those of the ended (accounts.h).
  */
 enum metric { METRIC_RUNQLAT, METRIC_RUNQSLOWER, METRIC_CPUTIME };
 #include "kumon.h"
@@ -13,12 +12,43 @@ enum metric { METRIC_RUNQLAT, METRIC_RUNQSLOWER, METRIC_CPUTIME };
 #define TASK_RUNNING 0
 #define TASK_DEAD    0x80
 #define PF_EXITING   0x4
-#define E2BIG        7
+#define UNKNOWN_PID  -1
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+struct rq {
+    /* ns; sched_info has its times by it. */
+    u64 clock;
+};
+
+struct cfs_rq {
+    struct rq *rq;
+    /* How many of the group and its ancestors are out of their CPU quota. */
+    int throttle_count;
+    /* How long they were so far. */
+    u64 throttled_clock_pelt_time;
+};
+
+/* Before 5.19. */
+struct cfs_rq___task {
+    u64 throttled_clock_task_time;
+};
+
 struct sched_entity {
     u64 sum_exec_runtime;
+    /* That of the task's group, also where another class schedules it. */
+    struct cfs_rq *cfs_rq;
+};
+
+struct sched_info {
+    /* How often it was switched in after a wait. */
+    unsigned long pcount;
+    /* ns, the sum of its waits that are over. */
+    unsigned long long run_delay;
+    /* When it was switched in last. */
+    unsigned long long last_arrival;
+    /* When it was put into a run queue where it waits now; else 0. */
+    unsigned long long last_queued;
 };
 
 struct task_struct___sched {
@@ -26,6 +56,9 @@ struct task_struct___sched {
     /* An int up to 6.18, a byte in 7.2: only of numbers without sign libbpf makes a shorter read. */
     unsigned int on_cpu;
     struct sched_entity se;
+    struct sched_info sched_info;
+    /* Since 6.18: off its CPU because its group's quota is used up. */
+    bool throttled;
     unsigned long nvcsw;
     unsigned long nivcsw;
     u64 start_time;
@@ -102,8 +135,11 @@ struct slow_wait {
     u64 cgroup;
     u32 pid;
     u32 tid;
+    /* Or UNKNOWN_PID. */
     u32 previous_pid;
     u32 cpu;
+    /* 0 or 1 */
+    u64 throttled;
     char name[TASK_COMM_LEN];
     char thread_name[TASK_COMM_LEN];
     char previous_name[TASK_COMM_LEN];
@@ -128,9 +164,22 @@ enum end {
     END_ACCOUNTED,
 };
 
+/* What was seen of a task's waits. */
+struct seen {
+    /* task_struct.sched_info.run_delay as of its last switch-in. */
+    u64 run_delay;
+    /* And pcount, plus 1; 0 while neither is known. */
+    u64 arrivals;
+    /* The number of a wait that is one for quota, as `arrivals` counts them; before 6.18 that may become one.
+     */
+    u64 begun;
+    /* Before 6.18: in which cfs_rq that wait began, and how long it had been throttled until then. */
+    u64 queue;
+    u64 throttled_time;
+};
+
 struct task_record {
-    /* CLOCK_MONOTONIC, ns; 0 while the task is not waiting for a CPU. */
-    u64 runnable_since;
+    struct seen seen;
     /* Changed under a lock of the record, and so is `end` once it is not END_NOT_YET any more. */
     struct reported reported;
     enum end end;
@@ -141,8 +190,17 @@ struct cgroup_key {
     u64 id;
     u64 is_key;
 };
+
+/* The waits of an interval. */
+struct waits {
+    /* Those that a CPU quota made, and ns of them; they aren't in the histogram. */
+    u64 throttled;
+    u64 throttled_sum;
+    struct histogram histogram;
+};
 EXPORT_TYPE(cgroup_key);
 EXPORT_TYPE(histogram);
+EXPORT_TYPE(waits);
 
 /*
  * Before 5.12 there is no task storage for tracing programs, and before 6.2 what is in it isn't always found:
@@ -155,23 +213,12 @@ struct {
     __type(value, struct task_record);
 } tasks SEC(".maps");
 
-/*
- * When the wait of a task without record began, by thread id. iter/task lists only the tasks of KuMon's own
- * pid namespace, so that in a container all others are here until they end. User space sets the size.
- */
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 8192);
-    __type(key, u32);
-    __type(value, u64);
-} unlisted SEC(".maps");
-
-INTERVAL_MAPS(waits, BPF_MAP_TYPE_PERCPU_ARRAY, 0, u32, struct histogram);
-INTERVAL_MAPS(cgroup_waits, BPF_MAP_TYPE_HASH, 0, struct cgroup_key, struct histogram);
+INTERVAL_MAPS(waits, BPF_MAP_TYPE_PERCPU_ARRAY, 0, u32, struct waits);
+INTERVAL_MAPS(cgroup_waits, BPF_MAP_TYPE_HASH, 0, struct cgroup_key, struct waits);
 INTERVAL_MAPS(ended, BPF_MAP_TYPE_HASH, 0, struct process_key, struct process_usage);
 EVENTS(256 * 1024);
 
-static const struct histogram no_waits;
+static const struct waits no_waits;
 
 static __always_inline struct task_record *record_of(struct task_struct *task) {
     u32 tid = task->pid;
@@ -205,14 +252,11 @@ static __always_inline void drop_record(struct task_struct *task) {
  */
 SEC("tp_btf/task_newtask")
 int BPF_PROG(newtask, struct task_struct *task) {
-    u32 tid = task->pid;
+    struct task_record *record = make_record(task, BPF_ANY);
 
-    /*
-     * Where there is no room for it, `unlisted` takes its place, without what the last thread of this id left
-     * there.
-     */
-    if (!make_record(task, BPF_ANY))
-        bpf_map_delete_elem(&unlisted, &tid);
+    /* It has not waited yet. */
+    if (record)
+        record->seen.arrivals = 1;
     return 0;
 }
 
@@ -224,130 +268,7 @@ static __always_inline u32 state_of(struct task_struct *task) {
     return ((struct task_struct___state *)task)->state;
 }
 
-/* A wait feeds runqlat and runqslower: each may lack it. */
-static __always_inline void lose_wait(void) {
-    lost(METRIC_RUNQLAT, LOSS_MAP_FULL);
-    lost(METRIC_RUNQSLOWER, LOSS_MAP_FULL);
-}
-
-static __always_inline void begin_wait(struct task_struct *task, u64 now, u64 flags) {
-    struct task_record *record;
-    u32 tid = task->pid;
-
-    if (!tid || is_self(task->tgid))
-        return;
-    record = record_of(task);
-    if (!record) {
-        /* Not long: before 6.4 the upper half of what changes to maps return is anything. */
-        int error = bpf_map_update_elem(&unlisted, &tid, &now, flags);
-
-        if (error == -E2BIG)
-            lose_wait();
-    } else if (flags == BPF_ANY || !record->runnable_since) {
-        record->runnable_since = now;
-    }
-}
-
-static __always_inline int woken(struct task_struct *task) {
-    struct task_struct___sched *state = (void *)task;
-
-    /* Woken before it came to sleep: it still has its CPU. Kernels without the field have but one CPU. */
-    if (bpf_core_field_exists(state->on_cpu) ? state->on_cpu : task == (void *)bpf_get_current_task())
-        return 0;
-    /* Preempted when it was about to sleep: then it waits since then. */
-    begin_wait(task, bpf_ktime_get_ns(), BPF_NOEXIST);
-    return 0;
-}
-
-SEC("tp_btf/sched_wakeup")
-int BPF_PROG(wakeup, struct task_struct *task) {
-    return woken(task);
-}
-
-SEC("tp_btf/sched_wakeup_new")
-int BPF_PROG(wakeup_new, struct task_struct *task) {
-    return woken(task);
-}
-
-static __always_inline void report_slow(struct task_struct *previous, struct task_struct *task, u64 wait) {
-    struct slow_wait *event = reserve_event(METRIC_RUNQSLOWER, struct slow_wait);
-
-    if (!event)
-        return;
-    event->time = bpf_ktime_get_boot_ns();
-    event->wait = wait;
-    event->start = process_start(task);
-    event->cgroup = cgroup_id_of(task);
-    event->pid = task->tgid;
-    event->tid = task->pid;
-    event->previous_pid = previous->tgid;
-    event->cpu = bpf_get_smp_processor_id();
-    BPF_CORE_READ_INTO(&event->name, task, group_leader, comm);
-    BPF_CORE_READ_INTO(&event->thread_name, task, comm);
-    BPF_CORE_READ_INTO(&event->previous_name, previous, comm);
-    submit_event(event);
-}
-
-/* When the task's wait began, which ends with it; 0 where it did not wait. */
-static __always_inline u64 take_begin(struct task_struct *task) {
-    struct task_record *record = record_of(task);
-    u64 begin = 0, *found;
-    u32 tid = task->pid;
-
-    if (record) {
-        begin = record->runnable_since;
-        record->runnable_since = 0;
-        return begin;
-    }
-    found = bpf_map_lookup_elem(&unlisted, &tid);
-    if (found) {
-        begin = *found;
-        bpf_map_delete_elem(&unlisted, &tid);
-    }
-    return begin;
-}
-
-static __always_inline void add_wait(struct task_struct *task, u64 wait) {
-    struct cgroup_key key = {.is_key = 1};
-    struct histogram *histogram = NULL;
-    u32 all = 0;
-    void *map;
-
-    if (!waits_per_cgroup) {
-        map = current_map(&waits);
-        if (map)
-            histogram = bpf_map_lookup_elem(map, &all);
-        if (histogram)
-            histogram_add_alone(histogram, wait, LATENCY_UNIT);
-        return;
-    }
-    key.id = cgroup_id_of(task);
-    map = current_map(&cgroup_waits);
-    if (map)
-        histogram = value_of(map, &key, &no_waits);
-    if (histogram)
-        histogram_add(histogram, wait, LATENCY_UNIT);
-    else
-        lost(METRIC_RUNQLAT, LOSS_MAP_FULL);
-}
-
-static __always_inline void end_wait(struct task_struct *previous, struct task_struct *task, u64 now) {
-    u64 begin, wait;
-
-    if (!task->pid || is_self(task->tgid))
-        return;
-    begin = take_begin(task);
-    if (!begin)
-        return;
-    /* The clocks of two CPUs may differ a little. */
-    wait = now > begin ? now - begin : 0;
-
-    if (with_runqlat && wanted(METRIC_RUNQLAT, task))
-        add_wait(task, wait);
-    if (slow_threshold && wait >= slow_threshold && wanted(METRIC_RUNQSLOWER, task))
-        report_slow(previous, task, wait);
-}
-
+#include "waits.h"
 #include "accounts.h"
 
 SEC("tp_btf/sched_switch")
@@ -355,12 +276,12 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *previous, struct ta
     u32 state = state_of(previous);
 
     if (with_runqlat || slow_threshold) {
-        u64 now = bpf_ktime_get_ns();
-
+        if (!was_shown(previous, next))
+            catch_up(previous);
         /* A preempted task can go on, whatever state it was about to sleep in. */
         if (preempt || state == TASK_RUNNING)
-            begin_wait(previous, now, BPF_ANY);
-        end_wait(previous, next, now);
+            begin_wait(previous);
+        end_wait(previous, next);
     }
     if (state & TASK_DEAD) {
         if (with_cputime)

@@ -5,6 +5,7 @@
 
 mod busy;
 mod load;
+mod quota;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -25,6 +26,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 pub use busy::{BusyCpus, nearly};
 pub use load::Load;
+pub use quota::Quota;
 
 /// How often the kernel's events are taken unless a test says otherwise.
 const POLL: Duration = Duration::from_millis(20);
