@@ -89,8 +89,9 @@ impl Value for &[u8] {
 }
 
 impl Value for u64 {
+    /// A column's numbers are `long`s where they are read: what is larger, a difference that wrapped, is the largest.
     fn write(&self, out: &mut Vec<u8>) {
-        display(out, self);
+        display(out, &(*self).min(i64::MAX.unsigned_abs()));
     }
 }
 
@@ -147,6 +148,20 @@ mod tests {
         assert_eq!((result, read), (csv_core::ReadRecordResult::Record, line.len()));
         let starts = std::iter::once(0).chain(ends);
         starts.zip(ends).take(columns).map(|(start, end)| out[start..end].to_vec()).collect()
+    }
+
+    #[test]
+    fn numbers_that_no_long_holds_are_the_largest_one() {
+        for (number, text) in [
+            (0, "0"),
+            (i64::MAX as u64, "9223372036854775807"),
+            (1 << 63, "9223372036854775807"),
+            (u64::MAX, "9223372036854775807"),
+        ] {
+            let mut line = Vec::new();
+            write_row(&mut line, &Common::default(), &Exec { pid: number, ..Exec::default() });
+            assert_eq!(parse(&line)[6], text.as_bytes());
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ use kumon_schema::{Common, Schema};
 use serde_json::value::RawValue;
 
 use crate::checkpoint_file::Checkpoint;
-use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin, Step};
+use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin, Step, Times};
 
 pub use elasticsearch::bulk_response;
 
@@ -47,7 +47,7 @@ pub fn csv(bytes: &[u8]) {
         let timestamp = (choice % 2 == 1).then(|| "t".to_owned());
         Decoder::Csv(Box::new(match choice % 3 {
             2 => CsvDecoder::own(Cow::Borrowed(kumon_schema::builtin("exec").expect("exec is built in"))),
-            _ => CsvDecoder::foreign(schema.clone(), origin(), timestamp),
+            _ => CsvDecoder::foreign(schema.clone(), origin(), timestamp, Times::default()),
         }))
     };
     compare(decoder, usize::from(choice / 6) + 1, bytes);
@@ -60,7 +60,7 @@ const TYPES: &str = r#"{"fields":[{"name":"t","type":"datetime"},{"name":"n","ty
 pub fn ndjson(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
     let timestamp = (choice % 2 == 1).then(|| "t".to_owned());
-    let decoder = || Decoder::Ndjson(NdjsonDecoder::new(origin(), timestamp.clone()));
+    let decoder = || Decoder::Ndjson(NdjsonDecoder::new(origin(), timestamp.clone(), Times::default()));
     compare(decoder, usize::from(choice / 2) + 1, bytes);
 }
 

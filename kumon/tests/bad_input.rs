@@ -47,6 +47,8 @@ fn mistakes_in_the_configuration_are_named_with_their_place() {
         (input("").replace("/x/", "x/"), &["dataset 'a'", "'x/*' must be absolute"]),
         (input("schema: /no/such.json"), &["dataset 'a'", "/no/such.json", "No such file"]),
         (input(&format!("schema: {}", schema.display())), &["schema.json", "geopoint"]),
+        (input("time_zone: Mars/Olympus"), &["dataset 'a'", "time_zone: 'Mars/Olympus'", "Europe/Berlin"]),
+        (input("timestamp_format: '%H:%M'"), &["dataset 'a'", "timestamp_format: '%H:%M'", "%d/%b/%Y"]),
         ("output: { elasticsearch: { hosts: [] } }\n".into(), &["output.elasticsearch", "hosts"]),
         (
             "output: { elasticsearch: { hosts: [\"http://a\"], username: b } }\n".into(),

@@ -418,12 +418,12 @@ impl Inputs {
         (delivered, sent): (Mark, Mark),
     ) -> Source {
         let origin = RowOrigin::new(&self.common, &found.to_string_lossy());
+        let (timestamp_field, times) = (input.timestamp_field.clone(), input.times.clone());
         let decoder = match input.format {
             Format::Csv => {
-                let (schema, timestamp_field) = (input.schema.clone(), input.timestamp_field.clone());
-                Decoder::Csv(CsvDecoder::foreign(schema, origin, timestamp_field).into())
+                Decoder::Csv(CsvDecoder::foreign(input.schema.clone(), origin, timestamp_field, times).into())
             }
-            Format::Ndjson => Decoder::Ndjson(NdjsonDecoder::new(origin, input.timestamp_field.clone())),
+            Format::Ndjson => Decoder::Ndjson(NdjsonDecoder::new(origin, timestamp_field, times)),
         };
         let (dataset, namespace) = (input.dataset.clone(), self.namespace.clone());
         let stream = StreamName { kind: Kind::Event, dataset, namespace };

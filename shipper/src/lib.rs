@@ -40,6 +40,7 @@ pub use batch::{Batch, Document, StreamName};
 pub use dead_letters::{
     DeadLetter, DeadLetterFolder, Deliver, LetterFilter, LetterKind, RefusedAgain, Replayed, Waiting, replay,
 };
+pub use decode::{Times, TimesError};
 pub use error::ShipperError;
 pub use handle::Handle;
 pub use options::{Format, Input, Options};

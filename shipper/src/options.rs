@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use kumon_schema::{Common, Schema};
 
+use crate::decode::Times;
+
 /// The shipper's settings.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -40,6 +42,8 @@ pub struct Input {
     pub dataset: String,
     /// The column or top-level key whose value becomes `@timestamp`; the time of reading where there is none.
     pub timestamp_field: Option<String>,
+    /// How times are written.
+    pub times: Times,
 }
 
 /// How the rows of a file are written.

@@ -372,11 +372,11 @@ mod tests {
     use super::{Filled, Tail};
     use crate::batch::{Batch, Document, StreamName};
     use crate::content::Content;
-    use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin};
+    use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin, Times};
     use crate::mark::Mark;
 
     fn ndjson() -> Decoder {
-        Decoder::Ndjson(NdjsonDecoder::new(Origin::new(&Common::default(), "/a"), None))
+        Decoder::Ndjson(NdjsonDecoder::new(Origin::new(&Common::default(), "/a"), None, Times::default()))
     }
 
     fn tail(path: &std::path::Path, acknowledged: u64, decoder: Decoder) -> Tail {
@@ -413,7 +413,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let (path, copy) = (folder.path().join("a"), folder.path().join("a.1"));
             std::fs::write(&path, "n\n1\n2\n").unwrap();
-            let decoder = CsvDecoder::foreign(None, Origin::new(&Common::default(), "/a"), None);
+            let decoder =
+                CsvDecoder::foreign(None, Origin::new(&Common::default(), "/a"), None, Times::default());
             let mut tail = tail(&path, 0, Decoder::Csv(decoder.into()));
             tail.fill(&mut Batch::default(), 1, false).unwrap();
             if committed {

@@ -216,6 +216,8 @@ pub(crate) struct InputConfig {
     pub(crate) dataset: String,
     pub(crate) schema: Option<PathBuf>,
     pub(crate) timestamp_field: Option<String>,
+    pub(crate) timestamp_format: Option<String>,
+    pub(crate) time_zone: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -292,6 +294,15 @@ impl InputConfig {
             schema: schema.transpose()?,
             dataset: self.dataset.clone(),
             timestamp_field: self.timestamp_field.clone(),
+            times: self.times().map_err(wrong)?,
+        })
+    }
+
+    fn times(&self) -> Result<kumon_shipper::Times, String> {
+        use kumon_shipper::{Times, TimesError};
+        Times::new(self.time_zone.as_deref(), self.timestamp_format.as_deref()).map_err(|e| match e {
+            TimesError::Zone(_) => format!("time_zone: {e}"),
+            TimesError::Format(_) => format!("timestamp_format: {e}"),
         })
     }
 }

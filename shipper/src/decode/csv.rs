@@ -6,7 +6,9 @@ use std::ops::Range;
 use csv_core::{ReadRecordResult, Reader};
 use kumon_schema::{Field, FieldType, Schema};
 
-use super::{Origin, Step, Unreadable, text_schema, time, write_string, write_time_of_reading};
+use super::{
+    BYTE_ORDER_MARK, Origin, Step, Times, Unreadable, text_schema, time, write_string, write_time_of_reading,
+};
 
 /// A longer record is taken for a quote that was never closed.
 const MAX_RECORD: usize = 1 << 20;
@@ -34,6 +36,9 @@ struct Foreign {
     origin: Origin,
     /// The column whose value becomes `@timestamp`.
     timestamp_field: Option<String>,
+    /// How that one is written, and how the others that hold times are.
+    times: Times,
+    other_times: Times,
 }
 
 #[derive(Debug)]
@@ -57,7 +62,11 @@ enum Value {
     Boolean,
     /// Written by KuMon, hence RFC 3339 already.
     OwnTime,
-    ForeignTime,
+    /// What becomes `@timestamp` because the input or a schema says so.
+    Timestamp,
+    /// A column that is called `@timestamp`: what can't be read is the sink's to judge.
+    NamedTimestamp,
+    OtherTime,
 }
 
 impl CsvDecoder {
@@ -67,8 +76,15 @@ impl CsvDecoder {
     }
 
     /// For a foreign file; without a schema every column is a string. `time` is the column that becomes `@timestamp`.
-    pub(crate) fn foreign(schema: Option<Schema>, origin: Origin, time: Option<String>) -> CsvDecoder {
-        CsvDecoder::new(schema.map(Cow::Owned), Some(Foreign { origin, timestamp_field: time }))
+    pub(crate) fn foreign(
+        schema: Option<Schema>,
+        origin: Origin,
+        time: Option<String>,
+        times: Times,
+    ) -> CsvDecoder {
+        let other_times = times.without_format();
+        let foreign = Foreign { origin, timestamp_field: time, times, other_times };
+        CsvDecoder::new(schema.map(Cow::Owned), Some(foreign))
     }
 
     fn new(schema: Option<Cow<'static, Schema>>, foreign: Option<Foreign>) -> CsvDecoder {
@@ -89,7 +105,14 @@ impl CsvDecoder {
     }
 
     pub(super) fn resume(&mut self, head: &[u8]) -> Result<(), Unreadable> {
-        if head.iter().all(is_line_end) {
+        let mut head = head;
+        while let Some(rest) = head.strip_prefix(BYTE_ORDER_MARK).or_else(|| {
+            let blank = head.iter().take_while(|byte| is_line_end(byte)).count();
+            (blank > 0).then(|| &head[blank..])
+        }) {
+            head = rest;
+        }
+        if head.is_empty() {
             return Ok(());
         }
         match self.split(head, false) {
@@ -111,6 +134,10 @@ impl CsvDecoder {
             0 if bytes.is_empty() => return Ok(Step::Incomplete),
             0 => {}
             blank => return Ok(Step::Nothing(blank)),
+        }
+        // Apart as well; and before the row is taken apart: behind it a quote opens a field.
+        if bytes.starts_with(BYTE_ORDER_MARK) {
+            return Ok(Step::Nothing(BYTE_ORDER_MARK.len()));
         }
         let Some((used, count)) = self.split(bytes, last) else {
             return Ok(match bytes.len() < MAX_RECORD {
@@ -164,8 +191,6 @@ impl CsvDecoder {
         let mut names = Vec::with_capacity(count);
         for index in 0..count {
             let name = self.field(index);
-            // A byte order mark is how some tools say UTF-8.
-            let name = if index == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
             let name = std::str::from_utf8(name).map_err(|_| Unreadable("its header is not UTF-8".into()))?;
             names.push(name.to_owned());
         }
@@ -213,17 +238,18 @@ impl CsvDecoder {
         let mut has_time = false;
         for (index, column) in self.columns.iter().enumerate() {
             let range = self.range(index);
-            if range.is_empty() {
+            let bytes = &self.fields[range.clone()];
+            // A part of a valid row that doesn't begin and end between characters is not valid itself.
+            let text = row.and_then(|row| row.get(range)).or_else(|| std::str::from_utf8(bytes).ok());
+            if bytes.is_empty() || (column.value.is_foreign_time() && text.is_some_and(time::is_absent)) {
                 continue;
             }
             has_time |= column.is_timestamp;
             json.extend_from_slice(&column.key);
-            let bytes = &self.fields[range.clone()];
-            // A part of a valid row that doesn't begin and end between characters is not valid itself.
-            let text = row.and_then(|row| row.get(range)).or_else(|| std::str::from_utf8(bytes).ok());
+            let foreign = self.foreign.as_ref();
             column
                 .value
-                .write(text.ok_or(bytes), json)
+                .write(text.ok_or(bytes), foreign, json)
                 .map_err(|why| format!("column '{}': {why}", column.name))?;
             json.push(b',');
         }
@@ -248,13 +274,14 @@ impl Column {
         let name = if named_timestamp { "@timestamp" } else { &field.ecs };
         let is_keyword = field.elasticsearch["type"] == "keyword";
         let value = match field.r#type {
-            _ if named_timestamp => Value::ForeignTime,
+            _ if named_timestamp => Value::Timestamp,
+            FieldType::String if foreign && name == "@timestamp" => Value::NamedTimestamp,
             FieldType::String => Value::Text,
             FieldType::Integer if is_keyword => Value::IntegerAsText,
             FieldType::Integer => Value::Integer,
             FieldType::Number => Value::Number,
             FieldType::Boolean => Value::Boolean,
-            FieldType::Datetime if foreign => Value::ForeignTime,
+            FieldType::Datetime if foreign => Value::OtherTime,
             FieldType::Datetime => Value::OwnTime,
         };
         let mut key = Vec::new();
@@ -265,8 +292,37 @@ impl Column {
 }
 
 impl Value {
+    fn is_foreign_time(self) -> bool {
+        matches!(self, Value::Timestamp | Value::NamedTimestamp | Value::OtherTime)
+    }
+
+    /// How it is written, where it is a time in a file of somebody else.
+    fn times(self, foreign: Option<&Foreign>) -> Option<&Times> {
+        let foreign = foreign.filter(|_| self.is_foreign_time())?;
+        // The input's format is that of the column it names, or else of the one that has the name already.
+        let is_formatted = match self {
+            Value::Timestamp => true,
+            Value::NamedTimestamp => foreign.timestamp_field.is_none(),
+            _ => false,
+        };
+        Some(if is_formatted { &foreign.times } else { &foreign.other_times })
+    }
+
     /// Appends a field's text, or its bytes where they are not UTF-8.
-    fn write(self, text: Result<&str, &[u8]>, json: &mut Vec<u8>) -> Result<(), String> {
+    fn write(
+        self,
+        text: Result<&str, &[u8]>,
+        foreign: Option<&Foreign>,
+        json: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        if let (Some(times), Ok(text)) = (self.times(foreign), text) {
+            match times.read(text) {
+                Some(time) => write_string(json, &time::render(time)),
+                None if matches!(self, Value::NamedTimestamp) => write_string(json, text),
+                None => return Err(format!("'{text}' is no time, such as 2026-11-21T01:45:26Z")),
+            }
+            return Ok(());
+        }
         if let Value::Text = self {
             write_string(json, &text.map_or_else(kumon_schema::escape, Cow::Borrowed));
             return Ok(());
@@ -296,12 +352,7 @@ impl Value {
                 "false" | "False" | "FALSE" | "0" => json.extend_from_slice(b"false"),
                 _ => return Err(wrong("boolean (true or false)")),
             },
-            Value::OwnTime => write_string(json, text),
-            Value::ForeignTime => {
-                let time = time::parse(text).ok_or_else(|| wrong("time, such as 2026-11-21T01:45:26Z"))?;
-                write_string(json, &time::render(time));
-            }
-            Value::Text => unreachable!("handled above"),
+            _ => write_string(json, text),
         }
         Ok(())
     }
@@ -323,7 +374,7 @@ mod tests {
     use kumon_schema::{Common, Schema, builtin, write_row};
 
     use super::{CsvDecoder, Step};
-    use crate::decode::{Origin, Unreadable};
+    use crate::decode::{Origin, Times, Unreadable};
 
     fn decode(
         decoder: &mut CsvDecoder,
@@ -352,7 +403,12 @@ mod tests {
     fn foreign(schema: Option<&str>, timestamp_field: Option<&str>) -> CsvDecoder {
         let common = Common { host_name: "node-1".into(), ..Common::default() };
         let schema = schema.map(|text| Schema::parse(text).unwrap());
-        CsvDecoder::foreign(schema, Origin::new(&common, "/srv/a.csv"), timestamp_field.map(Into::into))
+        CsvDecoder::foreign(
+            schema,
+            Origin::new(&common, "/srv/a.csv"),
+            timestamp_field.map(Into::into),
+            Times::default(),
+        )
     }
 
     #[test]
@@ -396,6 +452,53 @@ mod tests {
                 "column 'x': 'inf' is no finite number",
             ]
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_taken_off_wherever_files_were_joined() {
+        let bytes = b"\n\xef\xbb\xbf\"a,b\",n\n1,2\n\xef\xbb\xbf\"3\",4\n\xef\xbb\xbf\r\n5,6\n";
+        let rows = decode(&mut foreign(None, None), bytes).unwrap();
+        let values: Vec<_> =
+            rows.iter().flatten().map(|row| (row["a,b"].clone(), row["n"].clone())).collect();
+        assert_eq!(values, [("1", "2"), ("3", "4"), ("5", "6")].map(|(a, n)| (a.into(), n.into())));
+        // And where reading goes on.
+        for read in [1, 4, 12, 16] {
+            let mut decoder = foreign(None, None);
+            decoder.resume(&bytes[..read]).unwrap();
+            let rest = decode(&mut decoder, &bytes[read..]).unwrap();
+            assert_eq!(rest.len(), if read > 12 { 2 } else { 3 }, "{read}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_alike_in_all_columns_that_hold_some() {
+        let schema = r#"{"fields":[{"name":"t","type":"datetime"},{"name":"u","type":"datetime"},{"name":"v","type":"string"}]}"#;
+        let times = || Times::new(Some("Europe/Berlin"), Some("%d.%m.%Y")).unwrap();
+        let decoder = |schema: Option<&str>, field: Option<&str>| {
+            let schema = schema.map(|text| Schema::parse(text).unwrap());
+            let origin = Origin::new(&Common::default(), "/a");
+            CsvDecoder::foreign(schema, origin, field.map(Into::into), times())
+        };
+        let bytes = b"t,u,v\n21.11.2026,2026-11-21 01:45:26,null\n,null,21.11.2026\n,x,\nx,,\n";
+        let rows = decode(&mut decoder(Some(schema), Some("t")), bytes).unwrap();
+        let row = rows[0].as_ref().unwrap();
+        assert_eq!(
+            (&row["@timestamp"], &row["u"]),
+            (&"2026-11-20T23:00:00Z".into(), &"2026-11-21T00:45:26Z".into())
+        );
+        assert_eq!(row["v"], "null");
+        let row = rows[1].as_ref().unwrap();
+        assert!(row["@timestamp"].as_str() > Some("2026-11-22") && row.get("u").is_none(), "{row}");
+        let why = |row: usize| rows[row].as_ref().unwrap_err().as_str();
+        assert_eq!(why(2), "column 'u': 'x' is no time, such as 2026-11-21T01:45:26Z");
+        assert_eq!(why(3), "column 't': 'x' is no time, such as 2026-11-21T01:45:26Z");
+
+        // A column of that name, without being named.
+        let bytes = b"@timestamp,n\n21.11.2026,1\nsoon,2\nNULL,3\n";
+        let rows = decode(&mut decoder(None, None), bytes).unwrap();
+        let time = |row: usize| rows[row].as_ref().unwrap()["@timestamp"].as_str().unwrap();
+        assert_eq!((time(0), time(1)), ("2026-11-20T23:00:00Z", "soon"));
+        assert!(time(2) > "2026-11-22");
     }
 
     #[test]

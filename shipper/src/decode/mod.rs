@@ -11,6 +11,10 @@ use kumon_schema::{Common, Schema};
 
 pub(crate) use csv::CsvDecoder;
 pub(crate) use ndjson::NdjsonDecoder;
+pub use time::{Times, TimesError};
+
+/// How some tools say UTF-8; where files were joined it may stand before any row.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Splits a file's bytes into records and renders each as a document.
 #[derive(Debug)]

@@ -3,27 +3,36 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Origin, Step, time, write_string, write_time_of_reading};
+use super::{BYTE_ORDER_MARK, Origin, Step, Times, time, write_string};
 
 /// A longer line is refused: it would have to stand in memory whole.
 const MAX_RECORD: usize = 16 << 20;
+
+const TIMESTAMP: &str = "@timestamp";
 
 /// Decodes the lines of a foreign NDJSON file.
 #[derive(Debug)]
 pub(crate) struct NdjsonDecoder {
     origin: Origin,
     timestamp_field: Option<String>,
+    /// How its value is written, or that of `@timestamp` where no other field is named.
+    times: Times,
+    /// How the value of `@timestamp` is written beside it.
+    own_times: Times,
     /// Within a line whose beginning was refused or shipped already.
     within_line: bool,
 }
 
 impl NdjsonDecoder {
-    pub(crate) fn new(origin: Origin, timestamp_field: Option<String>) -> NdjsonDecoder {
-        NdjsonDecoder { origin, timestamp_field, within_line: false }
+    pub(crate) fn new(origin: Origin, timestamp_field: Option<String>, times: Times) -> NdjsonDecoder {
+        let is_own = timestamp_field.as_deref().is_none_or(|field| field == TIMESTAMP);
+        let own_times = if is_own { times.clone() } else { times.without_format() };
+        NdjsonDecoder { origin, timestamp_field, times, own_times, within_line: false }
     }
 
     pub(super) fn resume(&mut self, within_line: bool) {
@@ -46,7 +55,7 @@ impl NdjsonDecoder {
             }
             None => return Step::Incomplete,
         };
-        let line = bytes[..used].trim_ascii();
+        let line = bytes[..used].strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes[..used]).trim_ascii();
         if line.is_empty() {
             return Step::Nothing(used);
         }
@@ -71,15 +80,11 @@ impl NdjsonDecoder {
             std::str::from_utf8(line).map_err(|e| format!("not UTF-8 at byte {}", e.valid_up_to() + 1))?;
         let top = TopLevel::read(line, self.timestamp_field.as_deref())?;
 
+        let time = self.time(&top)?.map(time::render);
         json.push(b'{');
-        if let Some(text) = top.timestamp.filter(|_| !top.has_timestamp) {
-            let field = self.timestamp_field.as_deref().unwrap_or_default();
-            let time = time::parse(&text).ok_or_else(|| format!("field '{field}': '{text}' is no time"))?;
+        if let (None, Some(time)) = (top.own_time, &time) {
             json.extend_from_slice(b"\"@timestamp\":");
-            write_string(json, &time::render(time));
-            json.push(b',');
-        } else if !top.has_timestamp {
-            write_time_of_reading(json);
+            write_string(json, time);
             json.push(b',');
         }
         // What a row says of its host and log itself is left alone: a second value would make it an array.
@@ -90,23 +95,55 @@ impl NdjsonDecoder {
             self.origin.write_log(json, offset);
             json.push(b',');
         }
-        let inner = line[1..].trim_start();
+        let mut inner = line[1..].trim_start();
         if inner.starts_with('}') && json.last() == Some(&b',') {
             json.pop();
         }
+        // A second @timestamp would be refused: the new one stands where the old one did.
+        if let (Some(own), Some(time)) = (top.own_time, &time) {
+            let start = own.as_ptr() as usize - inner.as_ptr() as usize;
+            json.extend_from_slice(&inner.as_bytes()[..start]);
+            write_string(json, time);
+            inner = &inner[start + own.len()..];
+        }
         json.extend_from_slice(inner.as_bytes());
         Ok(())
+    }
+
+    /// What `@timestamp` is to be; `None` where the row's own stays as it is.
+    fn time(&self, top: &TopLevel<'_>) -> Result<Option<DateTime<Utc>>, String> {
+        let own = top.own_time.filter(|own| !time::is_absent(&text_of(own)));
+        if own.is_some_and(time::is_rfc_3339) && !self.own_times.have_format() {
+            return Ok(None);
+        }
+        let (raw, times) = match (own, top.timestamp) {
+            (Some(own), _) => (own, &self.own_times),
+            (None, Some(other)) => (other, &self.times),
+            (None, None) => return Ok(Some(Utc::now())),
+        };
+        let text = text_of(raw);
+        if time::is_absent(&text) {
+            return Ok(Some(Utc::now()));
+        }
+        match (times.read(&text), self.timestamp_field.as_deref()) {
+            (None, Some(field)) if own.is_none() || field == TIMESTAMP => {
+                Err(format!("field '{field}': '{text}' is no time"))
+            }
+            // The sink may know how to read it.
+            (time, _) => Ok(time),
+        }
     }
 }
 
 /// What has to be known of a document's first level.
 #[derive(Default)]
 struct TopLevel<'a> {
-    has_timestamp: bool,
     has_host: bool,
     has_log: bool,
-    /// The value of the input's timestamp field, as text.
-    timestamp: Option<Cow<'a, str>>,
+    /// The value of `@timestamp`, as it stands there.
+    own_time: Option<&'a str>,
+    /// The value of the input's timestamp field, if that is another one.
+    timestamp: Option<&'a str>,
 }
 
 impl<'a> TopLevel<'a> {
@@ -140,7 +177,6 @@ impl<'de> Visitor<'de> for TopLevelVisitor<'_> {
         let mut top = TopLevel::default();
         while let Some(Key(key)) = map.next_key()? {
             match &*key {
-                "@timestamp" => top.has_timestamp = true,
                 "host" => top.has_host = true,
                 "log" => top.has_log = true,
                 key => {
@@ -148,13 +184,10 @@ impl<'de> Visitor<'de> for TopLevelVisitor<'_> {
                     top.has_log |= key.starts_with("log.");
                 }
             }
-            if self.timestamp_field == Some(&*key) {
-                let raw: &RawValue = map.next_value()?;
-                let text = raw.get();
-                top.timestamp = Some(match serde_json::from_str::<String>(text) {
-                    Ok(string) => Cow::Owned(string),
-                    Err(_) => Cow::Borrowed(text),
-                });
+            if key == TIMESTAMP {
+                top.own_time = Some(map.next_value::<&RawValue>()?.get());
+            } else if self.timestamp_field == Some(&*key) {
+                top.timestamp = Some(map.next_value::<&RawValue>()?.get());
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -163,15 +196,29 @@ impl<'de> Visitor<'de> for TopLevelVisitor<'_> {
     }
 }
 
+/// What a value says, without quotes.
+fn text_of(raw: &str) -> Cow<'_, str> {
+    serde_json::from_str::<Key<'_>>(raw).map_or(Cow::Borrowed(raw), |Key(text)| text)
+}
+
 #[cfg(test)]
 mod tests {
     use kumon_schema::Common;
 
-    use super::{NdjsonDecoder, Origin, Step};
+    use super::{NdjsonDecoder, Origin, Step, Times};
 
     fn decode(line: &[u8], timestamp_field: Option<&str>) -> Result<serde_json::Value, String> {
+        decode_times(line, timestamp_field, Times::default())
+    }
+
+    fn decode_times(
+        line: &[u8],
+        timestamp_field: Option<&str>,
+        times: Times,
+    ) -> Result<serde_json::Value, String> {
         let common = Common { host_name: "node-1".into(), ..Common::default() };
-        let mut decoder = NdjsonDecoder::new(Origin::new(&common, "/a"), timestamp_field.map(Into::into));
+        let mut decoder =
+            NdjsonDecoder::new(Origin::new(&common, "/a"), timestamp_field.map(Into::into), times);
         let mut json = Vec::new();
         match decoder.step(line, 9, false, &mut json) {
             Step::Row(used) => {
@@ -199,6 +246,86 @@ mod tests {
         assert_eq!(row["@timestamp"], "2026-11-21T01:45:26Z");
         assert!(decode(b"{}\n", None).unwrap()["@timestamp"].is_string());
         assert!(decode(b"{\"host\":1,\"log\":2}\n", None).unwrap()["@timestamp"].is_string());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_taken_off_wherever_files_were_joined() {
+        let mut decoder = NdjsonDecoder::new(Origin::new(&Common::default(), "/a"), None, Times::default());
+        let bytes = b"\xef\xbb\xbf{\"n\":1}\r\n{\"n\":2}\n\xef\xbb\xbf{\"n\":3}\n\xef\xbb\xbf\n\xef\xbb\xbf {\"n\":4}\n";
+        let (mut at, mut rows) = (0, Vec::new());
+        while at < bytes.len() {
+            let mut json = Vec::new();
+            match decoder.step(&bytes[at..], at as u64, false, &mut json) {
+                Step::Row(used) => {
+                    let row: serde_json::Value = serde_json::from_slice(&json).unwrap();
+                    rows.push((row["n"].as_u64().unwrap(), row["log.offset"].as_u64().unwrap()));
+                    at += used;
+                }
+                Step::Nothing(used) => at += used,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(rows, [(1, 0), (2, 12), (3, 20), (4, 35)]);
+    }
+
+    #[test]
+    fn a_row_has_one_time_wherever_it_is_from() {
+        let zone = || Times::new(Some("Europe/Berlin"), None).unwrap();
+        let format = || Times::new(None, Some("%d.%m.%Y %H:%M:%S")).unwrap();
+        let time = |line: &str, field, times| {
+            let row = decode_times(format!("{line}\n").as_bytes(), field, times)?;
+            let text = row["@timestamp"].as_str().map_or_else(|| row["@timestamp"].to_string(), Into::into);
+            let is_new = text.len() > 20 && chrono::Utc::now().to_rfc3339()[..10] == text[..10];
+            Ok::<_, String>(if is_new { "now".into() } else { text })
+        };
+        for (line, field, times, expected) in [
+            // Its own, as it stands there where both sinks know it.
+            (r#"{"@timestamp":"2026-10-21T01:45:26.5Z"}"#, None, zone(), "2026-10-21T01:45:26.5Z"),
+            (r#"{"@timestamp":"2026-10-21T01:45:26+02:00"}"#, None, zone(), "2026-10-21T01:45:26+02:00"),
+            (
+                r#"{"n":{"a":1}, "@timestamp" : "2026-10-21 01:45:26,5" ,"z":2}"#,
+                None,
+                zone(),
+                "2026-10-20T23:45:26.500Z",
+            ),
+            (r#"{"@timestamp":"2016-12-31T23:59:60Z"}"#, None, zone(), "2017-01-01T00:00:00Z"),
+            (r#"{"\u0040timestamp":1795225526}"#, None, zone(), "2026-11-21T01:45:26Z"),
+            (r#"{"@timestamp":1795225526123}"#, Some("t"), zone(), "2026-11-21T01:45:26.123Z"),
+            (r#"{"@timestamp":"2026-10-21T01:45:26Z","t":1}"#, Some("t"), format(), "2026-10-21T01:45:26Z"),
+            (
+                r#"{"@timestamp":"2026-10-21T01:45:26,5Z","t":1}"#,
+                Some("t"),
+                format(),
+                "2026-10-21T01:45:26.500Z",
+            ),
+            (r#"{"@timestamp":"21.10.2026 01:45:26"}"#, None, format(), "2026-10-21T01:45:26Z"),
+            (r#"{"@timestamp":"21.10.2026 01:45:26"}"#, Some("@timestamp"), format(), "2026-10-21T01:45:26Z"),
+            // What nobody can read is the sink's to judge, unless it was named.
+            (r#"{"@timestamp":"soon"}"#, None, zone(), "soon"),
+            (r#"{"@timestamp":{"a":1}}"#, None, zone(), r#"{"a":1}"#),
+            (r#"{"@timestamp":true}"#, None, zone(), "true"),
+            // None.
+            (r#"{"@timestamp":null}"#, None, zone(), "now"),
+            (r#"{"@timestamp":" "}"#, Some("@timestamp"), zone(), "now"),
+            (r#"{"@timestamp":"","t":0}"#, Some("t"), zone(), "1970-01-01T00:00:00Z"),
+            (r#"{"t":null}"#, Some("t"), zone(), "now"),
+            (r#"{"t":""}"#, Some("t"), format(), "now"),
+            (r#"{"n":1}"#, Some("t"), zone(), "now"),
+            (r#"{}"#, None, zone(), "now"),
+            // The input's field.
+            (r#"{"t":"\u0031795225526"}"#, Some("t"), zone(), "2026-11-21T01:45:26Z"),
+            (r#"{"t":1795225526.25}"#, Some("t"), zone(), "2026-11-21T01:45:26.250Z"),
+            (r#"{"t":"21.10.2026 01:45:26"}"#, Some("t"), format(), "2026-10-21T01:45:26Z"),
+        ] {
+            assert_eq!(time(line, field, times).as_deref(), Ok(expected), "{line}");
+        }
+        for (line, field, why) in [
+            (r#"{"t":1795225526}"#, "t", "field 't': '1795225526' is no time"),
+            (r#"{"t":[1]}"#, "t", "field 't': '[1]' is no time"),
+            (r#"{"@timestamp":"soon"}"#, "@timestamp", "field '@timestamp': 'soon' is no time"),
+        ] {
+            assert_eq!(time(line, Some(field), format()), Err(why.to_owned()), "{line}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kumon_schema::Common;
-use kumon_shipper::{Ended, Format, Handle, Input, Options, Shipper, ShipperError, Sink, Stats};
+use kumon_shipper::{Ended, Format, Handle, Input, Options, Shipper, ShipperError, Sink, Stats, Times};
 use kumon_testing::wait_for;
 use serde_json::Value;
 
@@ -87,6 +87,7 @@ pub(crate) fn options(folder: &Path) -> Options {
         schema: None,
         dataset: dataset.into(),
         timestamp_field: None,
+        times: Times::default(),
     };
     Options {
         spool: folder.join("spool"),
