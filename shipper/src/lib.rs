@@ -13,6 +13,7 @@ mod error;
 mod gunzip;
 mod handle;
 mod holds;
+mod holes;
 mod inputs;
 mod known;
 mod ledger;

@@ -173,6 +173,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::{Interest, Listing};
+    use crate::decode::Times;
     use crate::options::{Format, Input};
 
     #[test]
@@ -188,7 +189,14 @@ mod tests {
         let list = |pattern: &str| {
             let paths = vec![format!("{}/{pattern}", root.display())];
             let (format, dataset) = (Format::Ndjson, "a".to_owned());
-            Listing::of(&[Input { paths, format, schema: None, dataset, timestamp_field: None }])
+            Listing::of(&[Input {
+                paths,
+                format,
+                schema: None,
+                dataset,
+                timestamp_field: None,
+                times: Times::default(),
+            }])
         };
         let relative = |listing: &Listing| -> Vec<String> {
             let names = listing.files.iter().map(|(_, path, _)| path.strip_prefix(root).unwrap());

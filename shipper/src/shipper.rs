@@ -387,7 +387,7 @@ impl Shipper {
             self.scan_soon();
         }
         let settle_at = (!self.settled).then(|| Instant::now() + SETTLE_INTERVAL);
-        let due = [self.retry_at(), settle_at, self.records.due()];
+        let due = [self.retry_at(), settle_at, self.records.due(), self.sources.due()];
         self.listen(Some(due.into_iter().flatten().fold(self.next_scan, Instant::min)));
     }
 

@@ -100,7 +100,18 @@ impl Source {
 
     /// Whether there is something to read that can be read.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.over && self.dirty && self.tail.stuck.is_none() && self.failed.is_none() && !self.waits
+        let is_due = || self.tail.holes.due().is_some_and(|due| due <= Instant::now());
+        !self.over && (self.dirty || is_due()) && self.tail.stuck.is_none() && self.failed.is_none() && !self.waits
+    }
+
+    /// When it is ready by itself, to look at a hole again.
+    pub(crate) fn waits_until(&self) -> Option<Instant> {
+        self.tail.holes.due().filter(|due| *due > Instant::now())
+    }
+
+    /// Whether there is a hole that is passed over in a moment.
+    pub(crate) fn waits_for_hole(&self) -> bool {
+        self.tail.holes.settles().is_some_and(|settles| settles > Instant::now())
     }
 
     /// Compares the file, as it was listed or else as it is, with what it was at the last look; says whether it holds
@@ -141,8 +152,7 @@ impl Source {
             self.tail.unread();
         }
         if self.tail.content.is_plain() {
-            let size = self.tail.size()?;
-            self.tail.seen = Mark::of(&mut self.tail.content, size)?.unwrap_or(Mark::START);
+            self.tail.note_seen()?;
         }
         Ok(false)
     }
@@ -269,7 +279,7 @@ impl Source {
             Filled::More => self.dirty = true,
             Filled::End => {
                 self.dirty = false;
-                if self.ended && self.tail.stuck.is_none() {
+                if self.ended && self.tail.stuck.is_none() && self.tail.holes.settles().is_none() {
                     self.fill_rest(batch)?;
                 }
                 if !was_locked {
@@ -297,7 +307,10 @@ impl Source {
         match self.origin {
             // A row of KuMon's own without line end was cut by a crash or a full disk.
             Origin::Spool { .. } => self.tail.give_up_rest(batch),
-            Origin::Foreign { .. } => self.tail.fill(batch, usize::MAX, true).map(|_| ()),
+            Origin::Foreign { .. } => {
+                self.dirty = self.tail.fill(batch, usize::MAX, true)? == Filled::More;
+                Ok(())
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kumon_spool::Acknowledged;
 
@@ -190,6 +190,11 @@ impl Sources {
         self.all.iter().any(|source| self.may_read(source))
     }
 
+    /// When reading goes on behind a hole.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.all.iter().filter_map(Source::waits_until).min()
+    }
+
     /// Whether there are files that another look finds: they waited until others are done, or were replaced.
     pub(crate) fn have_more_files(&self) -> bool {
         !self.spool_files.unopened().is_empty()
@@ -367,7 +372,10 @@ impl Sources {
             let end = ends.get(source.generation());
             // One that was rewritten meanwhile is unknown by its new name; what stands in it counts.
             end.is_some_and(|end| source.tail.delivered.offset >= *end)
-                || (!source.is_ready() && !source.waits && source.tail.delivered == source.tail.read)
+                || (!source.is_ready()
+                    && !source.waits
+                    && !source.waits_for_hole()
+                    && source.tail.delivered == source.tail.read)
         })
     }
 

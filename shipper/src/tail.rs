@@ -1,5 +1,7 @@
 //! One file that is being read, from where delivery stands to its end.
 
+mod hole;
+
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ use std::{fs, io, mem};
 use crate::batch::{Batch, Document, StreamName, Undecodable};
 use crate::content::{Content, Kind};
 use crate::decode::{Decoder, Step};
+use crate::holes::Holes;
 use crate::mark::{Mark, Window};
 use crate::throttle::throttled;
 
@@ -39,6 +42,7 @@ pub(crate) struct Tail {
     pub(crate) known_size: u64,
     /// Why it can't be read on, where it can't.
     pub(crate) stuck: Option<String>,
+    pub(crate) holes: Holes,
     /// Whether other content may come to stand in the file than was read from it.
     rewritable: bool,
     /// What stands before `read`, where it is known: a compressed file is not read again for it.
@@ -93,6 +97,7 @@ impl Tail {
             acknowledged,
             known_size: acknowledged.offset,
             stuck,
+            holes: Holes::default(),
             rewritable,
             window: None,
             stream,
@@ -110,7 +115,7 @@ impl Tail {
 
     /// Reads on at a mark that lies before what was read.
     pub(crate) fn go_on_at(&mut self, mark: Mark) {
-        (self.read, self.window) = (mark, None);
+        (self.read, self.window, self.holes) = (mark, None, Holes::default());
         self.decoder.reset();
         self.stuck = None;
         // Content that is gone or cut shows at the next fill, before anything is decoded.
@@ -194,6 +199,15 @@ impl Tail {
         if self.sent.offset > 0 { self.sent } else { self.seen }
     }
 
+    /// Takes note of all that stands in the file. Where it ends in NULs, that is still to come.
+    pub(crate) fn note_seen(&mut self) -> io::Result<()> {
+        let (size, mut last) = (self.size()?, [0]);
+        self.content.read_at(&mut last, size.saturating_sub(1))?;
+        let seen = if last == [0] { None } else { Mark::of(&mut self.content, size)? };
+        self.seen = seen.unwrap_or(Mark::START);
+        Ok(())
+    }
+
     fn evidence_stands(&mut self) -> io::Result<bool> {
         let evidence = self.evidence();
         Ok(evidence == self.read || evidence.stands_in(&mut self.content)?)
@@ -217,19 +231,41 @@ impl Tail {
 
     /// The rest of a file that its writer closed, or died on, within a record: it is no row and never will be.
     pub(crate) fn give_up_rest(&mut self, batch: &mut Batch) -> io::Result<()> {
-        let rest = self.size()?.saturating_sub(self.read.offset);
-        if rest == 0 {
-            return Ok(());
+        let (size, start) = (self.size()?, self.read.offset);
+        let mut record = Vec::new();
+        let is_whole = loop {
+            let have = record.len();
+            let rest = size.saturating_sub(start + have as u64);
+            record.resize(have + CHUNK.min(rest as usize), 0);
+            self.content.read_exact_at(&mut record[have..], start + have as u64)?;
+            // A power cut leaves NULs.
+            if let Some(hole) = memchr::memchr(0, &record[have..]) {
+                record.truncate(have + hole);
+                break false;
+            }
+            if record.len() == have {
+                break true;
+            }
+        };
+        if !record.is_empty() {
+            self.give_up(record, "the record is cut: its writer ended in the middle of it", batch);
         }
-        let mut record = vec![0; rest as usize];
-        self.content.read_exact_at(&mut record, self.read.offset)?;
-        let file = batch.file(&self.generation, &self.path, self.read);
-        let reason = "the record is cut: its writer ended in the middle of it".to_owned();
-        let (stream, offset) = (self.stream.clone(), self.read.offset);
-        batch.push_undecodable(Undecodable { stream, file, offset, record, reason });
-        self.read.offset += rest;
-        batch.cover(file, self.read);
+        if !is_whole {
+            self.tell_hole(self.read.offset, size);
+            let file = batch.file(&self.generation, &self.path, self.read);
+            self.read.offset = size;
+            batch.cover(file, self.read);
+        }
         Ok(())
+    }
+
+    /// Takes a record that is no row.
+    fn give_up(&mut self, record: Vec<u8>, reason: &str, batch: &mut Batch) {
+        let file = batch.file(&self.generation, &self.path, self.read);
+        let (stream, offset, reason) = (self.stream.clone(), self.read.offset, reason.to_owned());
+        self.read.offset += record.len() as u64;
+        batch.push_undecodable(Undecodable { stream, file, offset, record, reason });
+        batch.cover(file, self.read);
     }
 
     /// Appends rows to the batch until it holds `limit` bytes or the file's end is reached. With `last` a record
@@ -256,13 +292,15 @@ impl Tail {
                 }
             }
             batch.make_room(limit);
-            self.take_records(&mut buffer, &mut window, batch, limit, last && at_end);
-            if batch.size() >= limit || self.read.offset - start >= TURN {
+            let hole = self.take_up_to_hole(&mut buffer, &mut window, batch, limit, last && at_end);
+            let filled = match hole {
+                _ if batch.size() >= limit || self.read.offset - start >= TURN => Some(Filled::More),
+                Some(hole) => self.pass_hole(hole, &mut buffer, &mut window, batch, last)?,
+                None => at_end.then_some(Filled::End),
+            };
+            if let Some(filled) = filled {
                 self.window = Some(window);
-                return Ok(Filled::More);
-            }
-            if at_end {
-                break;
+                return Ok(filled);
             }
         }
         self.window = Some(window);
@@ -288,33 +326,35 @@ impl Tail {
         Ok(read)
     }
 
-    /// Moves the buffer's whole records into the batch, until it is full.
+    /// Moves whole records of the buffer's first `end` bytes into the batch, until it is full; answers their length.
     fn take_records(
         &mut self,
         buffer: &mut Vec<u8>,
+        end: usize,
         window: &mut Window,
         batch: &mut Batch,
         limit: usize,
         last: bool,
-    ) {
+    ) -> usize {
         let files = batch.positions.len();
         let file = batch.file(&self.generation, &self.path, self.read);
         let mut at = 0;
         while batch.size() < limit {
-            let Some(used) = self.take_record(&buffer[at..], batch, file, last) else { break };
+            let Some(used) = self.take_record(&buffer[at..end], batch, file, last) else { break };
             at += used;
             self.read.offset += used as u64;
         }
         if at == 0 && file == files {
             // It has nothing in this batch.
             batch.drop_last_file();
-            return;
+            return 0;
         }
         window.push(&buffer[..at]);
         self.read.fingerprint = window.fingerprint();
         self.sent = self.sent.or_behind(self.read);
         batch.cover(file, self.read);
         buffer.drain(..at);
+        at
     }
 
     /// Appends the first record; the bytes it took, or `None` when there is no whole one or the file is stuck.

@@ -72,10 +72,23 @@ impl Decoder {
         match self {
             Decoder::Csv(csv) => csv.resume(head),
             Decoder::Ndjson(ndjson) => {
-                ndjson.resume(last != b'\n');
+                // A hole ends a line, too.
+                ndjson.resume(!matches!(last, b'\n' | 0));
                 Ok(())
             }
         }
+    }
+
+    /// For what stands behind a hole in the file: it begins a record.
+    pub(crate) fn leave_record(&mut self) {
+        if let Decoder::Ndjson(ndjson) = self {
+            ndjson.resume(false);
+        }
+    }
+
+    /// How many bytes a character has at least.
+    pub(crate) fn unit(&self) -> usize {
+        1
     }
 }
 

@@ -61,8 +61,21 @@ impl NdjsonDecoder {
         }
         match self.write_document(line, offset, json) {
             Ok(()) => Step::Row(used),
-            Err(reason) => Step::Bad(used, reason),
+            Err(reason) => self.split(&bytes[..used], offset, json).unwrap_or(Step::Bad(used, reason)),
         }
+    }
+
+    /// Of a line that is none, with a row at its end: what stands before that. A power cut left NULs instead of the line
+    /// end.
+    fn split(&self, line: &[u8], offset: u64, json: &mut Vec<u8>) -> Option<Step> {
+        let row = &line[memchr::memrchr(0, line)? + 1..];
+        TopLevel::read(std::str::from_utf8(row.trim_ascii()).ok()?, None).ok()?;
+        let cut = memchr::memchr(0, line)?;
+        let used = cut + line[cut..].iter().take_while(|byte| **byte == 0).count();
+        Some(match self.write_document(line[..cut].trim_ascii(), offset, json) {
+            Ok(()) => Step::Row(used),
+            Err(reason) => Step::Bad(used, format!("NULs follow, left by a crash; {reason}")),
+        })
     }
 
     /// What follows up to the line's end is part of what the dead letters have the beginning of.
@@ -266,6 +279,28 @@ mod tests {
             }
         }
         assert_eq!(rows, [(1, 0), (2, 12), (3, 20), (4, 35)]);
+    }
+
+    #[test]
+    fn a_row_behind_a_few_nuls_in_a_line_is_one() {
+        let steps = |line: &[u8]| {
+            let mut decoder =
+                NdjsonDecoder::new(Origin::new(&Common::default(), "/a"), None, Times::default());
+            let (mut at, mut steps) = (0, Vec::new());
+            while at < line.len() {
+                let (step, used) = match decoder.step(&line[at..], 0, false, &mut Vec::new()) {
+                    Step::Row(used) => ("row", used),
+                    Step::Bad(used, _) => ("bad", used),
+                    other => panic!("{other:?}"),
+                };
+                steps.push((step, used));
+                at += used;
+            }
+            steps
+        };
+        assert_eq!(steps(b"{\"n\":1}\0\0{\"n\":2}\n"), [("row", 9), ("row", 8)]);
+        assert_eq!(steps(b"{\"n\":\0{\"n\":\0\0{\"n\":2}\n"), [("bad", 6), ("bad", 7), ("row", 8)]);
+        assert_eq!(steps(b"{\"s\":\"a\0b\"}\n"), [("bad", 12)]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod dead_letters;
 mod faults;
 mod folders;
 mod hang;
+mod holes;
 mod identity;
 mod inputs;
 mod kills;

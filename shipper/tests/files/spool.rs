@@ -67,6 +67,25 @@ fn closed_and_delivered_files_are_deleted_and_open_ones_are_not() {
 }
 
 #[test]
+fn the_nuls_of_a_power_cut_are_no_record() {
+    let (place, sink) = (Place::new(), StandIn::default());
+    let mut spool = spool(&place, Limits::default());
+    write(&mut spool, 0..5);
+    let path = files(&place).remove(0);
+    drop(spool);
+    let mut file = File::options().append(true).open(&path).unwrap();
+    file.write_all(b"2026-11-21T00:00:00Z,node").unwrap();
+    file.set_len(1 << 40).unwrap();
+    let ship = place.ship(&sink);
+    wait_for("the file to go", LIMIT, || files(&place).is_empty());
+    ship.sync();
+    assert_eq!(pids(&sink), [0, 1, 2, 3, 4]);
+    let letters = place.dead_letters();
+    assert_eq!(letters.len(), 1);
+    assert!(letters[0].to_string().len() < 1000, "{}", letters[0]);
+}
+
+#[test]
 fn a_record_cut_by_a_crash_goes_to_the_dead_letters() {
     let (place, sink) = (Place::new(), StandIn::default());
     let mut spool = spool(&place, Limits::default());
