@@ -48,6 +48,7 @@ fn mistakes_in_the_configuration_are_named_with_their_place() {
         (input("schema: /no/such.json"), &["dataset 'a'", "/no/such.json", "No such file"]),
         (input(&format!("schema: {}", schema.display())), &["schema.json", "geopoint"]),
         (input("time_zone: Mars/Olympus"), &["dataset 'a'", "time_zone: 'Mars/Olympus'", "Europe/Berlin"]),
+        (input("encoding: utf-7"), &["dataset 'a'", "encoding: 'utf-7'", "utf-16le"]),
         (input("timestamp_format: '%H:%M'"), &["dataset 'a'", "timestamp_format: '%H:%M'", "%d/%b/%Y"]),
         ("output: { elasticsearch: { hosts: [] } }\n".into(), &["output.elasticsearch", "hosts"]),
         (

@@ -425,6 +425,7 @@ impl Inputs {
             }
             Format::Ndjson => Decoder::Ndjson(NdjsonDecoder::new(origin, timestamp_field, times)),
         };
+        let decoder = decoder.of_encoding(input.encoding);
         let (dataset, namespace) = (input.dataset.clone(), self.namespace.clone());
         let stream = StreamName { kind: Kind::Event, dataset, namespace };
         let mut tail = Tail::new(path.into(), content, generation, stream.into(), decoder, delivered, true);

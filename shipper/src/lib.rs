@@ -41,7 +41,7 @@ pub use batch::{Batch, Document, StreamName};
 pub use dead_letters::{
     DeadLetter, DeadLetterFolder, Deliver, LetterFilter, LetterKind, RefusedAgain, Replayed, Waiting, replay,
 };
-pub use decode::{Times, TimesError};
+pub use decode::{Encoding, Times, TimesError, UnknownEncoding};
 pub use error::ShipperError;
 pub use handle::Handle;
 pub use options::{Format, Input, Options};

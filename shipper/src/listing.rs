@@ -173,7 +173,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::{Interest, Listing};
-    use crate::decode::Times;
+    use crate::decode::{Encoding, Times};
     use crate::options::{Format, Input};
 
     #[test]
@@ -196,6 +196,7 @@ mod tests {
                 dataset,
                 timestamp_field: None,
                 times: Times::default(),
+                encoding: Encoding::default(),
             }])
         };
         let relative = |listing: &Listing| -> Vec<String> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kumon_schema::{Common, Schema};
 
-use crate::decode::Times;
+use crate::decode::{Encoding, Times};
 
 /// The shipper's settings.
 #[derive(Debug, Clone)]
@@ -44,6 +44,7 @@ pub struct Input {
     pub timestamp_field: Option<String>,
     /// How times are written.
     pub times: Times,
+    pub encoding: Encoding,
 }
 
 /// How the rows of a file are written.

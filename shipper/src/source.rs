@@ -101,7 +101,11 @@ impl Source {
     /// Whether there is something to read that can be read.
     pub(crate) fn is_ready(&self) -> bool {
         let is_due = || self.tail.holes.due().is_some_and(|due| due <= Instant::now());
-        !self.over && (self.dirty || is_due()) && self.tail.stuck.is_none() && self.failed.is_none() && !self.waits
+        !self.over
+            && (self.dirty || is_due())
+            && self.tail.stuck.is_none()
+            && self.failed.is_none()
+            && !self.waits
     }
 
     /// When it is ready by itself, to look at a hole again.

@@ -10,7 +10,7 @@ use std::{fs, io, mem};
 
 use crate::batch::{Batch, Document, StreamName, Undecodable};
 use crate::content::{Content, Kind};
-use crate::decode::{Decoder, Step};
+use crate::decode::{Decoder, Step, Unreadable};
 use crate::holes::Holes;
 use crate::mark::{Mark, Window};
 use crate::throttle::throttled;
@@ -292,6 +292,11 @@ impl Tail {
                 }
             }
             batch.make_room(limit);
+            match self.begins(&buffer, last && at_end) {
+                Some(true) => {}
+                Some(false) if !at_end => continue,
+                _ => break,
+            }
             let hole = self.take_up_to_hole(&mut buffer, &mut window, batch, limit, last && at_end);
             let filled = match hole {
                 _ if batch.size() >= limit || self.read.offset - start >= TURN => Some(Filled::More),
@@ -305,6 +310,24 @@ impl Tail {
         }
         self.window = Some(window);
         Ok(Filled::End)
+    }
+
+    /// Whether the file's beginning, if reading stands there, tells what it holds; `None` where that can't be decoded.
+    fn begins(&mut self, buffer: &[u8], last: bool) -> Option<bool> {
+        if self.read.offset > 0 {
+            return Some(true);
+        }
+        self.decoder.begins(buffer, last).map_err(|unreadable| self.get_stuck(&unreadable)).ok()
+    }
+
+    fn get_stuck(&mut self, unreadable: &Unreadable) {
+        let path = self.path.display();
+        throttled!(
+            Error,
+            format!("stuck: {unreadable}"),
+            "{path}: {unreadable}; the file is kept and not shipped"
+        );
+        self.stuck = Some(unreadable.to_string());
     }
 
     /// Plain files are asked anew with each read, and spool files need none.
@@ -377,19 +400,13 @@ impl Tail {
         match step {
             Ok(Step::Row(used) | Step::Nothing(used)) => Some(used),
             Ok(Step::Bad(used, reason)) => {
-                let (stream, record) = (self.stream.clone(), bytes[..used].to_vec());
+                let (stream, record) = (self.stream.clone(), self.decoder.text(&bytes[..used]));
                 batch.push_undecodable(Undecodable { stream, file, offset, record, reason });
                 Some(used)
             }
             Ok(Step::Incomplete) => None,
             Err(unreadable) => {
-                let path = self.path.display();
-                throttled!(
-                    Error,
-                    format!("stuck: {unreadable}"),
-                    "{path}: {unreadable}; the file is kept and not shipped"
-                );
-                self.stuck = Some(unreadable.to_string());
+                self.get_stuck(&unreadable);
                 None
             }
         }

@@ -23,7 +23,7 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(layout: &Layout, dataset: &str, json: &[u8]) -> Result<Prepared, String> {
     let text = std::str::from_utf8(json).map_err(|e| format!("the row is not UTF-8: {e}"))?;
     let row: Map<String, Value> =
-        serde_json::from_str(text).map_err(|e| format!("the row is not a JSON object: {e}"))?;
+        kumon_query::row(text).map_err(|e| format!("the row is not a JSON object: {e}"))?;
     let timestamp = row.get(TIMESTAMP).ok_or("the row has no @timestamp")?;
     let timestamp = nanoseconds(timestamp).ok_or_else(|| format!("@timestamp: {timestamp} is not a time"))?;
 
@@ -123,13 +123,18 @@ fn nanoseconds(value: &Value) -> Option<i64> {
     let milliseconds = match value {
         Value::String(text) => {
             if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
-                return time.timestamp_nanos_opt();
+                return Some(time.timestamp_nanos_opt().unwrap_or_else(|| limit(time.timestamp())));
             }
             kumon_query::date(text)?
         }
-        other => other.as_i64()?,
+        other => long(other)?,
     };
-    milliseconds.checked_mul(1_000_000)
+    Some(milliseconds.checked_mul(1_000_000).unwrap_or_else(|| limit(milliseconds)))
+}
+
+/// Before 1677 and after 2262: where the row is found by its time. It says the true one.
+fn limit(time: i64) -> i64 {
+    if time < 0 { i64::MIN } else { i64::MAX }
 }
 
 fn add_foreign(document: &mut TantivyDocument, layout: &Layout, row: Map<String, Value>) {
@@ -206,6 +211,20 @@ mod tests {
         let row = r#"{"@timestamp":"2026-11-21T01:00:00Z","process.pid":"x"}"#;
         assert_eq!(refusal(row), "process.pid: \"x\" is not a long");
         assert!(refusal("[1]").starts_with("the row is not a JSON object"));
+    }
+
+    #[test]
+    fn times_that_nanoseconds_do_not_reach_are_the_first_and_the_last() {
+        for (time, expected) in [
+            ("\"9999-12-31T23:59:59Z\"", i64::MAX),
+            ("\"0000-01-01T00:00:00Z\"", i64::MIN),
+            ("99999999999999", i64::MAX),
+            ("1000.5", 1_000_000_000),
+        ] {
+            let row = format!("{{\"@timestamp\":{time}}}");
+            let prepared = prepare(&Layout::current(), "app", row.as_bytes()).map(|row| row.timestamp);
+            assert_eq!(prepared, Ok(expected), "{time}");
+        }
     }
 
     #[test]

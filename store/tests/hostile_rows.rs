@@ -37,3 +37,30 @@ fn odd_keys_and_values_are_taken_and_found() {
     assert_eq!(store.search(&request("app", "")).unwrap().total, rows.len() as u64);
     assert_eq!(store.search(&request("app", "last:one")).unwrap().total, 1);
 }
+
+#[test]
+fn json_that_elasticsearch_takes_is_taken_found_and_shown_as_it_is() {
+    let deep = |levels| format!("{}\"x\"{}", "[".repeat(levels), "]".repeat(levels));
+    let rows: Vec<String> = [
+        r#""text":"cut \ud83d","id":0"#.into(),
+        r#""\ud83d":"key","id":1"#.into(),
+        r#""text":["\ude00\ud83d",{"a":"\ud83d\ude00"}],"id":2"#.into(),
+        r#""n":1e400,"id":3"#.into(),
+        r#""n":[-1e999,123456789012345678901234567890,18446744073709551615],"id":4"#.into(),
+        format!(r#""deep":{},"id":5"#, deep(900)),
+        r#""text":"9999-12-31","id":6"#.into(),
+    ]
+    .into_iter()
+    .map(|rest: String| format!(r#"{{"@timestamp":"2026-11-21T10:00:00Z",{rest}}}"#))
+    .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut sink, store) = Store::open_for_writing(folder.path(), StoreOptions::default()).unwrap();
+    let outcome = sink.send(&File::new("a", "app").batch_of_texts(&rows)).unwrap();
+    assert_eq!(outcome.created, rows.len() as u64, "{:?}", outcome.rejected);
+    assert!(sink.settle(true).unwrap());
+    for (id, row) in rows.iter().enumerate() {
+        let found = store.search(&request("app", &format!("id:{id}"))).unwrap();
+        assert_eq!(found.hits.iter().map(|hit| hit.get()).collect::<Vec<_>>(), [row]);
+    }
+    assert_eq!(store.search(&request("app", "text:cut")).unwrap().total, 1);
+}

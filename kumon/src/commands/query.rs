@@ -151,7 +151,7 @@ fn columns(request: &SearchRequest, foreign: BTreeSet<String>) -> Vec<String> {
 }
 
 fn parse(row: &RawValue) -> io::Result<Map<String, Value>> {
-    serde_json::from_str(row.get())
+    kumon_query::row(row.get())
         .map_err(|e| io::Error::other(format!("the answer holds a row that is no object: {e}")))
 }
 

@@ -218,6 +218,7 @@ pub(crate) struct InputConfig {
     pub(crate) timestamp_field: Option<String>,
     pub(crate) timestamp_format: Option<String>,
     pub(crate) time_zone: Option<String>,
+    pub(crate) encoding: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -288,6 +289,8 @@ impl InputConfig {
             }
             InputFormat::Ndjson => kumon_shipper::Format::Ndjson,
         };
+        let encoding =
+            self.encoding.as_deref().map_or(Ok(Default::default()), kumon_shipper::Encoding::named);
         Ok(kumon_shipper::Input {
             paths: self.paths.clone(),
             format,
@@ -295,6 +298,7 @@ impl InputConfig {
             dataset: self.dataset.clone(),
             timestamp_field: self.timestamp_field.clone(),
             times: self.times().map_err(wrong)?,
+            encoding: encoding.map_err(|e| wrong(format!("encoding: {e}")))?,
         })
     }
 

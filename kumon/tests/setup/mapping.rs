@@ -50,11 +50,11 @@ fn unknown_fields_and_conflicting_types_neither_explode_a_mapping_nor_stop_other
         node.request("POST", "logs-app-default/_search", json!({"query": {"term": {"level": "info"}}}));
     let found = found["hits"]["hits"].as_array().unwrap().clone();
     let numbers: Vec<_> = found.iter().map(|hit| hit["_source"]["n"].clone()).collect();
-    assert_eq!(numbers, [json!(1), json!(2)]);
+    // Its number can't be searched by what is none, but the row is there.
+    assert_eq!(numbers, [json!(1), json!("one"), json!(2)]);
     let folder = setup.path("state/ship/dead-letters");
     let letters: String =
         fs::read_dir(folder).unwrap().map(|day| fs::read_to_string(day.unwrap().path()).unwrap()).collect();
-    assert_eq!(letters.lines().count(), 2, "{letters}");
-    assert!(letters.contains("failed to parse field [n] of type [long]"), "{letters}");
+    assert_eq!(letters.lines().count(), 1, "{letters}");
     assert!(letters.contains("Limit of total fields [1000] has been exceeded"), "{letters}");
 }

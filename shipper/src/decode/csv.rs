@@ -238,10 +238,13 @@ impl CsvDecoder {
         let mut has_time = false;
         for (index, column) in self.columns.iter().enumerate() {
             let range = self.range(index);
+            if range.is_empty() {
+                continue;
+            }
             let bytes = &self.fields[range.clone()];
             // A part of a valid row that doesn't begin and end between characters is not valid itself.
             let text = row.and_then(|row| row.get(range)).or_else(|| std::str::from_utf8(bytes).ok());
-            if bytes.is_empty() || (column.value.is_foreign_time() && text.is_some_and(time::is_absent)) {
+            if column.value.is_foreign_time() && text.is_some_and(time::is_absent) {
                 continue;
             }
             has_time |= column.is_timestamp;

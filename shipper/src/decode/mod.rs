@@ -1,8 +1,10 @@
 //! Records of a file to documents.
 
+mod beginning;
 mod csv;
 mod ndjson;
 mod time;
+mod transcode;
 
 use std::io::Write;
 
@@ -12,6 +14,7 @@ use kumon_schema::{Common, Schema};
 pub(crate) use csv::CsvDecoder;
 pub(crate) use ndjson::NdjsonDecoder;
 pub use time::{Times, TimesError};
+pub use transcode::{Encoding, UnknownEncoding};
 
 /// How some tools say UTF-8; where files were joined it may stand before any row.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -22,6 +25,8 @@ pub(crate) enum Decoder {
     /// Boxed: it is ten times the size of the other.
     Csv(Box<CsvDecoder>),
     Ndjson(NdjsonDecoder),
+    /// One of these, for a file in another encoding than UTF-8.
+    Transcoder(Box<transcode::Transcoder>),
 }
 
 /// What stands at the beginning of the bytes given.
@@ -55,6 +60,19 @@ impl Decoder {
         match self {
             Decoder::Csv(csv) => csv.step(bytes, offset, last, json),
             Decoder::Ndjson(ndjson) => Ok(ndjson.step(bytes, offset, last, json)),
+            Decoder::Transcoder(transcoder) => transcoder.step(bytes, offset, last, json),
+        }
+    }
+
+    /// Whether the first bytes of a file, which may be all that is there so far, tell that it can be decoded; `false` where
+    /// more of it has to be there. With `last` there is no more.
+    pub(crate) fn begins(&self, bytes: &[u8], last: bool) -> Result<bool, Unreadable> {
+        match self {
+            Decoder::Csv(_) => beginning::check_encoding(bytes).map(|()| true),
+            Decoder::Ndjson(_) => {
+                beginning::check_encoding(bytes).and_then(|()| beginning::is_ndjson(bytes, last))
+            }
+            Decoder::Transcoder(transcoder) => transcoder.begins(bytes, last),
         }
     }
 
@@ -63,6 +81,7 @@ impl Decoder {
         match self {
             Decoder::Csv(csv) => csv.reset(),
             Decoder::Ndjson(ndjson) => ndjson.resume(false),
+            Decoder::Transcoder(transcoder) => transcoder.inner.reset(),
         }
     }
 
@@ -76,19 +95,42 @@ impl Decoder {
                 ndjson.resume(!matches!(last, b'\n' | 0));
                 Ok(())
             }
+            Decoder::Transcoder(transcoder) => transcoder.resume(head, last),
         }
     }
 
     /// For what stands behind a hole in the file: it begins a record.
     pub(crate) fn leave_record(&mut self) {
-        if let Decoder::Ndjson(ndjson) = self {
-            ndjson.resume(false);
+        match self {
+            Decoder::Csv(_) => {}
+            Decoder::Ndjson(ndjson) => ndjson.resume(false),
+            Decoder::Transcoder(transcoder) => transcoder.inner.leave_record(),
+        }
+    }
+
+    /// Whether a record shows by itself that it is whole, without its line end.
+    pub(crate) fn shows_ends(&self) -> bool {
+        match self {
+            Decoder::Csv(_) => false,
+            Decoder::Ndjson(_) => true,
+            Decoder::Transcoder(transcoder) => transcoder.inner.shows_ends(),
         }
     }
 
     /// How many bytes a character has at least.
     pub(crate) fn unit(&self) -> usize {
-        1
+        match self {
+            Decoder::Transcoder(transcoder) => transcoder.unit(),
+            _ => 1,
+        }
+    }
+
+    /// A record for people to read.
+    pub(crate) fn text(&self, record: &[u8]) -> Vec<u8> {
+        match self {
+            Decoder::Transcoder(transcoder) => transcoder.text(record),
+            _ => record.to_vec(),
+        }
     }
 }
 

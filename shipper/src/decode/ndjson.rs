@@ -125,10 +125,10 @@ impl NdjsonDecoder {
 
     /// What `@timestamp` is to be; `None` where the row's own stays as it is.
     fn time(&self, top: &TopLevel<'_>) -> Result<Option<DateTime<Utc>>, String> {
-        let own = top.own_time.filter(|own| !time::is_absent(&text_of(own)));
-        if own.is_some_and(time::is_rfc_3339) && !self.own_times.have_format() {
+        if top.own_time.is_some_and(time::is_rfc_3339) && !self.own_times.have_format() {
             return Ok(None);
         }
+        let own = top.own_time.filter(|own| !time::is_absent(&text_of(own)));
         let (raw, times) = match (own, top.timestamp) {
             (Some(own), _) => (own, &self.own_times),
             (None, Some(other)) => (other, &self.times),

@@ -4,7 +4,6 @@ use std::io;
 
 use super::{Filled, Tail};
 use crate::batch::Batch;
-use crate::decode::Decoder;
 use crate::holes::{Behind, Run};
 use crate::mark::{Mark, WINDOW, Window};
 use crate::throttle::throttled;
@@ -93,7 +92,7 @@ impl Tail {
         window: &mut Window,
         batch: &mut Batch,
     ) {
-        if let Decoder::Ndjson(_) = self.decoder {
+        if self.decoder.shows_ends() {
             self.take_records(buffer, length, window, batch, usize::MAX, true);
             return;
         }

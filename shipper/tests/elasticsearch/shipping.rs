@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kumon_schema::Common;
 use kumon_shipper::elasticsearch::ElasticsearchSink;
-use kumon_shipper::{Ended, Format, Handle, Input, Options, Shipper, Stats, Times};
+use kumon_shipper::{Encoding, Ended, Format, Handle, Input, Options, Shipper, Stats, Times};
 use kumon_testing::{keep_log, wait_for};
 use tempfile::TempDir;
 
@@ -56,6 +56,7 @@ impl Files {
             dataset: dataset.clone(),
             timestamp_field: None,
             times: Times::default(),
+            encoding: Encoding::default(),
         };
         let options = Options {
             spool: self.folder.path().join("spool"),

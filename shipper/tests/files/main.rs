@@ -6,6 +6,7 @@ mod bulk_server;
 mod compressed;
 mod copies;
 mod dead_letters;
+mod encodings;
 mod faults;
 mod folders;
 mod hang;

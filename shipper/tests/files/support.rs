@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kumon_schema::Common;
-use kumon_shipper::{Ended, Format, Handle, Input, Options, Shipper, ShipperError, Sink, Stats, Times};
+use kumon_shipper::{
+    Encoding, Ended, Format, Handle, Input, Options, Shipper, ShipperError, Sink, Stats, Times,
+};
 use kumon_testing::wait_for;
 use serde_json::Value;
 
@@ -88,6 +90,7 @@ pub(crate) fn options(folder: &Path) -> Options {
         dataset: dataset.into(),
         timestamp_field: None,
         times: Times::default(),
+        encoding: Encoding::default(),
     };
     Options {
         spool: folder.join("spool"),

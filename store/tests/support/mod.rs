@@ -32,12 +32,17 @@ impl File {
 
     /// The next rows as one batch.
     pub(crate) fn batch(&mut self, rows: &[Value]) -> Arc<Batch> {
+        self.batch_of_texts(&rows.iter().map(Value::to_string).collect::<Vec<_>>())
+    }
+
+    /// The same for rows that no [`Value`] holds.
+    pub(crate) fn batch_of_texts(&mut self, rows: &[String]) -> Arc<Batch> {
         let (mut body, mut documents) = (Vec::new(), Vec::new());
         for row in rows {
             let action = body.len();
             body.extend_from_slice(b"{\"create\":{}}\n");
             let start = body.len();
-            body.extend_from_slice(row.to_string().as_bytes());
+            body.extend_from_slice(row.as_bytes());
             let json = start..body.len();
             body.push(b'\n');
             let (stream, offset) = (self.stream.clone(), self.offset);
