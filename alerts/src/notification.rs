@@ -1,6 +1,7 @@
 //! What people are told, before a channel gives it its form.
 
 use chrono::{DateTime, SecondsFormat};
+use kumon_schema::printable;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -183,14 +184,4 @@ fn as_json(news: &Notification) -> Value {
 pub fn time_text(time: Time) -> String {
     let time = DateTime::from_timestamp_millis(time).unwrap_or_default();
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
-/// Control characters (also those that turn the direction of text) as their escapes: rows hold what any process chose
-/// to be called.
-pub(crate) fn printable(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().flat_map(|c| if hidden(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }

@@ -40,6 +40,16 @@ pub fn escape(bytes: &[u8]) -> Cow<'_, str> {
     out.into()
 }
 
+/// Foreign text as it may stand in a message: on one line, and without characters that a terminal obeys or that let
+/// text look like another.
+pub fn printable(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().flat_map(|c| if hidden(c) { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
 /// The bytes that [`escape`] was given.
 pub fn unescape(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());

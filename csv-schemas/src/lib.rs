@@ -18,6 +18,6 @@ pub mod rows {
 }
 
 pub use docs::metrics_page;
-pub use escape::{escape, escape_invalid, unescape};
+pub use escape::{escape, escape_invalid, printable, unescape};
 pub use record::{Common, Record, Row, Time, Value, write_row};
 pub use schema::{Field, FieldType, Kind, Schema, SchemaError, all, builtin};

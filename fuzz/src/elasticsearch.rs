@@ -4,6 +4,8 @@
 mod bulk;
 #[path = "../../shipper/src/elasticsearch/error_cause.rs"]
 mod error_cause;
+#[path = "../../shipper/src/elasticsearch/errors.rs"]
+mod errors;
 
 /// Any bytes may come back from a proxy in between: they are an answer with that many outcomes, or an error.
 pub fn bulk_response(bytes: &[u8]) {

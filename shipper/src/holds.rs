@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::backoff::Backoff;
 use crate::batch::StreamName;
 use crate::sink::Held;
-use crate::stats::Halted;
+use crate::stats::{Halted, own_words};
+use crate::throttle::throttled;
 
 /// The streams whose rows wait in their files.
 #[derive(Debug)]
@@ -38,7 +39,9 @@ impl Holds {
             retry_at: Instant::now(),
         });
         if hold.halted.is_news(&held.reason) {
-            log::error!(
+            throttled!(
+                Error,
+                format!("{} halts: {}", held.stream, own_words(&held.reason)),
                 "{}: shipping halts, rows wait in their files, other streams go on: {}",
                 held.stream,
                 held.reason
@@ -58,7 +61,7 @@ impl Holds {
         }
         if let Some(hold) = self.streams.remove(stream) {
             let seconds = hold.halted.since.elapsed().unwrap_or_default().as_secs();
-            log::info!("{stream}: shipping goes on after {seconds} s");
+            throttled!(Info, format!("{stream} goes on"), "{stream}: shipping goes on after {seconds} s");
         }
     }
 

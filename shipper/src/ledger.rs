@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use crate::batch::{Batch, StreamName};
 use crate::sink::Outcome;
-use crate::stats::{Delivered, Halted, Stats};
+use crate::stats::{Delivered, Halted, Stats, own_words};
+use crate::throttle::throttled;
 
 /// The running shipper's [`Stats`], shared with whoever asks.
 #[derive(Debug, Default)]
@@ -109,7 +110,8 @@ impl Ledger {
     pub(crate) fn halt(&mut self, cause: Cause, reason: String) {
         let halted = &mut self.halted[cause as usize];
         if halted.as_ref().is_none_or(|halted| halted.is_news(&reason)) {
-            log::error!("shipping halts, rows wait in their files: {reason}");
+            let halts = format!("{cause:?} halts: {}", own_words(&reason));
+            throttled!(Error, halts, "shipping halts, rows wait in their files: {reason}");
         }
         let since = halted.as_ref().map_or_else(SystemTime::now, |halted| halted.since);
         *halted = Some(Halted { since, reason });
@@ -118,7 +120,8 @@ impl Ledger {
 
     pub(crate) fn resume(&mut self, cause: Cause) {
         if let Some(halted) = self.halted[cause as usize].take() {
-            log::info!("shipping goes on after {} s", halted.since.elapsed().unwrap_or_default().as_secs());
+            let seconds = halted.since.elapsed().unwrap_or_default().as_secs();
+            throttled!(Info, format!("{cause:?} goes on"), "shipping goes on after {seconds} s");
             self.show_halted();
         }
     }

@@ -48,11 +48,15 @@ pub struct Halted {
     pub reason: String,
 }
 
+/// What reasons of the same cause have in common: what stands in parentheses is Elasticsearch's own words, and other
+/// ones each time (bytes under way, rows in the request, addresses of objects).
+pub(crate) fn own_words(reason: &str) -> &str {
+    reason.split(" (").next().unwrap_or(reason)
+}
+
 impl Halted {
-    /// Whether a further failure is worth another line in the log: what stands in parentheses is Elasticsearch's own
-    /// words, and other ones each time (bytes under way, rows in the request, addresses of objects).
+    /// Whether a further failure is worth another line in the log.
     pub(crate) fn is_news(&self, reason: &str) -> bool {
-        let own_words = |text: &str| text.split(" (").next().map(str::to_owned);
         own_words(&self.reason) != own_words(reason)
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kumon_schema::printable;
 use lettre::message::Mailbox;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::transport::smtp::authentication::Credentials;
@@ -14,7 +15,7 @@ use serde::Deserialize;
 
 use super::secret::Secret;
 use super::{Channel, SendError};
-use crate::notification::{Message, printable};
+use crate::notification::Message;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// RFC 5322 wants lines of headers below 998; people see a fraction of that.

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kumon_schema::printable;
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, RequestBuilder, Url};
+use reqwest::{Certificate, Client, RequestBuilder, Response, Url};
 use tokio::runtime::{Builder, Runtime};
 
 use super::SendError;
@@ -58,7 +59,7 @@ impl Http {
         let host = url.host_str().unwrap_or_default().to_owned();
         let client = self.client()?;
         runtime()?.block_on(async {
-            let answer = build(client.post(url)).send().await.map_err(|e| unanswered(&host, e))?;
+            let mut answer = build(client.post(url)).send().await.map_err(|e| unanswered(&host, e))?;
             let status = answer.status();
             if status.is_success() {
                 return Ok(());
@@ -67,8 +68,8 @@ impl Http {
                 answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             let retry_after =
                 retry_after.map(|seconds: u64| Duration::from_secs(seconds.min(MAX_RETRY_AFTER)));
-            let reason = crate::notification::printable(&answer.text().await.unwrap_or_default());
-            let reason: String = reason.chars().take(MAX_REASON).collect();
+            let reason: String = beginning(&mut answer).await.chars().take(MAX_REASON).collect();
+            let reason = printable(&reason);
             let for_now = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
             Err(SendError {
                 message: format!("{host} answered {status}: {reason}"),
@@ -90,6 +91,17 @@ impl Http {
         }
         builder.build().map_err(|e| SendError::needs_person(format!("no HTTP client: {}", e.without_url())))
     }
+}
+
+/// Of a body as much as messages have room for: whoever answers may not stop.
+async fn beginning(answer: &mut Response) -> String {
+    let mut body = Vec::new();
+    while body.len() < 4 * MAX_REASON
+        && let Ok(Some(chunk)) = answer.chunk().await
+    {
+        body.extend_from_slice(&chunk);
+    }
+    String::from_utf8_lossy(&body).into_owned()
 }
 
 fn runtime() -> Result<Runtime, SendError> {

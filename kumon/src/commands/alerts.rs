@@ -228,7 +228,7 @@ fn ack_watch(config: &Config, alert: &Alert, out: &mut impl Write) -> Result<Exi
     let client = Client::new(output.client_options()?)?;
     // Not the action that keeps the state: it has to go on.
     let path = format!("_watcher/watch/kumon-{}/_ack/log_firing,email_firing,slack_firing", alert.name);
-    client.ok(client.request(Method::Put, &path, None)?)?;
+    client.ok(client.request(Method::PUT, &path, None)?)?;
     writeln!(out, "{} is silent until it has recovered", alert.name)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -63,7 +63,7 @@ impl ElasticsearchSearch {
 
     fn one_page(&self, request: &SearchRequest, body: &Value) -> Result<SearchResponse, SearchError> {
         let path = format!("{}/_search?allow_partial_search_results=false", self.stream(&request.metric));
-        let answer = self.client.request(Method::Post, &path, Some(body)).map_err(unavailable)?;
+        let answer = self.client.request(Method::POST, &path, Some(body)).map_err(unavailable)?;
         if answer.status == 404 {
             return nothing_there(&request.metric);
         }
@@ -81,14 +81,14 @@ impl ElasticsearchSearch {
         row: &mut OnRow<'_>,
     ) -> Result<SearchResponse, SearchError> {
         let open = format!("{}/_pit?keep_alive={KEEP_ALIVE}", self.stream(&request.metric));
-        let answer = self.client.request(Method::Post, &open, None).map_err(unavailable)?;
+        let answer = self.client.request(Method::POST, &open, None).map_err(unavailable)?;
         if answer.status == 404 {
             return nothing_there(&request.metric);
         }
         let mut id = self.client.ok(answer).map_err(unavailable)?.json()["id"].clone();
         let response = self.read_pages(request, &mut body, &mut id, row);
         // It would end by itself; the answer does not depend on it.
-        let _ = self.client.request(Method::Delete, "_pit", Some(&json!({"id": id})));
+        let _ = self.client.request(Method::DELETE, "_pit", Some(&json!({"id": id})));
         response
     }
 
@@ -105,7 +105,7 @@ impl ElasticsearchSearch {
         loop {
             body["pit"] = json!({"id": id, "keep_alive": KEEP_ALIVE});
             let path = "_search?allow_partial_search_results=false";
-            let answer = self.client.request(Method::Post, path, Some(body)).map_err(unavailable)?;
+            let answer = self.client.request(Method::POST, path, Some(body)).map_err(unavailable)?;
             let page = self.page(request, answer)?;
             if let Some(next) = page.pit_id {
                 *id = next.into();

@@ -38,7 +38,7 @@ pub(super) fn create(
         "role_descriptors": {"kumon_shipper": roles::shipper(config)?},
         "metadata": {"managed_by": "kumon", "host": host},
     });
-    let answer = client.request(Method::Post, "_security/api_key", Some(&body))?;
+    let answer = client.request(Method::POST, "_security/api_key", Some(&body))?;
     let answer = client.ok(answer).context("the API key was not made")?.json();
     let (id, key) = (answer["id"].as_str(), answer["encoded"].as_str());
     let (Some(id), Some(key)) = (id, key) else {
@@ -74,7 +74,7 @@ pub(super) fn revoke_all(client: &Client, out: &mut impl Write) -> Result<()> {
 /// Revokes the marked keys that may be seen, or one's own; names and ids of them.
 fn revoke(client: &Client, own: bool) -> Result<Result<Vec<String>, Missing>> {
     let path = format!("_security/api_key?name=kumon-*&owner={own}");
-    let answer = client.request(Method::Get, &path, None)?;
+    let answer = client.request(Method::GET, &path, None)?;
     if let Some(missing) = missing(answer.status, &answer.reason()) {
         return Ok(Err(missing));
     }
@@ -86,7 +86,7 @@ fn revoke(client: &Client, own: bool) -> Result<Result<Vec<String>, Missing>> {
     }
     let ids: Vec<&Value> = ours.iter().map(|key| &key["id"]).collect();
     let answer =
-        client.request(Method::Delete, "_security/api_key", Some(&json!({"ids": ids, "owner": own})))?;
+        client.request(Method::DELETE, "_security/api_key", Some(&json!({"ids": ids, "owner": own})))?;
     if let Some(missing) = missing(answer.status, &answer.reason()) {
         return Ok(Err(missing));
     }

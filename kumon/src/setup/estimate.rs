@@ -51,7 +51,7 @@ impl Rates {
             },
         });
         let streams = "logs-kumon.*,metrics-kumon.*/_search?ignore_unavailable=true&allow_no_indices=true";
-        let answer = client.request(Method::Post, streams, Some(&search))?;
+        let answer = client.request(Method::POST, streams, Some(&search))?;
         if answer.status == 403 {
             return Rates::assumed();
         }

@@ -95,7 +95,7 @@ fn release(client: &Client, stop: Sender<()>, renewal: ScopedJoinHandle<'_, Vers
     let Ok(Version { number, term }) = renewal.join() else { return };
     let path = format!("{INDEX}/_doc/lock?if_seq_no={number}&if_primary_term={term}");
     // The index may be gone; and where this fails, the lease ends.
-    let _ = client.request(Method::Delete, &path, None);
+    let _ = client.request(Method::DELETE, &path, None);
 }
 
 /// Creates the document, or replaces this version of it; none when somebody else was there first.
@@ -106,7 +106,7 @@ fn put(client: &Client, holder: &str, replaced: Option<&Version>) -> Result<Opti
             format!("{INDEX}/_doc/lock?if_seq_no={number}&if_primary_term={term}")
         }
     };
-    let answer = client.request(Method::Put, &path, Some(&json!({"holder": holder})))?;
+    let answer = client.request(Method::PUT, &path, Some(&json!({"holder": holder})))?;
     if answer.status == 409 {
         return Ok(None);
     }
@@ -115,7 +115,7 @@ fn put(client: &Client, holder: &str, replaced: Option<&Version>) -> Result<Opti
 }
 
 fn read(client: &Client) -> Result<Option<(Version, String)>> {
-    let answer = client.request(Method::Get, &format!("{INDEX}/_doc/lock"), None)?;
+    let answer = client.request(Method::GET, &format!("{INDEX}/_doc/lock"), None)?;
     if answer.status == 404 {
         return Ok(None);
     }

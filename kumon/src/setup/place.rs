@@ -59,7 +59,7 @@ impl fmt::Display for Missing {
 
 impl Place for Client {
     fn read(&self, object: &Object) -> Result<Option<Value>, Refused> {
-        let answer = self.request(Method::Get, &object.path, None)?;
+        let answer = self.request(Method::GET, &object.path, None)?;
         if answer.status == 404 {
             return Ok(None);
         }
@@ -68,11 +68,11 @@ impl Place for Client {
     }
 
     fn write(&self, object: &Object) -> Result<(), Refused> {
-        accepted(self, self.request(Method::Put, &object.path, Some(&object.body))?).map(drop)
+        accepted(self, self.request(Method::PUT, &object.path, Some(&object.body))?).map(drop)
     }
 
     fn delete(&self, object: &Object) -> Result<(), Refused> {
-        let answer = self.request(Method::Delete, &object.path, None)?;
+        let answer = self.request(Method::DELETE, &object.path, None)?;
         if answer.status == 400 && answer.reason().contains("in use") {
             return Err(Refused::InUse);
         }

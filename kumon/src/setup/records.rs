@@ -86,7 +86,7 @@ impl<'a> Records<'a> {
                 "installed": {"type": "object", "enabled": false},
             }},
         });
-        let answer = self.client.request(Method::Put, INDEX, Some(&body))?;
+        let answer = self.client.request(Method::PUT, INDEX, Some(&body))?;
         let exists = answer.status == 400 && answer.reason().contains("already_exists");
         if !exists {
             self.client.ok(answer).with_context(needed)?;
@@ -101,7 +101,7 @@ impl<'a> Records<'a> {
         }
         let ids: Vec<String> = objects.iter().map(id).collect();
         let answer =
-            self.client.request(Method::Post, &format!("{INDEX}/_mget"), Some(&json!({"ids": ids})))?;
+            self.client.request(Method::POST, &format!("{INDEX}/_mget"), Some(&json!({"ids": ids})))?;
         if answer.status == 404 {
             return Ok(HashMap::new());
         }
@@ -114,8 +114,8 @@ impl<'a> Records<'a> {
     pub(super) fn of_kinds(&self, kinds: &[Kind]) -> Result<Vec<(Object, Option<Author>)>> {
         let labels: Vec<&str> = kinds.iter().map(|kind| kind.label()).collect();
         let query = json!({"size": MOST, "query": {"terms": {"kind": labels}}, "_source": {"excludes": ["installed"]}});
-        self.client.request(Method::Post, &format!("{INDEX}/_refresh"), None)?;
-        let answer = self.client.request(Method::Post, &format!("{INDEX}/_search"), Some(&query))?;
+        self.client.request(Method::POST, &format!("{INDEX}/_refresh"), None)?;
+        let answer = self.client.request(Method::POST, &format!("{INDEX}/_search"), Some(&query))?;
         if answer.status == 404 {
             return Ok(Vec::new());
         }
@@ -156,10 +156,10 @@ impl<'a> Records<'a> {
     /// Deletes the index when it holds nothing but the lock.
     pub(super) fn delete_if_empty(&self) -> Result<()> {
         let query = json!({"query": {"exists": {"field": "kind"}}});
-        self.client.ok(self.client.request(Method::Post, &format!("{INDEX}/_refresh"), None)?)?;
-        let answer = self.client.request(Method::Post, &format!("{INDEX}/_count"), Some(&query))?;
+        self.client.ok(self.client.request(Method::POST, &format!("{INDEX}/_refresh"), None)?)?;
+        let answer = self.client.request(Method::POST, &format!("{INDEX}/_count"), Some(&query))?;
         if self.client.ok(answer)?.json()["count"] == 0 {
-            self.client.ok(self.client.request(Method::Delete, INDEX, None)?)?;
+            self.client.ok(self.client.request(Method::DELETE, INDEX, None)?)?;
         }
         Ok(())
     }

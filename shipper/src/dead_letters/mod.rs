@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{SecondsFormat, Utc};
+use kumon_schema::printable;
 use serde::Deserialize;
 
 use crate::batch::Batch;
@@ -116,9 +117,9 @@ impl DeadLetters {
             "{} rows to the dead letters in {}; the first, {} at byte {}: {}",
             letters.len(),
             self.folder.path().display(),
-            first.file,
+            printable(&first.file),
             first.offset,
-            first.reason
+            printable(&first.reason)
         );
         let mut lines = Vec::new();
         for (_, letter) in &letters {

@@ -3,11 +3,13 @@
 use serde::Deserialize;
 
 use super::error_cause::ErrorCause;
+use super::errors::{Concern, Trouble, concern};
 
 /// Where batches go. A missing template must not end in an ordinary index with guessed field types; what is not read
 /// need not be sent; and a shard that isn't there must not keep the rows for others waiting for a minute.
 pub(super) const PATH: &str = "_bulk?require_data_stream=true&timeout=3s&filter_path=errors,items.create.status,\
-                               items.create.failure_store,items.create.error";
+                               items.create.failure_store,items.create.error.type,items.create.error.reason,\
+                               items.create.error.caused_by";
 
 /// What became of one document.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,11 +19,13 @@ pub(super) enum Fate {
     Duplicate,
     /// Taken, but to the failure store.
     FailureStore,
-    /// May work later: the shard or the node has too much to do.
+    /// May work in a moment: the shard or the node has too much to do.
     Retry(String),
-    /// Its stream can't take rows: a missing privilege or template, a shard that isn't there.
+    /// May work in a moment; if it doesn't, something is wrong with the document.
+    Failed(String),
+    /// Its stream can't take rows.
     Refused {
-        status: u16,
+        trouble: Trouble,
         reason: String,
     },
     /// Never.
@@ -72,21 +76,17 @@ pub(super) fn all_created(body: &[u8], documents: usize) -> bool {
 }
 
 fn fate(create: Create) -> Fate {
-    let reason =
-        || create.error.as_ref().map_or_else(|| format!("status {}", create.status), ToString::to_string);
-    match create.status {
-        200..=299 if create.failure_store.as_deref() == Some("used") => Fate::FailureStore,
-        200..=299 => Fate::Created,
-        409 => Fate::Duplicate,
-        // Elasticsearch has waited for it already.
-        status @ 503
-            if create.error.as_ref().is_some_and(|error| error.is("unavailable_shards_exception")) =>
-        {
-            Fate::Refused { status, reason: reason() }
-        }
-        429 | 500..=599 => Fate::Retry(reason()),
-        // Index blocks (a full disk, a read-only index) come as 403 too.
-        status @ (401 | 403 | 404) => Fate::Refused { status, reason: reason() },
-        _ => Fate::Rejected(reason()),
+    let Create { status, failure_store, error } = create;
+    if (200..300).contains(&status) {
+        let used = failure_store.as_deref() == Some("used");
+        return if used { Fate::FailureStore } else { Fate::Created };
+    }
+    let reason = || error.as_ref().map_or_else(|| format!("status {status}"), ToString::to_string);
+    match concern(status, error.as_ref()) {
+        Concern::Nothing => Fate::Duplicate,
+        Concern::Row => Fate::Rejected(reason()),
+        Concern::RowAfterTries => Fate::Failed(reason()),
+        Concern::Moment => Fate::Retry(reason()),
+        Concern::Stream(trouble) => Fate::Refused { trouble, reason: reason() },
     }
 }

@@ -5,24 +5,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use elasticsearch::auth::{ClientCertificate, Credentials};
-use elasticsearch::cert::{Certificate, CertificateValidation};
-use elasticsearch::http::Method;
-use elasticsearch::http::headers::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
-use elasticsearch::http::transport::{Connection, ConnectionPool, Transport, TransportBuilder};
+use bytes::{Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
+};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Identity, Method};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
-use super::failure::{Failure, error_reason};
+use super::between::{first_words, is_of_elasticsearch};
+use super::error_cause::ErrorCause;
+use super::failure::Failure;
 use super::options::{Options, OptionsError, read_file};
+
+/// Of an answer no more is read, in bytes: pages of a search are the longest.
+const LONGEST_ANSWER: usize = 64 << 20;
 
 /// Talks to a cluster.
 pub struct Client {
-    transport: Transport,
+    http: reqwest::Client,
     hosts: Hosts,
     runtime: Runtime,
     options: Options,
@@ -35,6 +42,12 @@ pub struct Answer {
     pub body: Bytes,
     /// The URL of the host that answered.
     pub host: String,
+    /// What it was asked for, with its query string.
+    pub(super) path: String,
+    /// Where a redirect leads.
+    pub(super) location: Option<String>,
+    /// Whether the body was longer than what was to be read of it.
+    pub(super) is_cut: bool,
 }
 
 impl Client {
@@ -44,10 +57,10 @@ impl Client {
     /// When a file can't be read or used, or a host is no URL.
     pub fn new(options: Options) -> Result<Client, OptionsError> {
         let hosts = Hosts::new(&options.hosts)?;
-        let transport = transport(&options, hosts.clone())?;
+        let http = http(&options).map_err(|e| e.within("output.elasticsearch."))?;
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| OptionsError(format!("no runtime for network requests: {e}")))?;
-        Ok(Client { transport, hosts, runtime, options })
+        Ok(Client { http, hosts, runtime, options })
     }
 
     /// Sends a request with a JSON body, or with none. `path` may carry a query string.
@@ -64,7 +77,8 @@ impl Client {
     /// # Errors
     /// What the cluster complains about, in words for the operator.
     pub fn ok(&self, answer: Answer) -> Result<Answer, Failure> {
-        if (200..300).contains(&answer.status) { Ok(answer) } else { Err(self.refusal(&answer)) }
+        let is_success = (200..300).contains(&answer.status) && is_of_elasticsearch(&answer);
+        if is_success { Ok(answer) } else { Err(self.refusal(&answer)) }
     }
 
     /// Posts NDJSON.
@@ -72,12 +86,16 @@ impl Client {
     /// # Errors
     /// As [`Client::request`].
     pub fn post_ndjson(&self, path: &str, body: Bytes) -> Result<Answer, Failure> {
-        self.send(Method::Post, path, "application/x-ndjson", Some(body))
+        self.send(Method::POST, path, "application/x-ndjson", Some(body))
     }
 
-    /// Posts NDJSON bodies at the same time; answers in their order.
-    pub(super) fn post_all(&self, path: &str, bodies: Vec<Bytes>) -> Vec<Result<Answer, Failure>> {
-        let prepare = |body| self.prepare(Method::Post, path, "application/x-ndjson", Some(body));
+    /// Posts NDJSON bodies at the same time; answers in their order. Of each answer as many bytes are read as stand
+    /// beside its body.
+    pub(super) fn post_all(&self, path: &str, bodies: Vec<(Bytes, usize)>) -> Vec<Result<Answer, Failure>> {
+        let prepare = |(body, limit)| Request {
+            limit,
+            ..self.prepare(Method::POST, path, "application/x-ndjson", Some(body))
+        };
         let requests: Vec<Request> = bodies.into_iter().map(prepare).collect();
         self.runtime.block_on(async {
             let requests: Vec<_> = requests.into_iter().map(|request| tokio::spawn(request.send())).collect();
@@ -101,7 +119,8 @@ impl Client {
         content_type: &'static str,
         body: Option<Bytes>,
     ) -> Result<Answer, Failure> {
-        self.runtime.block_on(self.prepare(method, path, content_type, body).send())
+        let answer = self.runtime.block_on(self.prepare(method, path, content_type, body).send())?;
+        if answer.is_cut { Err(Failure::of_length(&answer, LONGEST_ANSWER)) } else { Ok(answer) }
     }
 
     fn prepare(
@@ -112,15 +131,17 @@ impl Client {
         body: Option<Bytes>,
     ) -> Request {
         let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if body.is_some() && self.options.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let body = body.map(|body| if self.options.gzip { gzip(&body) } else { body });
         Request {
-            transport: self.transport.clone(),
+            http: self.http.clone(),
             hosts: self.hosts.clone(),
             timeout: self.options.timeout,
+            limit: LONGEST_ANSWER,
             method,
             path: path.to_owned(),
             headers,
@@ -131,9 +152,11 @@ impl Client {
 
 /// One request, which goes to the next host where one can't be reached.
 struct Request {
-    transport: Transport,
+    http: reqwest::Client,
     hosts: Hosts,
     timeout: Duration,
+    /// Of the answer no more bytes are read.
+    limit: usize,
     method: Method,
     path: String,
     headers: HeaderMap,
@@ -145,13 +168,21 @@ impl Request {
         let mut failures = Vec::new();
         for tried in 1..=self.hosts.len() {
             let (number, host) = self.hosts.current();
-            match self.send_once().await {
-                // A node that starts, or has no master, may be the only one.
-                Ok((503, _)) if tried < self.hosts.len() => {}
-                Ok((status, body)) => return Ok(Answer { status, body, host }),
-                Err(error) => failures.push(Failure::of_transport(&host, &error, self.timeout)),
+            let result = self.send_once(host).await;
+            match result {
+                Ok(answer) if !is_elsewhere_better(answer.status) => return Ok(answer),
+                Ok(answer) => {
+                    self.hosts.leave(number);
+                    // What a gateway says of the host behind it leaves open whether the request arrived there.
+                    if matches!(answer.status, 502 | 504) || tried == self.hosts.len() {
+                        return Ok(answer);
+                    }
+                }
+                Err(error) => {
+                    failures.push(Failure::of_transport(host.as_str(), &error, self.timeout));
+                    self.hosts.leave(number);
+                }
             }
-            self.hosts.leave(number);
             // Once it may have arrived, the caller decides about a second time.
             if failures.last().is_some_and(|failure| failure.unclear) {
                 break;
@@ -160,12 +191,39 @@ impl Request {
         Err(Failure::of_all(failures))
     }
 
-    async fn send_once(&self) -> Result<(u16, Bytes), elasticsearch::Error> {
-        let (headers, body) = (self.headers.clone(), self.body.clone());
-        let answer = self.transport.send(self.method, &self.path, headers, None::<&()>, body, None).await?;
-        let status = answer.status_code().as_u16();
-        Ok((status, answer.bytes().await?))
+    async fn send_once(&self, host: &Host) -> Result<Answer, reqwest::Error> {
+        let mut request = self.http.request(self.method.clone(), host.url(&self.path));
+        request = request.headers(self.headers.clone());
+        if let Some(body) = &self.body {
+            request = request.body(body.clone());
+        }
+        let mut answer = request.send().await?;
+        let location = answer.headers().get(LOCATION);
+        let location = location.map(|location| String::from_utf8_lossy(location.as_bytes()).into_owned());
+        let (mut body, mut is_cut) = (BytesMut::new(), false);
+        while let Some(chunk) = answer.chunk().await? {
+            let room = self.limit - body.len();
+            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if chunk.len() > room {
+                is_cut = true;
+                break;
+            }
+        }
+        Ok(Answer {
+            status: answer.status().as_u16(),
+            body: body.freeze(),
+            host: host.as_str().to_owned(),
+            path: self.path.clone(),
+            location,
+            is_cut,
+        })
     }
+}
+
+/// Whether another host may give a better answer: a node that starts, or has no master, may be the only one, and
+/// somebody who stands before this host need not stand before the others.
+fn is_elsewhere_better(status: u16) -> bool {
+    matches!(status, 300..400 | 407 | 502 | 503 | 504 | 511)
 }
 
 impl Answer {
@@ -174,45 +232,58 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    /// What the body says, where it is the JSON that was asked for.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body).map_err(|e| Failure::of_content(self, &e.to_string()))
+    }
+
+    /// The error that the body reports, where it does so as Elasticsearch does.
+    pub(super) fn error(&self) -> Option<ErrorCause> {
+        #[derive(Deserialize)]
+        struct Body {
+            error: ErrorCause,
+        }
+        serde_json::from_slice::<Body>(&self.body).ok().map(|body| body.error)
+    }
+
     /// The error that the body reports, else its beginning.
     pub fn reason(&self) -> String {
-        error_reason(&self.body)
+        self.error().map_or_else(|| first_words(&self.body), |error| error.to_string())
     }
 }
 
-fn transport(options: &Options, hosts: Hosts) -> Result<Transport, OptionsError> {
-    build(options, hosts).map_err(|e| e.within("output.elasticsearch."))
-}
-
-/// Errors begin with the key.
-fn build(options: &Options, hosts: Hosts) -> Result<Transport, OptionsError> {
-    let mut builder = TransportBuilder::new(hosts).timeout(options.timeout);
+/// Errors begin with the key. No redirect is followed, and no answer is read at once: that is why it is not the client of
+/// the `elasticsearch` crate, which does both.
+fn http(options: &Options) -> Result<reqwest::Client, OptionsError> {
+    let mut builder = reqwest::Client::builder()
+        .timeout(options.timeout)
+        .redirect(Policy::none())
+        .user_agent(concat!("kumon/", env!("CARGO_PKG_VERSION")));
     if let Some(path) = &options.ca_file {
         let error = || OptionsError(format!("ca_file: {} holds no PEM certificate", path.display()));
-        let certificates = Certificate::from_pem(&read_file("ca_file", path)?).map_err(|_| error())?;
-        if certificates.iter().next().is_none() {
+        let certificates = Certificate::from_pem_bundle(&read_file("ca_file", path)?).map_err(|_| error())?;
+        if certificates.is_empty() {
             return Err(error());
         }
-        builder = builder.cert_validation(CertificateValidation::Full(certificates));
+        builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
     }
+    let unusable = |e: reqwest::Error| {
+        let keys = "ca_file, client_certificate_file, client_key_file";
+        OptionsError(format!("{keys}: what they hold can't be used: {e}"))
+    };
     if let Some(certificate) = &options.client_certificate {
         let mut pem = read_file("client_certificate_file", &certificate.certificate_file)?;
         pem.push(b'\n');
         pem.extend(read_file("client_key_file", &certificate.key_file)?);
-        builder = builder.auth(Credentials::Certificate(ClientCertificate::Pem(pem)));
+        builder = builder.identity(Identity::from_pem(&pem).map_err(unusable)?);
     }
-    // A header rather than the transport's credentials, which are either a certificate or something else.
     if let Some(header) = options.authentication.header()? {
-        builder = builder.header(AUTHORIZATION, header);
+        builder = builder.default_headers(HeaderMap::from_iter([(AUTHORIZATION, header)]));
     }
-    builder.build().map_err(|e| {
-        let keys = "ca_file, client_certificate_file, client_key_file";
-        OptionsError(format!("{keys}: what they hold can't be used: {e}"))
-    })
+    builder.build().map_err(unusable)
 }
 
-/// The transport's own compression is of level 6 and copies the body first. At level 1 rows shrink to a twelfth
-/// instead of a twentieth, in a third of the CPU time.
+/// At level 1 rows shrink to a twelfth instead of a twentieth at the usual level, in a third of the CPU time.
 fn gzip(body: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     // Writing to a Vec cannot fail.
@@ -223,8 +294,28 @@ fn gzip(body: &[u8]) -> Bytes {
 /// The cluster's hosts, and which one is asked.
 #[derive(Debug, Clone)]
 struct Hosts {
-    connections: Arc<[Connection]>,
+    all: Arc<[Host]>,
     current: Arc<AtomicUsize>,
+}
+
+/// The URL of one, whose path ends with a slash.
+#[derive(Debug)]
+struct Host(Url);
+
+impl Host {
+    /// Where a path is on it. A proxy may have put the cluster under a path of its own.
+    fn url(&self, path: &str) -> Url {
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let mut url = self.0.clone();
+        url.set_path(&format!("{}{}", self.0.path(), path.trim_start_matches('/')));
+        url.set_query(query);
+        url
+    }
+
+    /// As it was configured.
+    fn as_str(&self) -> &str {
+        self.0.as_str().trim_end_matches('/')
+    }
 }
 
 impl Hosts {
@@ -235,24 +326,25 @@ impl Hosts {
                     "output.elasticsearch.hosts: '{text}' {why}; write https://NAME:9200 or http://NAME:9200"
                 ))
             };
-            let url = Url::parse(text).map_err(|e| error(&format!("is no URL ({e})")))?;
+            let mut url = Url::parse(text).map_err(|e| error(&format!("is no URL ({e})")))?;
             if !["http", "https"].contains(&url.scheme()) {
                 return Err(error("is neither http:// nor https://"));
             }
             if !url.username().is_empty() || url.password().is_some() {
                 return Err(error("must not hold credentials: use password_file or api_key_file"));
             }
-            Ok(Connection::new(url))
+            url.set_path(&format!("{}/", url.path().trim_end_matches('/')));
+            Ok(Host(url))
         };
         if urls.is_empty() {
             return Err(OptionsError("output.elasticsearch.hosts: at least one is needed".into()));
         }
-        let connections = urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-        Ok(Hosts { connections: connections.into(), current: Arc::default() })
+        let hosts = urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        Ok(Hosts { all: hosts.into(), current: Arc::default() })
     }
 
     fn len(&self) -> usize {
-        self.connections.len()
+        self.all.len()
     }
 
     /// Goes on to the next host, unless another request has done so meanwhile.
@@ -261,19 +353,9 @@ impl Hosts {
         let _ = self.current.compare_exchange(number, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The host that is asked: its number, and its URL as it was configured.
-    fn current(&self) -> (usize, String) {
+    /// The host that is asked, and its number.
+    fn current(&self) -> (usize, &Host) {
         let number = self.current.load(Ordering::Relaxed);
-        (number, self.connection(number).url().as_str().trim_end_matches('/').to_owned())
-    }
-
-    fn connection(&self, number: usize) -> &Connection {
-        &self.connections[number % self.connections.len()]
-    }
-}
-
-impl ConnectionPool for Hosts {
-    fn next(&self) -> Connection {
-        self.connection(self.current.load(Ordering::Relaxed)).clone()
+        (number, &self.all[number % self.all.len()])
     }
 }

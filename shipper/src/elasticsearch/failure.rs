@@ -1,12 +1,14 @@
 //! What went wrong with a request, in words for the operator.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
-use serde::Deserialize;
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
+use super::between::{first_words, somebody_between};
 use super::client::Answer;
-use super::error_cause::ErrorCause;
+use super::errors::Trouble;
 use crate::SinkError;
 
 /// Why a request was not answered, or not with success.
@@ -25,16 +27,15 @@ pub struct Failure {
 
 impl Failure {
     /// A request that got no answer.
-    pub(super) fn of_transport(host: &str, error: &elasticsearch::Error, timeout: Duration) -> Failure {
+    pub(super) fn of_transport(host: &str, error: &reqwest::Error, timeout: Duration) -> Failure {
         let cause = cause(error);
         let at = format!("Elasticsearch at {host}");
-        if let Some(message) = tls_message(&at, &cause) {
+        if let Some(message) = tls_error(error).and_then(|error| tls_message(&at, error)) {
             return Failure { message, needs_person: true, unclear: false, status: None };
         }
-        let http = error.source().and_then(|source| source.downcast_ref::<reqwest::Error>());
         let message = if error.is_timeout() {
             format!("{at} did not answer within {timeout:?}; is it overloaded, or is a firewall in between?")
-        } else if http.is_some_and(reqwest::Error::is_connect) {
+        } else if error.is_connect() {
             format!(
                 "{at} can't be reached ({cause}); is it running, and is output.elasticsearch.hosts right?"
             )
@@ -46,7 +47,7 @@ impl Failure {
             };
             format!("{at} ended the connection ({cause}){scheme}")
         };
-        let unclear = !http.is_some_and(|error| error.is_connect() || error.is_builder());
+        let unclear = !(error.is_connect() || error.is_builder());
         Failure { message, needs_person: false, unclear, status: None }
     }
 
@@ -56,13 +57,38 @@ impl Failure {
         Failure { message, needs_person: false, unclear: true, status: None }
     }
 
+    /// An answer of which more was to come than is read.
+    pub(super) fn of_length(answer: &Answer, limit: usize) -> Failure {
+        Failure::of_content(answer, &format!("more than {limit} bytes"))
+    }
+
+    /// An answer that is not what was asked for.
+    pub(super) fn of_content(answer: &Answer, why: &str) -> Failure {
+        let Answer { status, host, body, .. } = answer;
+        let message = format!(
+            "{host} answered something else than Elasticsearch would ({why}: {}); is that one?",
+            first_words(body)
+        );
+        Failure { message, needs_person: true, unclear: true, status: Some(*status) }
+    }
+
     /// An answer that is no success. `credentials` is where it is configured who asks.
     pub(super) fn of_status(answer: &Answer, credentials: &str) -> Failure {
+        if let Some(failure) = somebody_between(answer, credentials) {
+            return failure;
+        }
         let Answer { status, host, .. } = answer;
+        if (200..300).contains(status) {
+            return Failure::of_content(answer, &format!("status {status}"));
+        }
         let (at, reason) = (format!("Elasticsearch at {host}"), answer.reason());
         let (needs_person, message) = match status {
             401 => (true, format!("{at} does not accept the credentials ({reason}); check {credentials}")),
-            403 => (true, forbidden(&at, &reason)),
+            403 => {
+                let is_block = answer.error().is_some_and(|error| error.is("cluster_block_exception"));
+                let trouble = if is_block { Trouble::Blocked } else { Trouble::Forbidden };
+                (true, trouble.message(&at, &reason))
+            }
             404 | 405 => (
                 true,
                 format!(
@@ -102,69 +128,65 @@ impl From<Failure> for SinkError {
     }
 }
 
-/// What a 403 means: a block, or a missing privilege.
-pub(super) fn forbidden(at: &str, reason: &str) -> String {
-    if reason.starts_with("cluster_block_exception") {
-        return format!(
-            "{at} has closed the index for writing, or all of them ({reason}): a full disk, or a block set by hand"
-        );
+/// What rustls has to say, which other libraries' errors wrap.
+fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // The source of an I/O error is that of the error inside, which would be passed over.
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inside) => Some(inside),
+            None => error.source(),
+        };
     }
-    format!(
-        "{at} does not allow this ({reason}); there are roles for shipping (kumon_shipper), asking (kumon_reader) and \
-         setup (kumon_admin), see docs/elasticsearch.md, \"Who may do what\""
-    )
+    None
 }
 
-/// rustls's errors arrive as text only, inside of two other libraries' errors.
-fn tls_message(at: &str, cause: &str) -> Option<String> {
-    let has = |text: &str| cause.contains(text);
-    Some(if has("certificate expired") || has("CertExpired") {
-        format!("the certificate of {at} has expired: renew it on the server ({cause})")
-    } else if has("not valid yet") || has("NotValidYet") {
-        format!("the certificate of {at} is not valid yet: compare the clocks of both machines ({cause})")
-    } else if has("UnknownIssuer") {
-        format!(
+fn tls_message(at: &str, error: &rustls::Error) -> Option<String> {
+    use CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
+        UnknownIssuer,
+    };
+    Some(match error {
+        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => {
+            format!("the certificate of {at} has expired: renew it on the server ({error})")
+        }
+        rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
+            format!("the certificate of {at} is not valid yet: compare the clocks of both machines ({error})")
+        }
+        rustls::Error::InvalidCertificate(UnknownIssuer) => format!(
             "the certificate of {at} was signed by a CA that is not known here: set \
              output.elasticsearch.ca_file to the CA's certificate"
-        )
-    } else if has("not valid for name") || has("NotValidForName") {
-        format!(
+        ),
+        rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => format!(
             "the certificate of {at} is for another host name: write a name that it carries into \
-             output.elasticsearch.hosts ({cause})"
-        )
-    } else if has("CertificateRequired") || has("BadCertificate") || has("UnknownCA") {
-        format!(
+             output.elasticsearch.hosts ({error})"
+        ),
+        rustls::Error::InvalidCertificate(_) => {
+            format!("the certificate of {at} can't be trusted ({error})")
+        }
+        rustls::Error::AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA,
+        ) => format!(
             "{at} wants a client certificate that it trusts: set output.elasticsearch.client_certificate_file \
-             and client_key_file ({cause})"
-        )
-    } else if has("invalid peer certificate") {
-        format!("the certificate of {at} can't be trusted ({cause})")
-    } else if has("InvalidContentType") {
-        format!(
+             and client_key_file ({error})"
+        ),
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => format!(
             "{at} does not speak HTTPS: write http:// in output.elasticsearch.hosts, or switch TLS on there"
-        )
-    } else {
-        return None;
+        ),
+        _ => return None,
     })
 }
 
 /// The innermost error, which names what really happened.
-fn cause(error: &elasticsearch::Error) -> String {
+fn cause(error: &reqwest::Error) -> String {
     let mut innermost: &dyn Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
     innermost.to_string()
-}
-
-/// The error of an Elasticsearch body, with what caused it; else the body's beginning.
-pub(super) fn error_reason(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Body {
-        error: ErrorCause,
-    }
-    match serde_json::from_slice::<Body>(body) {
-        Ok(body) => body.error.to_string(),
-        Err(_) => String::from_utf8_lossy(body).trim().chars().take(200).collect(),
-    }
 }

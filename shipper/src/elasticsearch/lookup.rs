@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use elasticsearch::http::Method;
+use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -159,7 +159,7 @@ fn existing_in(
 
 /// The names of a data stream's indices, the one that is written to last; none where there is no such stream yet.
 fn backing_indices(client: &Client, stream: &StreamName) -> Result<Vec<String>, Failure> {
-    #[derive(Deserialize, Default)]
+    #[derive(Deserialize)]
     struct Resolved {
         #[serde(default)]
         data_streams: Vec<DataStream>,
@@ -168,18 +168,19 @@ fn backing_indices(client: &Client, stream: &StreamName) -> Result<Vec<String>, 
     struct DataStream {
         backing_indices: Vec<String>,
     }
-    let answer = client.request(Method::Get, &format!("_resolve/index/{stream}"), None)?;
-    if answer.status == 404 {
+    let answer = client.request(Method::GET, &format!("_resolve/index/{stream}"), None)?;
+    // Not so somebody else's page, which knows nothing of it.
+    if answer.status == 404 && answer.body.starts_with(b"{") {
         return Ok(Vec::new());
     }
-    let resolved: Resolved = serde_json::from_slice(&client.ok(answer)?.body).unwrap_or_default();
+    let resolved: Resolved = client.ok(answer)?.read()?;
     Ok(resolved.data_streams.into_iter().next().map(|stream| stream.backing_indices).unwrap_or_default())
 }
 
 /// Which of the ids are in an index, whether it was refreshed or not. Of a closed one nothing is asked: who closed it
 /// wants nothing from it.
 fn get(client: &Client, index: &str, ids: &[&str]) -> Result<Vec<String>, Unknown> {
-    #[derive(Deserialize, Default)]
+    #[derive(Deserialize)]
     struct Documents {
         #[serde(default)]
         docs: Vec<Got>,
@@ -195,8 +196,8 @@ fn get(client: &Client, index: &str, ids: &[&str]) -> Result<Vec<String>, Unknow
     let path = format!(
         "{index}/_mget?_source=false&filter_path=docs._id,docs.found,docs.error.type,docs.error.reason"
     );
-    let answer = client.request(Method::Post, &path, Some(&json!({"ids": ids})))?;
-    let documents: Documents = serde_json::from_slice(&client.ok(answer)?.body).unwrap_or_default();
+    let answer = client.request(Method::POST, &path, Some(&json!({"ids": ids})))?;
+    let documents: Documents = client.ok(answer)?.read()?;
     let mut errors = documents.docs.iter().filter_map(|got| got.error.as_ref());
     if let Some(error) = errors.find(|error| !error.is("index_closed_exception")) {
         return Err(Unknown::Stream(shard_missing(index, error)));
@@ -214,7 +215,7 @@ fn shard_missing(index: &str, error: &ErrorCause) -> Failure {
 
 /// Which of the ids are in any index of the data stream, as far as it was refreshed.
 fn search(client: &Client, stream: &StreamName, ids: &[&str]) -> Result<Vec<String>, Failure> {
-    #[derive(Deserialize, Default)]
+    #[derive(Deserialize)]
     struct Response {
         #[serde(default)]
         hits: Hits,
@@ -230,12 +231,14 @@ fn search(client: &Client, stream: &StreamName, ids: &[&str]) -> Result<Vec<Stri
     }
     let query = json!({"size": ids.len(), "_source": false, "query": {"ids": {"values": ids}}});
     let path = format!("{stream}/_search?ignore_unavailable=true&filter_path=hits.hits._id");
-    let answer = client.request(Method::Post, &path, Some(&query))?;
-    if answer.status == 503 && answer.reason().starts_with("search_phase_execution_exception") {
+    let answer = client.request(Method::POST, &path, Some(&query))?;
+    if answer.status == 503
+        && answer.error().is_some_and(|error| error.is("search_phase_execution_exception"))
+    {
         // No shard at all that could be asked.
         return Ok(Vec::new());
     }
-    let response: Response = serde_json::from_slice(&client.ok(answer)?.body).unwrap_or_default();
+    let response: Response = client.ok(answer)?.read()?;
     Ok(response.hits.hits.into_iter().map(|hit| hit._id).collect())
 }
 

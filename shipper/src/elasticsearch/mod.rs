@@ -1,8 +1,10 @@
 //! Delivering rows to Elasticsearch, and the client that `kumon setup` and `kumon query` use too.
 
+mod between;
 mod bulk;
 mod client;
 mod error_cause;
+mod errors;
 mod failure;
 mod lanes;
 mod lookup;
@@ -11,7 +13,7 @@ mod progress;
 mod sink;
 
 pub use client::{Answer, Client};
-pub use elasticsearch::http::Method;
 pub use failure::Failure;
 pub use options::{Authentication, ClientCertificate, Options, OptionsError};
+pub use reqwest::Method;
 pub use sink::ElasticsearchSink;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use elasticsearch::http::headers::HeaderValue;
+use reqwest::header::HeaderValue;
 
 /// The section `output.elasticsearch` of the configuration, as far as it is about the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::bulk::Fate;
-use super::failure::{Failure, forbidden};
+use super::errors::Trouble;
+use super::failure::Failure;
 use crate::{Batch, Held, Outcome, Rejected, StreamName};
 
 /// Those of which nothing is noted were created.
@@ -18,9 +19,11 @@ pub(super) struct Progress {
     pub(super) retried: u64,
 }
 
-/// A document that a shard had no room for.
+/// A document that is to be sent once more.
 pub(super) struct Again {
     pub(super) document: usize,
+    /// Whether a shard had no room for it; else something is wrong with it if that doesn't help.
+    pub(super) had_no_room: bool,
     reason: String,
 }
 
@@ -38,12 +41,13 @@ impl Progress {
                 Fate::Created => {}
                 Fate::FailureStore => self.failure_store.push(document),
                 Fate::Duplicate => self.duplicates.push(document),
-                Fate::Retry(reason) => again.push(Again { document, reason }),
+                Fate::Retry(reason) => again.push(Again { document, had_no_room: true, reason }),
+                Fate::Failed(reason) => again.push(Again { document, had_no_room: false, reason }),
                 Fate::Rejected(reason) => self.reject(document, reason),
-                Fate::Refused { status, reason } => {
+                Fate::Refused { trouble, reason } => {
                     let stream = &batch.documents[document].stream;
                     if !self.holds(stream) {
-                        self.hold(stream, refusal(at, status, &reason));
+                        self.hold(stream, refusal(at, trouble, &reason));
                     }
                 }
             }
@@ -66,11 +70,15 @@ impl Progress {
         self.held.contains_key(stream)
     }
 
-    /// The streams of these documents have to wait.
-    pub(super) fn give_up(&mut self, batch: &Batch, documents: &[Again], tries: u32) {
-        for Again { document, reason } in documents {
-            let stream = batch.documents[*document].stream.clone();
-            self.held.entry(stream).or_insert_with(|| busy(reason, tries));
+    /// The streams of these documents have to wait, or it is for good that they were refused.
+    pub(super) fn give_up(&mut self, batch: &Batch, documents: Vec<Again>, tries: u32) {
+        for Again { document, had_no_room, reason } in documents {
+            if had_no_room {
+                let stream = batch.documents[document].stream.clone();
+                self.held.entry(stream).or_insert_with(|| busy(&reason, tries));
+            } else {
+                self.reject(document, format!("{reason} ({tries} tries)"));
+            }
         }
     }
 
@@ -105,15 +113,9 @@ impl Progress {
 }
 
 /// Documents that nothing is wrong with, and that can't go in all the same.
-fn refusal(at: &str, status: u16, reason: &str) -> Failure {
-    let message = match status {
-        404 => format!(
-            "{at} has no data stream for this and no index template to make one ({reason}): run 'kumon setup'"
-        ),
-        503 => format!("{at} lacks the shard to write to ({reason}); see its _cluster/allocation/explain"),
-        _ => forbidden(at, reason),
-    };
-    Failure { message, needs_person: status != 503, unclear: false, status: Some(status) }
+fn refusal(at: &str, trouble: Trouble, reason: &str) -> Failure {
+    let message = trouble.message(at, reason);
+    Failure { message, needs_person: trouble.needs_person(), unclear: false, status: None }
 }
 
 fn busy(reason: &str, tries: u32) -> Failure {

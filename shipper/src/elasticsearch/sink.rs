@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::bulk::{PATH, all_created, fates};
 use super::client::{Answer, Client};
+use super::errors::{Concern, concern};
 use super::failure::Failure;
 use super::lanes::Lanes;
 use super::lookup::Lookup;
@@ -16,9 +17,14 @@ use super::options::{Options, OptionsError};
 use super::progress::{Again, Progress};
 use crate::{Batch, Outcome, Sink, SinkError};
 
-/// How often single documents that a shard had no room for are sent again before their stream has to wait.
+/// How often single documents are sent before their stream has to wait, where a shard had no room for them, or they go
+/// to the dead letters, where something else failed.
 const TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Of an answer no more is read than these bytes, these for each document, and its own bytes twice: reasons repeat a
+/// part of the value.
+const ANSWER_BYTES: usize = 1 << 20;
+const ANSWER_BYTES_PER_DOCUMENT: usize = 1 << 10;
 
 /// Delivers to Elasticsearch. Ids derive from file and offset, so that a document that is sent again while its data
 /// stream still writes to the same index is answered 409, which is success; [`Lookup`] takes care of the others.
@@ -26,6 +32,8 @@ pub struct ElasticsearchSink {
     client: Client,
     lookup: Lookup,
     lanes: Lanes,
+    /// Whether requests as they are sent here were ever taken for what they are.
+    understood: bool,
 }
 
 impl ElasticsearchSink {
@@ -35,7 +43,8 @@ impl ElasticsearchSink {
     /// When a file that the options name can't be read or used, or a host is no URL.
     pub fn new(options: Options) -> Result<ElasticsearchSink, OptionsError> {
         let client = Client::new(options)?;
-        Ok(ElasticsearchSink { client, lookup: Lookup::default(), lanes: Lanes::default() })
+        let (lookup, lanes) = (Lookup::default(), Lanes::default());
+        Ok(ElasticsearchSink { client, lookup, lanes, understood: false })
     }
 
     fn deliver(&mut self, batch: &Arc<Batch>) -> Result<Progress, Failure> {
@@ -56,12 +65,15 @@ impl ElasticsearchSink {
             if again.is_empty() {
                 break;
             }
-            self.lanes.pushed_back();
+            let had_no_room = again.iter().filter(|again| again.had_no_room).count();
+            if had_no_room > 0 {
+                self.lanes.pushed_back();
+            }
             if attempt == TRIES {
-                progress.give_up(batch, &again, TRIES);
+                progress.give_up(batch, again, TRIES);
                 break;
             }
-            progress.retried += again.len() as u64;
+            progress.retried += had_no_room as u64;
             pending = again.into_iter().map(|again| again.document).collect();
             sleep(pause);
             pause *= 2;
@@ -80,7 +92,12 @@ impl ElasticsearchSink {
             return Ok(Vec::new());
         }
         let parts = self.lanes.split(batch, documents);
-        let bodies = parts.iter().map(|part| body(batch, part)).collect();
+        let with_limit = |part: &Vec<usize>| {
+            let body = body(batch, part);
+            let limit = ANSWER_BYTES + part.len() * ANSWER_BYTES_PER_DOCUMENT + 2 * body.len();
+            (body, limit)
+        };
+        let bodies = parts.iter().map(with_limit).collect();
         let start = Instant::now();
         let answers = self.client.post_all(PATH, bodies);
         self.lanes.took(parts.len(), start.elapsed());
@@ -103,26 +120,35 @@ impl ElasticsearchSink {
         answer: &Answer,
         progress: &mut Progress,
     ) -> Result<Vec<Again>, Failure> {
-        match answer.status {
-            200 if all_created(&answer.body, documents.len()) => Ok(Vec::new()),
+        let (status, many) = (answer.status, documents.len() > 1);
+        // The line that is no JSON to Elasticsearch, or too long for it or for a proxy in between, isn't told; and what
+        // it had to say of so many may be too long to be read.
+        if many && (status == 413 || (status == 200 && answer.is_cut) || is_about_content(answer)) {
+            let (first, second) = documents.split_at(documents.len() / 2);
+            let mut again = self.send_documents(batch, first, progress)?;
+            again.extend(self.send_documents(batch, second, progress)?);
+            return Ok(again);
+        }
+        match status {
+            _ if answer.is_cut => Err(Failure::of_length(answer, answer.body.len())),
+            200 if all_created(&answer.body, documents.len()) => {
+                self.understood = true;
+                Ok(Vec::new())
+            }
             200 => {
                 let fates =
-                    fates(&answer.body, documents.len()).map_err(|e| no_bulk_answer(&answer.host, &e))?;
+                    fates(&answer.body, documents.len()).map_err(|e| Failure::of_content(answer, &e))?;
+                self.understood = true;
                 let at = format!("Elasticsearch at {}", answer.host);
                 Ok(progress.note(&at, batch, documents.iter().copied().zip(fates)))
             }
-            // 400 for a whole request is a line that is no JSON to Elasticsearch; it does not say which.
-            400 | 413 if documents.len() > 1 => {
-                let (first, second) = documents.split_at(documents.len() / 2);
-                let mut again = self.send_documents(batch, first, progress)?;
-                again.extend(self.send_documents(batch, second, progress)?);
-                Ok(again)
-            }
             413 => {
-                progress.reject(documents[0], "larger than the cluster's http.max_content_length".into());
+                let reason = "larger than the cluster's http.max_content_length, or than what a proxy in between takes";
+                progress.reject(documents[0], reason.into());
                 Ok(Vec::new())
             }
-            400 if !answer.reason().contains("unrecognized parameter") => {
+            // Until then it may as well be the request that an older Elasticsearch doesn't know.
+            _ if self.understood && is_about_content(answer) => {
                 progress.reject(documents[0], answer.reason());
                 Ok(Vec::new())
             }
@@ -137,6 +163,11 @@ impl ElasticsearchSink {
             }
         }
     }
+}
+
+/// Whether Elasticsearch refuses a whole request for what stands in it.
+fn is_about_content(answer: &Answer) -> bool {
+    answer.status == 400 && answer.error().is_some_and(|error| concern(400, Some(&error)) == Concern::Row)
 }
 
 /// A request's body. That of a whole batch is the batch's own, not a copy.
@@ -183,9 +214,4 @@ impl Sink for ElasticsearchSink {
     fn forget(&mut self, generations: &[Arc<str>]) {
         self.lookup.forget(generations);
     }
-}
-
-fn no_bulk_answer(host: &str, why: &str) -> Failure {
-    let message = format!("{host} answered something else than Elasticsearch would ({why}); is that one?");
-    Failure { message, needs_person: true, unclear: true, status: Some(200) }
 }

@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 
 use crate::support::{Access, batch};
 
-/// Answers `_bulk` requests with the given status and body, one after the other; `None` cuts the connection. What
-/// else is asked is answered with "there is no such thing".
-struct StandIn {
-    url: String,
+/// Answers `_bulk` requests with the given status and body, one after the other; `None` cuts the connection. A text is
+/// the body as it is, or where a redirect leads. What else is asked is answered with "there is no such thing".
+pub(crate) struct StandIn {
+    pub(crate) url: String,
     bodies: Receiver<String>,
 }
 
 impl StandIn {
-    fn start(answers: Vec<Option<(u16, Value)>>) -> StandIn {
+    pub(crate) fn start(answers: Vec<Option<(u16, Value)>>) -> StandIn {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (sender, bodies) = channel();
@@ -76,9 +76,11 @@ fn read_request(stream: &TcpStream) -> (String, String) {
 }
 
 fn answer(stream: &mut TcpStream, status: u16, body: &Value) {
-    let body = body.to_string();
+    let body = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
+    let location = if (300..400).contains(&status) { format!("location: {body}\r\n") } else { String::new() };
     let head = format!(
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nconnection: close\r\n{location}content-length: \
+         {}\r\n\r\n",
         body.len()
     );
     stream.write_all((head + &body).as_bytes()).unwrap();
@@ -183,4 +185,120 @@ fn what_went_to_the_failure_store_is_counted_apart() {
     let stand_in =
         StandIn::start(vec![Some((200, json!({"errors": false, "items": [used, stored, stored]})))]);
     assert_eq!(stand_in.sends("g").unwrap(), Outcome { created: 2, failure_store: 1, ..Outcome::default() });
+}
+
+/// One item of an answer: an error of this status and type, for one of three rows or for it alone.
+fn failed(status: u16, kind: &str, alone: bool) -> Option<(u16, Value)> {
+    let created = json!({"create": {"status": 201}});
+    let failed = json!({"create": {"status": status, "error": {"type": kind, "reason": "some reason"}}});
+    let items = if alone { vec![failed] } else { vec![created.clone(), failed, created] };
+    Some((200, json!({"errors": true, "items": items})))
+}
+
+#[test]
+fn a_row_that_a_pipeline_fails_on_is_refused_after_a_few_tries_and_the_others_go() {
+    for kind in ["fail_processor_exception", "null_pointer_exception", "some_new_exception"] {
+        let mut answers = vec![failed(500, kind, false)];
+        answers.extend(vec![failed(500, kind, true); 3]);
+        let stand_in = StandIn::start(answers);
+        let outcome = stand_in.sends("g").unwrap();
+        assert_eq!((outcome.created, outcome.retried, outcome.held.len()), (2, 0, 0), "{outcome:?}");
+        let refused = &outcome.rejected[0];
+        assert!(refused.document == 1 && refused.reason.contains(kind), "{refused:?}");
+        assert_eq!(stand_in.requests(), [vec!["g-0", "g-1", "g-2"], vec!["g-1"], vec!["g-1"], vec!["g-1"]]);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_cluster_pauses_the_stream_and_refuses_no_row() {
+    for (status, kind) in [
+        (400, "validation_exception"),
+        (400, "index_closed_exception"),
+        (403, "cluster_block_exception"),
+        (403, "security_exception"),
+        (404, "index_not_found_exception"),
+        (503, "unavailable_shards_exception"),
+    ] {
+        let stand_in = StandIn::start(vec![failed(status, kind, false)]);
+        let outcome = stand_in.sends("g").unwrap();
+        assert_eq!((outcome.created, outcome.rejected.len(), outcome.held.len()), (0, 0, 1), "{kind}");
+        assert!(outcome.held[0].reason.contains(kind), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_redirect_is_not_followed_and_blames_no_credentials() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let base = format!("http://{}", elsewhere.local_addr().unwrap());
+    for status in [301, 302, 303, 307, 308] {
+        let stand_in = StandIn::start(vec![Some((status, json!(format!("{base}/_bulk?timeout=3s"))))]);
+        match stand_in.sends("g") {
+            Err(SinkError::Refused(message)) => {
+                assert!(
+                    message.contains(&format!("write {base} into output.elasticsearch.hosts")),
+                    "{message}"
+                );
+                assert!(!message.contains("password"), "{message}");
+            }
+            other => panic!("{status}: {other:?}"),
+        }
+    }
+    assert!(elsewhere.accept().is_err(), "the redirect was followed");
+}
+
+#[test]
+fn what_a_proxy_says_refuses_no_row_even_with_the_status_of_a_refusal() {
+    for (status, body) in
+        [(400, "<h1>400 The plain HTTP request was sent to HTTPS port</h1>"), (400, ""), (422, "no")]
+    {
+        let stand_in = StandIn::start(vec![Some((status, json!(body)))]);
+        match stand_in.sends("g") {
+            Err(SinkError::Refused(message)) => {
+                assert!(message.contains("not as Elasticsearch would"), "{message}")
+            }
+            other => panic!("{status}: {other:?}"),
+        }
+    }
+}
+
+/// Whatever is wrong with the whole request, is not wrong with its rows, as long as none like it was ever taken.
+#[test]
+fn an_elasticsearch_that_knows_no_such_request_refuses_no_row() {
+    let unknown = || {
+        let reason = "request [/_bulk] contains unrecognized parameter: [require_data_stream]";
+        Some((400, json!({"error": {"type": "illegal_argument_exception", "reason": reason}, "status": 400})))
+    };
+    let stand_in = StandIn::start(vec![unknown(), unknown()]);
+    match stand_in.sends("g") {
+        Err(SinkError::Refused(message)) => assert!(message.contains("unrecognized parameter"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A server whose answers have no end.
+#[test]
+fn of_an_answer_without_end_only_the_beginning_is_kept() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                read_request(&stream);
+                let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+                let chunk = format!("100000\r\n{}\r\n", " ".repeat(1 << 20));
+                let mut sent = stream.write_all(head.as_bytes());
+                while sent.is_ok() {
+                    sent = stream.write_all(chunk.as_bytes());
+                }
+            });
+        }
+    });
+    let mut access = Access::new(vec![url], "secret");
+    (access.options.gzip, access.options.timeout) = (false, Duration::from_secs(15));
+    match access.sink().send(&batch("faults", "g", (0..3).map(Value::from))) {
+        Err(SinkError::Refused(message)) => assert!(message.contains("bytes: an empty body"), "{message}"),
+        other => panic!("{other:?}"),
+    }
 }

@@ -17,7 +17,7 @@ use crate::support::{Access, count, install_template, install_template_with, rol
 /// A node that soon has more to do than it can take: its requests together may hold 1 MB, one shard is written to at a
 /// time, and one waits. It doesn't look after its disk, and so lifts no blocks by itself. One test at a time has it: what
 /// they do concerns all of it.
-fn small_node() -> MutexGuard<'static, Elasticsearch> {
+pub(crate) fn small_node() -> MutexGuard<'static, Elasticsearch> {
     static NODE: OnceLock<Mutex<Elasticsearch>> = OnceLock::new();
     let settings = [
         "indexing_pressure.memory.limit=1mb",
@@ -29,13 +29,13 @@ fn small_node() -> MutexGuard<'static, Elasticsearch> {
     node.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn put(node: &Elasticsearch, path: &str, body: Value) {
+pub(crate) fn put(node: &Elasticsearch, path: &str, body: Value) {
     let (status, answer) = node.request("PUT", path, body);
     assert_eq!(status, 200, "{path}: {answer}");
 }
 
 /// What must hold once a fault is over, whatever it was: these streams have the numbers below `rows`, each once.
-fn all_is_there(node: &Elasticsearch, shipping: &Shipping, datasets: &[&str], rows: u64) {
+pub(crate) fn all_is_there(node: &Elasticsearch, shipping: &Shipping, datasets: &[&str], rows: u64) {
     let created = |dataset: &str| shipping.stats().datasets.get(dataset).map_or(0, |it| it.created);
     wait_for("all rows", 2 * LIMIT, || datasets.iter().all(|dataset| created(dataset) >= rows));
     shipping.wait_until_all_is_delivered();

@@ -41,11 +41,23 @@ enum Fault {
     CutAfterAcceptance,
     LateAfterAcceptance,
     CutAnswer,
-    Garbage,
+    /// Of a proxy.
+    Page(u16),
     Items,
 }
 
-const FAULTS: [Fault; 11] = [
+/// What is wrong with a stream's shard, its node, or the cluster, for a moment: status and type.
+const ERRORS: [(u16, &str); 7] = [
+    (429, "es_rejected_execution_exception"),
+    (503, "unavailable_shards_exception"),
+    (500, "node_closed_exception"),
+    (403, "cluster_block_exception"),
+    (404, "index_not_found_exception"),
+    (400, "validation_exception"),
+    (400, "index_closed_exception"),
+];
+
+const FAULTS: [Fault; 14] = [
     Fault::Status(429),
     Fault::Status(503),
     Fault::Status(502),
@@ -54,7 +66,10 @@ const FAULTS: [Fault; 11] = [
     Fault::CutAfterAcceptance,
     Fault::LateAfterAcceptance,
     Fault::CutAnswer,
-    Fault::Garbage,
+    Fault::Page(200),
+    Fault::Page(302),
+    Fault::Page(400),
+    Fault::Page(403),
     Fault::Items,
     Fault::Items,
 ];
@@ -144,7 +159,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
                 (&mut &*stream).write_all(&outcome[..outcome.len() / 2]).ok()?;
                 return None;
             }
-            Some(Fault::Garbage) => answer(stream, 200, b"<html>a proxy's</html>")?,
+            Some(Fault::Page(status)) => answer(stream, status, b"<html>a proxy's</html>")?,
             Some(Fault::Items) => {
                 let outcome = state.lock().unwrap().take(&body, 3);
                 answer(stream, 200, &outcome)?;
@@ -167,16 +182,18 @@ impl State {
         (self.faulty && self.random.below(3) == 0).then_some(FAULTS[fault])
     }
 
-    /// Takes a request's documents, but for one in `refuse` at random, which may be tried again.
+    /// Takes a request's documents, but for one in `refuse` at random, which may be tried again. All of them are refused
+    /// for the same reason.
     fn take(&mut self, body: &[u8], refuse: u64) -> Vec<u8> {
         let mut lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let (mut items, mut errors) = (Vec::new(), false);
+        let (refusal, kind) = ERRORS[self.random.below(ERRORS.len() as u64) as usize];
         while let (Some(action), Some(document)) = (lines.next(), lines.next()) {
             let action: Value = serde_json::from_slice(action).unwrap();
             let document: Value = serde_json::from_slice(document).unwrap();
             let id = action["create"]["_id"].as_str().unwrap().to_owned();
             let status = if refuse > 0 && self.random.below(refuse) == 0 {
-                429
+                refusal
             } else if self.ids.insert(id) {
                 // KuMon's own rows have none but the process's.
                 let n = document.get("n").unwrap_or(&document["process.pid"]);
@@ -187,7 +204,8 @@ impl State {
                 409
             };
             errors |= status != 201;
-            let error = json!({"type": "some_exception", "reason": "some reason"});
+            let kind = if status == 409 { "version_conflict_engine_exception" } else { kind };
+            let error = json!({"type": kind, "reason": "some reason"});
             items.push(match status {
                 201 => json!({"create": {"status": 201}}),
                 _ => json!({"create": {"status": status, "error": error}}),

@@ -1,18 +1,23 @@
 //! Blocking requests to Kibana's HTTP API.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kumon_schema::printable;
 use kumon_shipper::elasticsearch::{Authentication, Failure};
 use reqwest::blocking::{Client, ClientBuilder};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use reqwest::redirect::Policy;
 use reqwest::{Certificate, Method};
 use serde_json::Value;
 
 use crate::config::KibanaConfig;
 
+/// Of an answer no more is read, in bytes: an export of all dashboards is the longest.
+const LONGEST_ANSWER: u64 = 64 << 20;
 /// An import makes Kibana migrate and index; no other request takes long.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -28,6 +33,8 @@ pub(in crate::setup) struct Kibana {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) text: String,
+    /// Where a redirect leads.
+    pub(super) location: Option<String>,
 }
 
 impl Kibana {
@@ -41,7 +48,9 @@ impl Kibana {
         // Without this one Kibana refuses whatever changes something, as the request might be forged by a page.
         let mut headers = HeaderMap::from_iter([("kbn-xsrf".parse()?, HeaderValue::from_static("kumon"))]);
         headers.extend(header.map(|header| (AUTHORIZATION, header)));
-        let mut builder = Client::builder().timeout(TIMEOUT).default_headers(headers);
+        // A redirect is not followed: the credentials are for the host that the configuration names.
+        let mut builder =
+            Client::builder().timeout(TIMEOUT).redirect(Policy::none()).default_headers(headers);
         if let Some(path) = &config.ca_file {
             builder = trust(builder, path).with_context(|| format!("kibana.ca_file: {}", path.display()))?;
         }
@@ -76,11 +85,17 @@ impl Kibana {
         if let Some((content_type, body)) = body {
             request = request.header(CONTENT_TYPE, content_type).body(body);
         }
-        let answer = request.send().and_then(|response| {
-            let status = response.status().as_u16();
-            Ok(Answer { status, text: response.text()? })
-        });
-        answer.map_err(|error| self.unreachable(&error))
+        let response = request.send().map_err(|error| self.unreachable(&error))?;
+        let status = response.status().as_u16();
+        let location = response.headers().get(LOCATION);
+        let location = location.map(|location| String::from_utf8_lossy(location.as_bytes()).into_owned());
+        let mut body = Vec::new();
+        response.take(LONGEST_ANSWER).read_to_end(&mut body).map_err(|error| self.cut(&error))?;
+        Ok(Answer { status, text: String::from_utf8_lossy(&body).into_owned(), location })
+    }
+
+    fn cut(&self, error: &std::io::Error) -> Failure {
+        failure(None, format!("Kibana at {} ended the connection ({error})", self.base))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
@@ -98,6 +113,15 @@ impl Kibana {
     /// What an answer that is no success means.
     pub(super) fn refusal(&self, answer: &Answer) -> Failure {
         let (status, reason) = (answer.status, answer.reason());
+        if let Some(location) = &answer.location {
+            let location = printable(location);
+            let message = format!(
+                "Kibana at {} redirects to {location} ({status}), which is not followed; kibana.url must name the \
+                 Kibana itself",
+                self.base
+            );
+            return failure(Some(status), message);
+        }
         let hint = match status {
             401 => "check the credentials: the section kibana, or --username and --api-key-file",
             404 => "is kibana.url right, server.basePath and kibana.space included?",
@@ -116,7 +140,7 @@ impl Answer {
     pub(super) fn reason(&self) -> String {
         let body: Value = serde_json::from_str(&self.text).unwrap_or_default();
         let message = body["message"].as_str().map(str::to_owned);
-        message.unwrap_or_else(|| self.text.chars().take(200).collect())
+        printable(&message.unwrap_or_else(|| self.text.chars().take(200).collect()))
     }
 }
 

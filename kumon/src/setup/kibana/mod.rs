@@ -44,7 +44,7 @@ pub(super) fn create_streams(client: &Client, config: &Config, out: &mut impl Wr
     let mut created = 0;
     for schema in kumon_schema::all() {
         let stream = schema.data_stream(&config.namespace.0);
-        let answer = client.request(Method::Put, &format!("_data_stream/{stream}"), None)?;
+        let answer = client.request(Method::PUT, &format!("_data_stream/{stream}"), None)?;
         if let Some(reason) = missing(answer.status, &answer.reason()) {
             let reason = match reason {
                 Missing::Api => "this cluster can't make them beforehand".to_owned(),

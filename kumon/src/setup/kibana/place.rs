@@ -31,7 +31,8 @@ impl Place for Kibana {
         }
         let answer = self.accepted(answer)?;
         let mut exported: Value = serde_json::from_str(&answer.text).map_err(|e| {
-            let wrong = Answer { status: answer.status, text: format!("its export is no JSON: {e}") };
+            let text = format!("its export is no JSON: {e}");
+            let wrong = Answer { status: answer.status, text, location: None };
             self.refusal(&wrong)
         })?;
         if let Some(exported) = exported.as_object_mut() {

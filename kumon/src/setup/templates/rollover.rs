@@ -29,16 +29,16 @@ pub(in crate::setup) fn roll_over(
 }
 
 fn roll_over_streams(client: &Client, template: &str, wanted: &Value, out: &mut impl Write) -> Result<()> {
-    let answer = client.request(Method::Get, &format!("_resolve/index/{template}-*"), None)?;
+    let answer = client.request(Method::GET, &format!("_resolve/index/{template}-*"), None)?;
     let resolved = client.ok(answer)?.json();
     for stream in resolved["data_streams"].as_array().into_iter().flatten() {
         let (Some(name), Some(index)) = (stream["name"].as_str(), write_index(stream)) else { continue };
-        let answer = client.request(Method::Get, &format!("{index}/_mapping"), None)?;
+        let answer = client.request(Method::GET, &format!("{index}/_mapping"), None)?;
         let installed = client.ok(answer)?.json();
         if installed[index]["mappings"]["_meta"]["kumon"] == wanted["_meta"]["kumon"] {
             continue;
         }
-        let answer = client.request(Method::Post, &format!("{name}/_rollover"), None)?;
+        let answer = client.request(Method::POST, &format!("{name}/_rollover"), None)?;
         client.ok(answer).with_context(|| format!("the data stream '{name}' was not rolled over"))?;
         writeln!(out, "rolled over {name}: its mapping changed; rows written before keep the old one")?;
     }
