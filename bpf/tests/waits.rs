@@ -29,6 +29,11 @@ fn duration() -> Duration {
     Duration::from_secs(seconds.unwrap_or(5))
 }
 
+/// Waits from here on are told one by one: all of them, unless there are too many in the time.
+fn threshold() -> Duration {
+    if duration() > Duration::from_secs(30) { Duration::from_millis(1) } else { Duration::from_nanos(1) }
+}
+
 /// A process of 200 threads: this program, running the test `load`.
 struct Load {
     process: std::process::Child,
@@ -177,7 +182,8 @@ fn load() {
         println!("{tid} {} {}", numbers[1], numbers[2]);
     }
     println!("end");
-    std::thread::sleep(Duration::from_secs(600));
+    // Until the other end is closed.
+    std::io::stdin().read_line(&mut String::new()).unwrap();
 }
 
 /// Runs the load while each of its waits is told.
@@ -187,7 +193,7 @@ fn collect(busy: bool) -> (BTreeMap<i64, Account>, Collected) {
     let mut settings = Settings { ring_buffer_bytes: 16 << 20, ..Settings::default() };
     let of_load: kumon_bpf::Filter =
         serde_json::from_str(&format!(r#"{{"pid": [{}]}}"#, load.process.id())).unwrap();
-    settings.runqslower.threshold = Duration::from_nanos(1);
+    settings.runqslower.threshold = threshold();
     settings.runqslower.filter = of_load.clone();
     settings.runqlat.filter = of_load;
     settings.cputime.enabled = false;
@@ -215,7 +221,8 @@ fn compare(busy: bool) {
     let waits: i64 = accounts.values().map(|account| account.waits).sum();
     let of_threads: i64 = accounts.keys().filter_map(|tid| told.get(tid)).map(|of| of.waited).sum();
     eprintln!("accounted {waited} ns in {waits} waits, told {of_threads} ns, {:?}", collected.losses);
-    assert!(of_threads * 100 >= waited * 99, "{of_threads} of {waited} ns told");
+    let all_told = threshold() == Duration::from_nanos(1);
+    assert!(!all_told || of_threads * 100 >= waited * 99, "{of_threads} of {waited} ns told");
 
     let rows = collected.rows("runqlat");
     let sum = |columns: [&str; 2]| -> i64 {
