@@ -144,6 +144,21 @@ impl Schema {
     }
 }
 
+impl Field {
+    /// A text under its own name.
+    pub fn text(name: &str) -> Field {
+        let r#type = FieldType::String;
+        Field {
+            name: name.to_owned(),
+            r#type,
+            unit: String::new(),
+            description: String::new(),
+            ecs: name.to_owned(),
+            elasticsearch: r#type.default_mapping(),
+        }
+    }
+}
+
 impl Kind {
     /// The `type` part of a data stream's name.
     pub fn stream_type(self) -> &'static str {

@@ -9,6 +9,8 @@ mod decode;
 mod elasticsearch;
 #[path = "../../shipper/src/mark.rs"]
 mod mark;
+#[path = "../../shipper/src/options.rs"]
+mod options;
 
 /// No target reads a file: of its content, marks need this to be compiled.
 mod content {
@@ -104,7 +106,8 @@ fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
                     read.push(Read::Bad(at as u64, used, why));
                     used
                 }
-                Ok(Step::Incomplete) => break,
+                // No input is that long.
+                Ok(Step::Incomplete | Step::TooLong) => break,
                 Err(why) => {
                     read.push(Read::Unreadable(why.0));
                     return read;

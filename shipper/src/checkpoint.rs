@@ -65,6 +65,9 @@ pub(crate) struct Entry {
     /// Set while nobody reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) missing: Option<Missing>,
+    /// The header of a CSV file, for content that comes without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) header: Vec<String>,
 }
 
 impl Entry {
@@ -199,6 +202,7 @@ mod tests {
             sent: mark(n * 1000 + 500),
             found: (n % 3 == 0).then(|| "/var/log/first".into()),
             missing: (n % 3 == 1).then_some(Missing { since: 1_795_240_000 + n, ended: n % 2 == 0 }),
+            header: (0..n % 3).map(|column| format!("c{column},\"")).collect(),
         };
         (0..count).map(entry).collect()
     }

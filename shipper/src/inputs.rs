@@ -54,6 +54,8 @@ pub(crate) struct Inputs {
     /// Files that took the name of a known one and hold all of it, as of the last look: events that are still on their
     /// way may tell that they were made anew.
     undecided: HashSet<FileId>,
+    /// Headers of CSV files whose content went on elsewhere, or was replaced while nothing ran.
+    headers: HashMap<FileId, Vec<String>>,
 }
 
 impl Inputs {
@@ -66,6 +68,8 @@ impl Inputs {
         if !options.inputs.is_empty() {
             raise_limit();
         }
+        let headers = remembered.iter().filter(|entry| !entry.header.is_empty());
+        let headers = headers.map(|entry| (entry.id, entry.header.clone())).collect();
         let mut remembered =
             Remembered::new(remembered, |entry| input_of_entry(&options.inputs, entry).is_some());
         let expired = remembered.expire();
@@ -90,6 +94,7 @@ impl Inputs {
             waiting: Waiting::default(),
             held: Vec::new(),
             undecided: HashSet::new(),
+            headers,
         }
     }
 
@@ -253,7 +258,11 @@ impl Inputs {
             return self.go_on_remembered(key, input, path, content, id, known);
         }
         let mark = (Mark::START, Mark::START);
-        known.push(self.source(input, path, path, content, id, new_generation()?, mark));
+        let mut source = self.source(input, path, path, content, id, new_generation()?, mark);
+        if let Some(header) = self.headers.remove(&id) {
+            source.tail.know_header(header);
+        }
+        known.push(source);
         Ok(())
     }
 
@@ -363,6 +372,15 @@ impl Inputs {
         Ok(None)
     }
 
+    /// Keeps in mind the header of a CSV file whose content goes on in another one: what comes in its place may have
+    /// none.
+    pub(crate) fn remember_header(&mut self, source: &Source) {
+        let header = source.tail.header();
+        if let Some(id) = source.foreign_id().filter(|_| !header.is_empty()) {
+            self.headers.insert(id, header.to_vec());
+        }
+    }
+
     /// Keeps in mind what is known of a file that the next run has to look for.
     pub(crate) fn remember(&mut self, entry: Option<Entry>) {
         entry.into_iter().for_each(|entry| self.remembered.want(entry));
@@ -421,9 +439,13 @@ impl Inputs {
         let (timestamp_field, times) = (input.timestamp_field.clone(), input.times.clone());
         let decoder = match input.format {
             Format::Csv => {
-                Decoder::Csv(CsvDecoder::foreign(input.schema.clone(), origin, timestamp_field, times).into())
+                let decoder = CsvDecoder::foreign(input.schema.clone(), origin, timestamp_field, times);
+                Decoder::Csv(decoder.with(input.dialect, input.max_record).into())
             }
-            Format::Ndjson => Decoder::Ndjson(NdjsonDecoder::new(origin, timestamp_field, times)),
+            Format::Ndjson => {
+                let decoder = NdjsonDecoder::new(origin, timestamp_field, times);
+                Decoder::Ndjson(decoder.with(input.max_record))
+            }
         };
         let decoder = decoder.of_encoding(input.encoding);
         let (dataset, namespace) = (input.dataset.clone(), self.namespace.clone());
@@ -487,7 +509,10 @@ impl Inputs {
         let input = input_of(&self.inputs, entry.found()).unwrap_or(input);
         let source =
             |mark| self.source(input, path, entry.found(), content, id, generation, (mark, entry.sent));
-        Ok(mark.map(source))
+        Ok(mark.map(source).map(|mut source| {
+            source.tail.know_header(entry.header.clone());
+            source
+        }))
     }
 }
 

@@ -41,10 +41,10 @@ pub use batch::{Batch, Document, StreamName};
 pub use dead_letters::{
     DeadLetter, DeadLetterFolder, Deliver, LetterFilter, LetterKind, RefusedAgain, Replayed, Waiting, replay,
 };
-pub use decode::{Encoding, Times, TimesError, UnknownEncoding};
+pub use decode::{Encoding, Times, TimesError, UnknownEncoding, with_field_names};
 pub use error::ShipperError;
 pub use handle::Handle;
-pub use options::{Format, Input, Options};
+pub use options::{Dialect, Format, Input, Options};
 pub use shipper::{Ended, Shipper};
 pub use sink::{Held, Outcome, Rejected, Sink, SinkError};
 pub use stats::{Delivered, Halted, Stats};

@@ -197,6 +197,8 @@ mod tests {
                 timestamp_field: None,
                 times: Times::default(),
                 encoding: Encoding::default(),
+                dialect: crate::options::Dialect::default(),
+                max_record: None,
             }])
         };
         let relative = |listing: &Listing| -> Vec<String> {

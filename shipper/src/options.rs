@@ -45,6 +45,25 @@ pub struct Input {
     /// How times are written.
     pub times: Times,
     pub encoding: Encoding,
+    /// CSV only.
+    pub dialect: Dialect,
+    /// A longer record goes to the dead letters, in bytes; without one 1 MiB of CSV and 16 MiB of NDJSON.
+    pub max_record: Option<usize>,
+}
+
+/// What stands between and around the fields of a CSV file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialect {
+    pub delimiter: u8,
+    /// Without one, quotes are text like all else.
+    pub quote: Option<u8>,
+}
+
+impl Default for Dialect {
+    /// That of RFC 4180.
+    fn default() -> Dialect {
+        Dialect { delimiter: b',', quote: Some(b'"') }
+    }
 }
 
 /// How the rows of a file are written.

@@ -188,7 +188,7 @@ mod tests {
         let id = FileId::of(&file.metadata().unwrap());
         let mark = Mark::of(&mut Content::from(file), 7).unwrap().unwrap();
         let generation = name.to_owned();
-        Entry { path, id, generation, delivered: mark, sent: mark, found: None, missing }
+        Entry { path, id, generation, delivered: mark, sent: mark, found: None, missing, header: Vec::new() }
     }
 
     fn names<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<&'a str> {

@@ -28,6 +28,9 @@ const UNFINISHED: Duration = Duration::from_secs(3);
 /// A file that was truncated is waited for so long: `cp` writes the same content once more, and more of it.
 const REWRITING: Duration = Duration::from_millis(250);
 
+/// A longer header of a CSV file isn't kept in the checkpoint, in bytes.
+const MAX_HEADER: usize = 16 << 10;
+
 /// A file being shipped.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -389,7 +392,23 @@ impl Source {
         let (path, generation) = (tail.path.clone(), tail.generation.to_string());
         let found = (*found != path).then(|| found.clone());
         let (delivered, sent) = (tail.acknowledged, tail.evidence());
-        Some(Entry { path, id: *id, generation, delivered, sent, found, missing: None })
+        Some(Entry {
+            path,
+            id: *id,
+            generation,
+            delivered,
+            sent,
+            found,
+            missing: None,
+            header: self.header(),
+        })
+    }
+
+    /// The header of a CSV file, as far as it is kept for other content.
+    pub(crate) fn header(&self) -> Vec<String> {
+        let header = self.tail.header();
+        let is_kept = header.iter().map(String::len).sum::<usize>() <= MAX_HEADER;
+        if is_kept { header.to_vec() } else { Vec::new() }
     }
 
     /// To be called when the checkpoint is written, with what it says of the file. Meanwhile the file may have become

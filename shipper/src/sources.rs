@@ -154,10 +154,13 @@ impl Sources {
         let copy = self.inputs.find_copy(&self.all[index], &self.all);
         let source = &mut self.all[index];
         let renewed = match copy {
-            Ok(Some(copy)) => source.move_to(copy).map(|()| {
-                self.unlisted = true;
-                Vec::new()
-            }),
+            Ok(Some(copy)) => {
+                self.inputs.remember_header(source);
+                source.move_to(copy).map(|()| {
+                    self.unlisted = true;
+                    Vec::new()
+                })
+            }
             Ok(None) if source.is_overwritten() => {
                 source.give_up();
                 Ok(Vec::new())

@@ -45,6 +45,8 @@ pub(crate) struct Tail {
     pub(crate) holes: Holes,
     /// Whether other content may come to stand in the file than was read from it.
     rewritable: bool,
+    /// Whether the record at `read` is too long to stand in memory.
+    is_long: bool,
     /// What stands before `read`, where it is known: a compressed file is not read again for it.
     window: Option<Window>,
     pub(crate) stream: Arc<StreamName>,
@@ -99,6 +101,7 @@ impl Tail {
             stuck,
             holes: Holes::default(),
             rewritable,
+            is_long: false,
             window: None,
             stream,
             decoder,
@@ -117,22 +120,44 @@ impl Tail {
     pub(crate) fn go_on_at(&mut self, mark: Mark) {
         (self.read, self.window, self.holes) = (mark, None, Holes::default());
         self.decoder.reset();
-        self.stuck = None;
-        // Content that is gone or cut shows at the next fill, before anything is decoded.
-        if self.read.offset > 0
-            && let Ok((head, last)) = self.delivered_bytes()
-            && let Err(why) = self.decoder.resume(&head, last)
-        {
-            self.stuck = Some(why.to_string());
+        (self.stuck, self.is_long) = (None, false);
+        if self.read.offset > 0 {
+            self.stuck = self.resume();
+        }
+    }
+
+    /// Tells the decoder what stands before `read`, as much of it as it needs. Answers why it can't go on.
+    fn resume(&mut self) -> Option<String> {
+        let mut wanted = CHUNK as u64;
+        loop {
+            // Content that is gone or cut shows at the next fill, before anything is decoded.
+            let (head, last) = self.delivered_bytes(wanted).ok()?;
+            match self.decoder.resume(&head, last) {
+                Ok(true) => return None,
+                Ok(false) if wanted < self.read.offset => wanted *= 2,
+                Ok(false) => return Some("its header is gone".to_owned()),
+                Err(why) => return Some(why.to_string()),
+            }
         }
     }
 
     /// The first of the bytes before `read`, and the last one.
-    fn delivered_bytes(&mut self) -> io::Result<(Vec<u8>, u8)> {
-        let (mut head, mut last) = (vec![0; CHUNK.min(self.read.offset as usize)], [0]);
+    fn delivered_bytes(&mut self, wanted: u64) -> io::Result<(Vec<u8>, u8)> {
+        let (mut head, mut last) = (vec![0; wanted.min(self.read.offset) as usize], [0]);
         self.content.read_exact_at(&mut head, 0)?;
         self.content.read_exact_at(&mut last, self.read.offset - 1)?;
         Ok((head, last[0]))
+    }
+
+    /// For a CSV file that had this header when other content stood in it.
+    pub(crate) fn know_header(&mut self, header: Vec<String>) {
+        self.decoder.know_header(header);
+        self.unread();
+    }
+
+    /// The header of a foreign CSV file, or of the content that it had before.
+    pub(crate) fn header(&self) -> &[String] {
+        self.decoder.header()
     }
 
     /// Goes back to what the sink says it has for good.
@@ -300,6 +325,7 @@ impl Tail {
             let hole = self.take_up_to_hole(&mut buffer, &mut window, batch, limit, last && at_end);
             let filled = match hole {
                 _ if batch.size() >= limit || self.read.offset - start >= TURN => Some(Filled::More),
+                _ if mem::take(&mut self.is_long) => self.pass_long(&mut buffer, &mut window, batch, last),
                 Some(hole) => self.pass_hole(hole, &mut buffer, &mut window, batch, last)?,
                 None => at_end.then_some(Filled::End),
             };
@@ -380,6 +406,31 @@ impl Tail {
         at
     }
 
+    /// Gives up the record at the beginning of the buffer, which is too long to stand in memory, and goes on behind it;
+    /// or answers that its end isn't there yet.
+    fn pass_long(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        window: &mut Window,
+        batch: &mut Batch,
+        last: bool,
+    ) -> Option<Filled> {
+        let (content, offset) = (&mut self.content, self.read.offset);
+        let skipped = self.decoder.skip_long(buffer, last, &mut |buffer, at| content.read_at(buffer, at));
+        // Asked before anything is done: a file that can't be read now is tried again.
+        let Ok(Step::Bad(used, reason)) = skipped else { return Some(Filled::End) };
+        let Ok(Some(mark)) = Mark::of(content, offset + used as u64) else { return Some(Filled::End) };
+        let Ok(Some(behind)) = mark.window(content) else { return Some(Filled::End) };
+        let file = batch.file(&self.generation, &self.path, self.read);
+        let (stream, record) = (self.stream.clone(), buffer[..used.min(buffer.len())].to_vec());
+        batch.push_undecodable(Undecodable { stream, file, offset, record, reason });
+        (self.read, *window) = (mark, behind);
+        self.sent = self.sent.or_behind(self.read);
+        batch.cover(file, self.read);
+        buffer.clear();
+        None
+    }
+
     /// Appends the first record; the bytes it took, or `None` when there is no whole one or the file is stuck.
     fn take_record(&mut self, bytes: &[u8], batch: &mut Batch, file: usize, last: bool) -> Option<usize> {
         let (start, offset) = (batch.body.len(), self.read.offset);
@@ -399,6 +450,10 @@ impl Tail {
         batch.body.truncate(start);
         match step {
             Ok(Step::Row(used) | Step::Nothing(used)) => Some(used),
+            Ok(Step::TooLong) => {
+                self.is_long = true;
+                None
+            }
             Ok(Step::Bad(used, reason)) => {
                 let (stream, record) = (self.stream.clone(), self.decoder.text(&bytes[..used]));
                 batch.push_undecodable(Undecodable { stream, file, offset, record, reason });

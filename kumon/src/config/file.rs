@@ -76,6 +76,13 @@ pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSiz
         .map_err(|_| de::Error::custom("a size such as 16MiB or 5GB is expected"))
 }
 
+/// As [`size`], where there need be none.
+pub(super) fn optional_size<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ByteSize>, D::Error> {
+    size(deserializer).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::Value;

@@ -219,6 +219,12 @@ pub(crate) struct InputConfig {
     pub(crate) timestamp_format: Option<String>,
     pub(crate) time_zone: Option<String>,
     pub(crate) encoding: Option<String>,
+    /// Between the fields of a CSV file.
+    pub(crate) delimiter: Option<char>,
+    /// Around them; empty: nothing is.
+    pub(crate) quote: Option<String>,
+    #[serde(default, deserialize_with = "file::optional_size")]
+    pub(crate) max_record: Option<ByteSize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -294,11 +300,13 @@ impl InputConfig {
         Ok(kumon_shipper::Input {
             paths: self.paths.clone(),
             format,
-            schema: schema.transpose()?,
+            schema: schema.transpose()?.map(kumon_shipper::with_field_names),
             dataset: self.dataset.clone(),
             timestamp_field: self.timestamp_field.clone(),
             times: self.times().map_err(wrong)?,
             encoding: encoding.map_err(|e| wrong(format!("encoding: {e}")))?,
+            dialect: self.dialect().map_err(wrong)?,
+            max_record: self.max_record().map_err(wrong)?,
         })
     }
 
@@ -308,5 +316,40 @@ impl InputConfig {
             TimesError::Zone(_) => format!("time_zone: {e}"),
             TimesError::Format(_) => format!("timestamp_format: {e}"),
         })
+    }
+
+    fn dialect(&self) -> Result<kumon_shipper::Dialect, String> {
+        if self.format != InputFormat::Csv && (self.delimiter.is_some() || self.quote.is_some()) {
+            return Err("delimiter, quote: only CSV files have them".into());
+        }
+        let character = |key: &str, text: char| match u8::try_from(text) {
+            Ok(byte) if byte.is_ascii() && !matches!(text, '\n' | '\r' | '\0') => Ok(byte),
+            _ => Err(format!("{key}: {text:?} can't be one; it takes one ASCII character")),
+        };
+        let mut dialect = kumon_shipper::Dialect::default();
+        if let Some(delimiter) = self.delimiter {
+            dialect.delimiter = character("delimiter", delimiter)?;
+        }
+        if let Some(quote) = &self.quote {
+            let mut characters = quote.chars();
+            dialect.quote = characters.next().map(|quote| character("quote", quote)).transpose()?;
+            if characters.next().is_some() {
+                return Err(format!("quote: '{quote}' can't be one; it takes one ASCII character, or none"));
+            }
+        }
+        if dialect.quote == Some(dialect.delimiter) {
+            return Err("delimiter and quote are the same character".into());
+        }
+        Ok(dialect)
+    }
+
+    fn max_record(&self) -> Result<Option<usize>, String> {
+        let bytes = self.max_record.map(|size| size.as_u64());
+        match bytes {
+            Some(bytes) if !(1 << 10..=64 << 20).contains(&bytes) => {
+                Err("max_record: it takes 1KiB to 64MiB".into())
+            }
+            bytes => Ok(bytes.map(|bytes| bytes as usize)),
+        }
     }
 }

@@ -1,17 +1,25 @@
 //! CSV (RFC 4180) to documents, in one pass and driven by the schema.
 
-use std::borrow::Cow;
-use std::ops::Range;
+mod header;
+mod split;
 
-use csv_core::{ReadRecordResult, Reader};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io;
+
 use kumon_schema::{Field, FieldType, Schema};
 
-use super::{
-    BYTE_ORDER_MARK, Origin, Step, Times, Unreadable, text_schema, time, write_string, write_time_of_reading,
-};
+use super::names::{self, is_within};
+use super::{BYTE_ORDER_MARK, Origin, Step, Times, Unreadable, time, write_string, write_time_of_reading};
+use crate::options::Dialect;
+use header::{First, Repeated, first_of_new};
+pub(super) use split::ReadAt;
+use split::{End, Splitter};
 
-/// A longer record is taken for a quote that was never closed.
+/// A longer record is a dead letter, in bytes.
 const MAX_RECORD: usize = 1 << 20;
+/// A longer header is none.
+const MAX_HEADER: usize = 16 << 20;
 
 /// Decodes the files of one schema.
 #[derive(Debug)]
@@ -25,9 +33,8 @@ pub(crate) struct CsvDecoder {
     /// What a file says of its host and log itself is left alone: a second value would make it an array.
     has_host: bool,
     has_log: bool,
-    reader: Reader,
-    fields: Vec<u8>,
-    ends: Vec<usize>,
+    splitter: Splitter,
+    max_record: usize,
 }
 
 /// What only foreign files need.
@@ -39,6 +46,10 @@ struct Foreign {
     /// How that one is written, and how the others that hold times are.
     times: Times,
     other_times: Times,
+    /// The names in the header, or in that of the content before: a writer that keeps its file open writes no other
+    /// one when a rotator has copied and truncated it.
+    header: Vec<String>,
+    repeated: Repeated,
 }
 
 #[derive(Debug)]
@@ -82,8 +93,8 @@ impl CsvDecoder {
         time: Option<String>,
         times: Times,
     ) -> CsvDecoder {
-        let other_times = times.without_format();
-        let foreign = Foreign { origin, timestamp_field: time, times, other_times };
+        let (header, repeated, other_times) = (Vec::new(), Repeated::default(), times.without_format());
+        let foreign = Foreign { origin, timestamp_field: time, times, other_times, header, repeated };
         CsvDecoder::new(schema.map(Cow::Owned), Some(foreign))
     }
 
@@ -94,30 +105,56 @@ impl CsvDecoder {
             columns: Vec::new(),
             has_host: false,
             has_log: false,
-            reader: Reader::new(),
-            fields: vec![0; 1024],
-            ends: vec![0; 64],
+            splitter: Splitter::new(Dialect::default()),
+            max_record: MAX_RECORD,
         }
+    }
+
+    /// Other characters than RFC 4180's, and another limit than 1 MiB a record.
+    pub(crate) fn with(mut self, dialect: Dialect, max_record: Option<usize>) -> CsvDecoder {
+        self.splitter = Splitter::new(dialect);
+        self.max_record = max_record.unwrap_or(MAX_RECORD);
+        self
+    }
+
+    /// For a foreign file that had this header when other content stood in it.
+    pub(super) fn know_header(&mut self, header: Vec<String>) {
+        if let Some(foreign) = &mut self.foreign {
+            foreign.header = header;
+        }
+    }
+
+    /// The header of a foreign file, for the time when its content is replaced; empty while it isn't known.
+    pub(super) fn header(&self) -> &[String] {
+        self.foreign.as_ref().map_or(&[], |foreign| &foreign.header)
     }
 
     pub(super) fn reset(&mut self) {
         self.columns.clear();
+        self.splitter.reset();
     }
 
-    pub(super) fn resume(&mut self, head: &[u8]) -> Result<(), Unreadable> {
-        let mut head = head;
-        while let Some(rest) = head.strip_prefix(BYTE_ORDER_MARK).or_else(|| {
-            let blank = head.iter().take_while(|byte| is_line_end(byte)).count();
-            (blank > 0).then(|| &head[blank..])
+    /// For a record whose bytes come anew, and other than before.
+    pub(super) fn reread(&mut self) {
+        self.splitter.reset();
+    }
+
+    /// Whether what has to be known is in the first bytes of the file, `head`.
+    pub(super) fn resume(&mut self, head: &[u8]) -> Result<bool, Unreadable> {
+        let mut rest = head;
+        while let Some(behind) = rest.strip_prefix(BYTE_ORDER_MARK).or_else(|| {
+            let blank = rest.iter().take_while(|byte| is_line_end(byte)).count();
+            (blank > 0).then(|| &rest[blank..])
         }) {
-            head = rest;
+            rest = behind;
         }
-        if head.is_empty() {
-            return Ok(());
+        if rest.is_empty() {
+            return Ok(true);
         }
-        match self.split(head, false) {
-            Some((_, count)) => self.read_header(count),
-            None => Err(Unreadable("its header is gone".into())),
+        self.splitter.reset();
+        match self.splitter.split(rest, 0, false) {
+            Some((_, count)) => self.read_first(count).map(|_| true),
+            None => Ok(false),
         }
     }
 
@@ -139,15 +176,26 @@ impl CsvDecoder {
         if bytes.starts_with(BYTE_ORDER_MARK) {
             return Ok(Step::Nothing(BYTE_ORDER_MARK.len()));
         }
-        let Some((used, count)) = self.split(bytes, last) else {
-            return Ok(match bytes.len() < MAX_RECORD {
-                true => Step::Incomplete,
-                false => Step::Bad(first_line(bytes), format!("no end of the row within {MAX_RECORD} bytes")),
-            });
+        if self.splitter.looks_ahead(offset) {
+            let is_beginning = bytes.len() < self.max_record;
+            return Ok(if is_beginning { Step::Incomplete } else { Step::TooLong });
+        }
+        let Some((used, count)) = self.splitter.split(bytes, offset, last) else {
+            return match self.columns.is_empty() {
+                true if bytes.len() < MAX_HEADER => Ok(Step::Incomplete),
+                true => Err(Unreadable(format!("its header has no end within {} MiB", MAX_HEADER >> 20))),
+                false if bytes.len() < self.max_record => Ok(Step::Incomplete),
+                false => Ok(Step::TooLong),
+            };
         };
-        if self.columns.is_empty() {
-            self.read_header(count)?;
+        if self.columns.is_empty() && self.read_first(count)? == First::Header {
             return Ok(Step::Nothing(used));
+        }
+        if self.is_header_again(count) {
+            return Ok(Step::Nothing(used));
+        }
+        if used > self.max_record {
+            return Ok(self.too_long(used, count, memchr::memchr(b'\n', bytes).map(|end| end + 1)));
         }
         Ok(match self.write_document(count, offset, json) {
             Ok(()) => Step::Row(used),
@@ -157,69 +205,98 @@ impl CsvDecoder {
         })
     }
 
-    /// Takes the first record apart: bytes used and number of fields.
-    fn split(&mut self, bytes: &[u8], last: bool) -> Option<(usize, usize)> {
-        self.reader.reset();
-        let (mut used, mut written, mut count) = (0, 0, 0);
-        loop {
-            let (result, read, out, ends) =
-                self.reader.read_record(&bytes[used..], &mut self.fields[written..], &mut self.ends[count..]);
-            used += read;
-            written += out;
-            count += ends;
-            match result {
-                ReadRecordResult::Record => return Some((used, count)),
-                ReadRecordResult::OutputFull => self.fields.resize(self.fields.len() * 2, 0),
-                ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
-                // Empty input, given once more, tells csv-core that the file is over.
-                ReadRecordResult::InputEmpty if last => {}
-                ReadRecordResult::InputEmpty | ReadRecordResult::End => return None,
+    /// What becomes of the record at the beginning of `bytes` that is too long; its end is looked for in the file.
+    pub(super) fn skip_long(&mut self, bytes: &[u8], last: bool, read_at: ReadAt<'_>) -> io::Result<Step> {
+        Ok(match self.splitter.look_ahead(bytes, last, read_at)? {
+            End::At { used, count, line } => self.too_long(used, count, line),
+            End::None { line } => {
+                Step::Bad(line, format!("no end of the row within {} bytes", self.max_record))
+            }
+            End::Unknown => Step::Incomplete,
+        })
+    }
+
+    /// For a record that ends too far behind its beginning; `line` is where its first line ends.
+    fn too_long(&self, used: usize, count: usize, line: Option<usize>) -> Step {
+        match line {
+            // A stray quote has swallowed the lines behind it, until the next one.
+            Some(line) if count != self.columns.len() && line < used => {
+                Step::Bad(line, format!("the row has {count} columns, the header {}", self.columns.len()))
+            }
+            _ => Step::Bad(used, format!("the row is longer than {} bytes", self.max_record)),
+        }
+    }
+
+    fn is_header_again(&self, count: usize) -> bool {
+        let Some(foreign) = &self.foreign else { return false };
+        foreign.repeated.is(self.splitter.text(count), self.splitter.ends(count))
+    }
+
+    /// Reads the columns' names from the file's first record, or from the header that it had before.
+    fn read_first(&mut self, count: usize) -> Result<First, Unreadable> {
+        let record: Result<Vec<&str>, _> =
+            (0..count).map(|index| std::str::from_utf8(self.splitter.field(index))).collect();
+        let former = self.header();
+        if !former.is_empty() {
+            let first = record
+                .as_ref()
+                .map_or(First::Row, |record| first_of_new(record, former, self.schema.as_deref()));
+            if first == First::Row {
+                let names = former.to_vec();
+                self.read_names(names)?;
+                return Ok(First::Row);
             }
         }
+        let record = record.map_err(|_| Unreadable("its header is not UTF-8".into()))?;
+        let names = record.into_iter().map(str::to_owned).collect();
+        self.read_names(names)?;
+        Ok(First::Header)
     }
 
-    fn field(&self, index: usize) -> &[u8] {
-        &self.fields[self.range(index)]
-    }
-
-    /// Where a field of the first record stands in `fields`.
-    fn range(&self, index: usize) -> Range<usize> {
-        index.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[index]
-    }
-
-    fn read_header(&mut self, count: usize) -> Result<(), Unreadable> {
-        let mut names = Vec::with_capacity(count);
-        for index in 0..count {
-            let name = self.field(index);
-            let name = std::str::from_utf8(name).map_err(|_| Unreadable("its header is not UTF-8".into()))?;
-            names.push(name.to_owned());
-        }
-        let schema = match &self.schema {
-            Some(schema) => schema.as_ref(),
-            None => &text_schema(&names)?,
-        };
+    fn read_names(&mut self, names: Vec<String>) -> Result<(), Unreadable> {
+        let fields = self.fields(&names)?;
         let timestamp_field = self.foreign.as_ref().and_then(|foreign| foreign.timestamp_field.as_deref());
-        if let Some(missing) = timestamp_field.filter(|field| !names.iter().any(|name| name == field)) {
+        let time = timestamp_field.map(|field| (field, names.iter().position(|name| name == field)));
+        if let Some((missing, None)) = time {
             return Err(Unreadable(format!(
                 "its header has no column '{missing}', the input's timestamp_field"
             )));
         }
-        let mut columns = Vec::with_capacity(count);
-        for name in names {
-            let Some(field) = schema.fields.iter().find(|field| field.name == name) else {
+        let time = time.and_then(|(_, index)| index);
+        let documents: Vec<&str> = fields.iter().map(|field| &*field.ecs).collect();
+        let says = |object| documents.iter().any(|name| is_within(name, object));
+        let (has_host, has_log) = (says("host"), says("log"));
+        let is_foreign = self.foreign.is_some();
+        let documents = match is_foreign {
+            true => names::of_columns(&documents),
+            false => documents.into_iter().map(str::to_owned).collect(),
+        };
+        let columns = fields.iter().zip(&documents).enumerate();
+        let columns =
+            columns.map(|(index, (field, name))| Column::new(field, name, is_foreign, time == Some(index)));
+        let columns = columns.collect();
+        (self.columns, self.has_host, self.has_log) = (columns, has_host, has_log);
+        if let Some(foreign) = &mut self.foreign {
+            (foreign.repeated, foreign.header) = (Repeated::new(&names), names);
+        }
+        Ok(())
+    }
+
+    /// The fields of the columns that a header names.
+    fn fields(&self, names: &[String]) -> Result<Vec<Cow<'_, Field>>, Unreadable> {
+        let Some(schema) = self.schema.as_deref() else {
+            return Ok(names.iter().map(|name| Cow::Owned(Field::text(name))).collect());
+        };
+        let known: HashMap<&str, &Field> =
+            schema.fields.iter().map(|field| (field.name.as_str(), field)).collect();
+        let field = |name: &String| {
+            known.get(name.as_str()).map(|field| Cow::Borrowed(*field)).ok_or_else(|| {
                 let known: Vec<&str> = schema.fields.iter().map(|field| field.name.as_str()).collect();
                 let known = known.join(", ");
-                return Err(Unreadable(format!(
-                    "its column '{name}' is not in the schema, which has: {known}"
-                )));
-            };
-            columns.push(Column::new(field, self.foreign.is_some(), timestamp_field));
-        }
-        let says =
-            |prefix: &str| columns.iter().any(|column: &Column| column.key.starts_with(prefix.as_bytes()));
-        (self.has_host, self.has_log) = (says("\"host."), says("\"log."));
-        self.columns = columns;
-        Ok(())
+                Unreadable(format!("its column '{name}' is not in the schema, which has: {known}"))
+            })
+        };
+        names.iter().map(field).collect()
     }
 
     fn write_document(&self, count: usize, offset: u64, json: &mut Vec<u8>) -> Result<(), String> {
@@ -233,15 +310,15 @@ impl CsvDecoder {
             foreign.origin.write_host(json);
         }
         // Checked for the whole row at once, which is much cheaper than field by field.
-        let end = self.ends[..count].last().copied().unwrap_or(0);
-        let row = std::str::from_utf8(&self.fields[..end]).ok();
+        let text = self.splitter.text(count);
+        let row = std::str::from_utf8(text).ok();
         let mut has_time = false;
         for (index, column) in self.columns.iter().enumerate() {
-            let range = self.range(index);
+            let range = self.splitter.range(index);
             if range.is_empty() {
                 continue;
             }
-            let bytes = &self.fields[range.clone()];
+            let bytes = &text[range.clone()];
             // A part of a valid row that doesn't begin and end between characters is not valid itself.
             let text = row.and_then(|row| row.get(range)).or_else(|| std::str::from_utf8(bytes).ok());
             if column.value.is_foreign_time() && text.is_some_and(time::is_absent) {
@@ -272,9 +349,9 @@ impl CsvDecoder {
 }
 
 impl Column {
-    fn new(field: &Field, foreign: bool, timestamp_field: Option<&str>) -> Column {
-        let named_timestamp = timestamp_field == Some(&field.name);
-        let name = if named_timestamp { "@timestamp" } else { &field.ecs };
+    /// `name` is that of the document's field.
+    fn new(field: &Field, name: &str, foreign: bool, named_timestamp: bool) -> Column {
+        let name = if named_timestamp { "@timestamp" } else { name };
         let is_keyword = field.elasticsearch["type"] == "keyword";
         let value = match field.r#type {
             _ if named_timestamp => Value::Timestamp,
@@ -378,15 +455,36 @@ mod tests {
 
     use super::{CsvDecoder, Step};
     use crate::decode::{Origin, Times, Unreadable};
+    use crate::options::Dialect;
 
+    /// As [`decode_in_chunks`], of 64 KiB.
     fn decode(
         decoder: &mut CsvDecoder,
-        mut bytes: &[u8],
+        file: &[u8],
     ) -> Result<Vec<Result<serde_json::Value, String>>, Unreadable> {
-        let (mut rows, mut offset) = (Vec::new(), 0);
+        decode_in_chunks(decoder, file, 64 << 10)
+    }
+
+    /// As a file is read: so many bytes more whenever there is no whole record.
+    fn decode_in_chunks(
+        decoder: &mut CsvDecoder,
+        file: &[u8],
+        chunk: usize,
+    ) -> Result<Vec<Result<serde_json::Value, String>>, Unreadable> {
+        let (mut rows, mut at, mut end) = (Vec::new(), 0, 0);
         loop {
-            let mut json = Vec::new();
-            let used = match decoder.step(bytes, offset, false, &mut json)? {
+            let (mut json, bytes) = (Vec::new(), &file[at..end]);
+            let mut step = decoder.step(bytes, at as u64, false, &mut json)?;
+            if step == Step::TooLong {
+                let mut read_at = |buffer: &mut [u8], offset: u64| {
+                    let rest = &file[offset as usize..];
+                    let length = rest.len().min(buffer.len()).min(chunk);
+                    buffer[..length].copy_from_slice(&rest[..length]);
+                    Ok(length)
+                };
+                step = decoder.skip_long(bytes, false, &mut read_at).unwrap();
+            }
+            at += match step {
                 Step::Row(used) => {
                     rows.push(Ok(serde_json::from_slice(&json).unwrap()));
                     used
@@ -396,10 +494,13 @@ mod tests {
                     rows.push(Err(reason));
                     used
                 }
-                Step::Incomplete => return Ok(rows),
+                Step::Incomplete | Step::TooLong if end == file.len() => return Ok(rows),
+                Step::Incomplete | Step::TooLong => {
+                    end = (end + chunk).min(file.len());
+                    continue;
+                }
             };
-            bytes = &bytes[used..];
-            offset += used as u64;
+            end = end.max(at);
         }
     }
 
@@ -519,6 +620,151 @@ mod tests {
         let rows = decode(&mut decoder, &bytes).unwrap();
         assert_eq!(rows.iter().filter(|row| row.is_err()).count(), 1);
         assert_eq!(rows.len(), 1 + super::MAX_RECORD / 4);
+    }
+
+    #[test]
+    fn a_record_over_the_limit_is_one_bad_one_and_reading_goes_on_behind_its_true_end() {
+        let filler = |length: usize| "x".repeat(length);
+        let lines = |length: usize| "x,1\n".repeat(length / 4);
+        for (what, record) in [
+            ("plain", format!("{},1\n", filler(3000))),
+            ("plain, CRLF", format!("{},1\r\n", filler(3000))),
+            ("quoted", format!("\"{}\",1\n", filler(3000))),
+            ("quoted with lines that look like rows", format!("\"{}\",1\n", lines(3000))),
+            ("quoted with quotes", format!("\"{}\"\"{}\",1\n", filler(1500), lines(1500))),
+            ("a line end only behind the limit", format!("\"{}\n{}\",1\n", filler(2000), filler(2000))),
+            ("just above", format!("{},1\n", filler(1022))),
+            ("of too many columns", format!("{}\n", "1,".repeat(2000))),
+        ] {
+            for chunk in [100, 1024, 1025, 64 << 10] {
+                let mut decoder = foreign(None, None).with(Dialect::default(), Some(1024));
+                let file = format!("text,n\nshort,0\n{record}short,2\n");
+                let rows = decode_in_chunks(&mut decoder, file.as_bytes(), chunk).unwrap();
+                let [Ok(first), Err(why), Ok(last)] = &rows[..] else { panic!("{what}, {chunk}: {rows:?}") };
+                assert_eq!((&first["n"], &last["n"]), (&"0".into(), &"2".into()), "{what}");
+                assert_eq!(why, "the row is longer than 1024 bytes", "{what}");
+            }
+        }
+        let mut decoder = foreign(None, None).with(Dialect::default(), Some(1024));
+        let file = format!("text,n\n{},1\n", filler(1021));
+        assert!(decode(&mut decoder, file.as_bytes()).unwrap()[0].is_ok());
+    }
+
+    #[test]
+    fn a_record_without_end_is_none_however_often_it_is_looked_at() {
+        let mut decoder = foreign(None, None);
+        let (header, record) = (b"a,b\n", b"1,\"x\ny\"\n");
+        decoder.step(header, 0, false, &mut Vec::new()).unwrap();
+        for length in 1..record.len() {
+            for _ in 0..3 {
+                let step = decoder.step(&record[..length], 4, false, &mut Vec::new()).unwrap();
+                assert_eq!(step, Step::Incomplete, "{length}");
+            }
+        }
+        assert_eq!(decoder.step(record, 4, false, &mut Vec::new()).unwrap(), Step::Row(record.len()));
+    }
+
+    #[test]
+    fn a_header_of_100_000_columns_takes_linear_time() {
+        let names: Vec<String> = (0..100_000).map(|n| format!("a_long_name_of_a_column_{n}")).collect();
+        let file = format!("{}\n{}\n", names.join(","), vec!["1"; names.len()].join(","));
+        let started = std::time::Instant::now();
+        let rows = decode(&mut foreign(None, None), file.as_bytes()).unwrap();
+        assert_eq!(rows[0].as_ref().unwrap()["a_long_name_of_a_column_99999"], "1");
+        assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn what_begins_where_reading_goes_on_has_the_header_however_wide_that_is() {
+        for columns in [1, 2, 20_000] {
+            let header: Vec<String> = (0..columns).map(|n| format!("name_{n}")).collect();
+            let file = format!("\r\n{}\n", header.join(","));
+            let mut decoder = foreign(None, None);
+            let mut length = 16;
+            while !decoder.resume(&file.as_bytes()[..length.min(file.len())]).unwrap() {
+                length *= 2;
+            }
+            let row = vec!["1"; columns].join(",") + "\n";
+            let mut json = Vec::new();
+            let step = decoder.step(row.as_bytes(), file.len() as u64, false, &mut json).unwrap();
+            assert_eq!(step, Step::Row(row.len()));
+        }
+    }
+
+    #[test]
+    fn after_a_truncation_rows_without_a_header_go_on_under_the_former_one() {
+        let schema = r#"{"fields":[{"name":"seq","type":"integer"},{"name":"text","type":"string"}]}"#;
+        for schema in [None, Some(schema)] {
+            for (content, numbers) in [
+                ("3,c\n4,d\n", &["3", "4"][..]),
+                ("seq,text\n3,c\n", &["3"]),
+                ("\n\nseq,text\n3,c\nseq,text\n4,d\n", &["3", "4"]),
+                ("text,seq\nc,3\n", &["3"]),
+            ] {
+                let mut decoder = foreign(schema, None);
+                decode(&mut decoder, b"seq,text\n1,a\n").unwrap();
+                // Other content.
+                decoder.reset();
+                let rows = decode(&mut decoder, content.as_bytes()).unwrap();
+                let seq = |row: &Result<serde_json::Value, String>| {
+                    row.as_ref().unwrap()["seq"].to_string().replace('"', "")
+                };
+                assert_eq!(rows.iter().map(seq).collect::<Vec<_>>(), numbers, "{content}");
+                // A restart.
+                let mut decoder = foreign(schema, None);
+                decoder.know_header(vec!["seq".into(), "text".into()]);
+                assert!(decoder.resume(content.as_bytes()).unwrap());
+                let rows = decode(&mut decoder, b"5,e\n").unwrap();
+                let seq_of = if content.starts_with("text") { "text" } else { "seq" };
+                assert_eq!(
+                    rows.iter().filter_map(|row| row.as_ref().ok()?.get(seq_of)).count(),
+                    usize::from(schema.is_none() || seq_of == "seq"),
+                    "{content}"
+                );
+            }
+        }
+        // What was cut has another number of columns: it is no header and no row.
+        let mut decoder = foreign(None, None);
+        decode(&mut decoder, b"a,b,c\n1,2,3\n").unwrap();
+        decoder.reset();
+        let rows = decode(&mut decoder, b",3\n4,5,6\n").unwrap();
+        assert_eq!(rows[0], Err("the row has 2 columns, the header 3".into()));
+        assert_eq!(rows[1].as_ref().unwrap()["a"], "4");
+    }
+
+    #[test]
+    fn a_header_that_is_repeated_in_the_middle_is_no_row() {
+        let file = b"\xef\xbb\xbfa,b\n1,x\na,b\n2,y\n\xef\xbb\xbfa,b\r\n\"a\",\"b\"\n3,z\nab,\na,bb\n";
+        let rows = decode(&mut foreign(None, None), file).unwrap();
+        let first: Vec<_> = rows.iter().map(|row| row.as_ref().unwrap()["a"].as_str().unwrap()).collect();
+        assert_eq!(first, ["1", "2", "3", "ab", "a"]);
+    }
+
+    #[test]
+    fn delimiter_and_quote_are_what_the_input_says() {
+        for (delimiter, quote, file, expected) in [
+            (b';', Some(b'"'), "a;b\n1,5;\"x;y\"\n", "x;y"),
+            (b'\t', Some(b'"'), "a\tb\n1,5\t\"x\ty\"\n", "x\ty"),
+            (b'|', Some(b'\''), "a|b\n1,5|'x|''y'\n", "x|'y"),
+            (b'\t', None, "a\tb\n1,5\t\"x\n", "\"x"),
+        ] {
+            let mut decoder = foreign(None, None).with(Dialect { delimiter, quote }, None);
+            let rows = decode(&mut decoder, file.as_bytes()).unwrap();
+            let row = rows[0].as_ref().unwrap();
+            assert_eq!((&row["a"], &row["b"]), (&"1,5".into(), &expected.into()), "{file}");
+        }
+    }
+
+    #[test]
+    fn columns_that_meet_ours_or_have_no_name_become_fields_all_the_same() {
+        let rows = decode(&mut foreign(None, None), b",host,log,a,a,_id\n0,web,l,1,2,7\n").unwrap();
+        let row = rows[0].as_ref().unwrap();
+        for (field, value) in
+            [("_", "0"), ("host.value", "web"), ("log.value", "l"), ("a", "1"), ("a_2", "2"), ("_id_", "7")]
+        {
+            assert_eq!(row[field], value, "{field}");
+        }
+        assert_eq!((&row["host.name"], &row["log.offset"]), (&"node-1".into(), &18.into()));
     }
 
     #[test]

@@ -2,16 +2,18 @@
 
 mod beginning;
 mod csv;
+mod names;
 mod ndjson;
 mod time;
 mod transcode;
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use chrono::Utc;
 use kumon_schema::{Common, Schema};
 
 pub(crate) use csv::CsvDecoder;
+use csv::ReadAt;
 pub(crate) use ndjson::NdjsonDecoder;
 pub use time::{Times, TimesError};
 pub use transcode::{Encoding, UnknownEncoding};
@@ -36,8 +38,10 @@ pub(crate) enum Step {
     Row(usize),
     /// So many bytes that are no row: the header, or an empty line.
     Nothing(usize),
-    /// A row of so many bytes that can't be decoded.
+    /// A row of so many bytes that can't be decoded; behind [`Decoder::skip_long`] more than were given.
     Bad(usize, String),
+    /// A row that is too long: [`Decoder::skip_long`] tells what becomes of it.
+    TooLong,
     /// No whole record yet.
     Incomplete,
 }
@@ -76,6 +80,37 @@ impl Decoder {
         }
     }
 
+    /// What becomes of a row that is [`Step::TooLong`]: bad, or not yet whole. Its end is looked for in the file, so
+    /// that it needs not stand in memory. With `last` the file's end ends it.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub(crate) fn skip_long(&mut self, bytes: &[u8], last: bool, read_at: ReadAt<'_>) -> io::Result<Step> {
+        match self {
+            Decoder::Csv(csv) => csv.skip_long(bytes, last, read_at),
+            // They give a long row up themselves.
+            Decoder::Ndjson(_) | Decoder::Transcoder(_) => Ok(Step::Incomplete),
+        }
+    }
+
+    /// For a CSV file that had this header when other content stood in it.
+    pub(crate) fn know_header(&mut self, header: Vec<String>) {
+        match self {
+            Decoder::Csv(csv) => csv.know_header(header),
+            Decoder::Ndjson(_) => {}
+            Decoder::Transcoder(transcoder) => transcoder.inner.know_header(header),
+        }
+    }
+
+    /// The header of a foreign CSV file, or of the content that it had before; empty for all others.
+    pub(crate) fn header(&self) -> &[String] {
+        match self {
+            Decoder::Csv(csv) => csv.header(),
+            Decoder::Ndjson(_) => &[],
+            Decoder::Transcoder(transcoder) => transcoder.inner.header(),
+        }
+    }
+
     /// For a file that is read from its start again.
     pub(crate) fn reset(&mut self) {
         match self {
@@ -86,14 +121,14 @@ impl Decoder {
     }
 
     /// For a file of which some bytes are already delivered: what the decoder must know of them. `head` are the
-    /// first of them, `last` is the last one.
-    pub(crate) fn resume(&mut self, head: &[u8], last: u8) -> Result<(), Unreadable> {
+    /// first of them, `last` is the last one. Says whether that was enough of them.
+    pub(crate) fn resume(&mut self, head: &[u8], last: u8) -> Result<bool, Unreadable> {
         match self {
             Decoder::Csv(csv) => csv.resume(head),
             Decoder::Ndjson(ndjson) => {
                 // A hole ends a line, too.
                 ndjson.resume(!matches!(last, b'\n' | 0));
-                Ok(())
+                Ok(true)
             }
             Decoder::Transcoder(transcoder) => transcoder.resume(head, last),
         }
@@ -185,10 +220,10 @@ fn write_string(json: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(json, text);
 }
 
-/// The schema of a foreign CSV file without one: every column a string under its own name.
-pub(crate) fn text_schema(columns: &[String]) -> Result<Schema, Unreadable> {
-    let fields: Vec<_> =
-        columns.iter().map(|name| serde_json::json!({"name": name, "type": "string"})).collect();
-    let text = serde_json::json!({ "fields": fields }).to_string();
-    Schema::parse(&text).map_err(|e| Unreadable(format!("its header is no CSV header: {e}")))
+/// A schema whose fields have names that Elasticsearch takes, and that leave room for those that KuMon adds.
+pub fn with_field_names(mut schema: Schema) -> Schema {
+    let documents: Vec<&str> = schema.fields.iter().map(|field| &*field.ecs).collect();
+    let names = names::of_columns(&documents);
+    schema.fields.iter_mut().zip(names).for_each(|(field, name)| field.ecs = name);
+    schema
 }

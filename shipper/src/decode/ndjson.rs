@@ -8,12 +8,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::names::{TIMESTAMP, is_within, tidy};
 use super::{BYTE_ORDER_MARK, Origin, Step, Times, time, write_string};
 
 /// A longer line is refused: it would have to stand in memory whole.
 const MAX_RECORD: usize = 16 << 20;
-
-const TIMESTAMP: &str = "@timestamp";
 
 /// Decodes the lines of a foreign NDJSON file.
 #[derive(Debug)]
@@ -24,6 +23,7 @@ pub(crate) struct NdjsonDecoder {
     times: Times,
     /// How the value of `@timestamp` is written beside it.
     own_times: Times,
+    max_record: usize,
     /// Within a line whose beginning was refused or shipped already.
     within_line: bool,
 }
@@ -32,7 +32,20 @@ impl NdjsonDecoder {
     pub(crate) fn new(origin: Origin, timestamp_field: Option<String>, times: Times) -> NdjsonDecoder {
         let is_own = timestamp_field.as_deref().is_none_or(|field| field == TIMESTAMP);
         let own_times = if is_own { times.clone() } else { times.without_format() };
-        NdjsonDecoder { origin, timestamp_field, times, own_times, within_line: false }
+        NdjsonDecoder {
+            origin,
+            timestamp_field,
+            times,
+            own_times,
+            max_record: MAX_RECORD,
+            within_line: false,
+        }
+    }
+
+    /// Another limit than 16 MiB a line.
+    pub(crate) fn with(mut self, max_record: Option<usize>) -> NdjsonDecoder {
+        self.max_record = max_record.unwrap_or(MAX_RECORD);
+        self
     }
 
     pub(super) fn resume(&mut self, within_line: bool) {
@@ -46,11 +59,11 @@ impl NdjsonDecoder {
         let used = match memchr::memchr(b'\n', bytes) {
             Some(end) => end + 1,
             None if last && !bytes.is_empty() => bytes.len(),
-            None if bytes.len() >= MAX_RECORD => {
+            None if bytes.len() >= self.max_record => {
                 self.within_line = true;
                 return Step::Bad(
                     bytes.len(),
-                    format!("the line is longer than {MAX_RECORD} bytes; the rest of it is left out"),
+                    format!("the line is longer than {} bytes; the rest of it is left out", self.max_record),
                 );
             }
             None => return Step::Incomplete,
@@ -91,7 +104,13 @@ impl NdjsonDecoder {
     fn write_document(&self, line: &[u8], offset: u64, json: &mut Vec<u8>) -> Result<(), String> {
         let line =
             std::str::from_utf8(line).map_err(|e| format!("not UTF-8 at byte {}", e.valid_up_to() + 1))?;
-        let top = TopLevel::read(line, self.timestamp_field.as_deref())?;
+        let tidied = tidy(line);
+        let (original, line) = (line, &*tidied);
+        let mut top = TopLevel::read(line, self.timestamp_field.as_deref())?;
+        if top.timestamp.is_none() && original != line {
+            // Its field may have another name by now.
+            top.timestamp = TopLevel::read(original, self.timestamp_field.as_deref())?.timestamp;
+        }
 
         let time = self.time(&top)?.map(time::render);
         json.push(b'{');
@@ -193,8 +212,8 @@ impl<'de> Visitor<'de> for TopLevelVisitor<'_> {
                 "host" => top.has_host = true,
                 "log" => top.has_log = true,
                 key => {
-                    top.has_host |= key.starts_with("host.");
-                    top.has_log |= key.starts_with("log.");
+                    top.has_host |= is_within(key, "host");
+                    top.has_log |= is_within(key, "log");
                 }
             }
             if key == TIMESTAMP {
@@ -337,8 +356,8 @@ mod tests {
             (r#"{"@timestamp":"21.10.2026 01:45:26"}"#, Some("@timestamp"), format(), "2026-10-21T01:45:26Z"),
             // What nobody can read is the sink's to judge, unless it was named.
             (r#"{"@timestamp":"soon"}"#, None, zone(), "soon"),
-            (r#"{"@timestamp":{"a":1}}"#, None, zone(), r#"{"a":1}"#),
-            (r#"{"@timestamp":true}"#, None, zone(), "true"),
+            (r#"{"@timestamp":{"a":1}}"#, None, zone(), "now"),
+            (r#"{"@timestamp":true}"#, None, zone(), "now"),
             // None.
             (r#"{"@timestamp":null}"#, None, zone(), "now"),
             (r#"{"@timestamp":" "}"#, Some("@timestamp"), zone(), "now"),

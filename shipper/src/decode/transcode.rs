@@ -95,12 +95,19 @@ impl Transcoder {
                 Some(text_used) if used < text.len() => self.encoding.length_of(text_used, &bytes[..part]),
                 _ => part,
             };
+            if let Decoder::Csv(csv) = &mut self.inner {
+                // Half a character at the end of the text is another one with the next bytes.
+                csv.reread();
+            }
             return Ok(match self.inner.step(text.as_bytes(), offset, last, json)? {
                 Step::Row(used) => Step::Row(length(used)),
                 Step::Nothing(used) => Step::Nothing(length(used)),
                 Step::Bad(used, reason) => Step::Bad(length(used), reason),
                 Step::Incomplete if is_all => Step::Incomplete,
-                Step::Incomplete => {
+                Step::TooLong if is_all => {
+                    Step::Bad(self.encoding.line_end(bytes, 0), "the row is too long".to_owned())
+                }
+                Step::Incomplete | Step::TooLong => {
                     // A record of several lines; twice as many each time, so that each is decoded a few times at most.
                     end = self.encoding.line_end(bytes, (2 * part).min(bytes.len()));
                     continue;
@@ -123,7 +130,7 @@ impl Transcoder {
         self.inner.begins(self.encoding.decode(bytes).as_bytes(), last)
     }
 
-    pub(super) fn resume(&mut self, head: &[u8], last: u8) -> Result<(), Unreadable> {
+    pub(super) fn resume(&mut self, head: &[u8], last: u8) -> Result<bool, Unreadable> {
         self.inner.resume(self.encoding.decode(head).as_bytes(), last)
     }
 
@@ -188,7 +195,7 @@ mod tests {
                         used
                     }
                     Step::Nothing(used) => used,
-                    Step::Incomplete => break,
+                    Step::Incomplete | Step::TooLong => break,
                     Step::Bad(_, why) => panic!("{why}"),
                 };
             }

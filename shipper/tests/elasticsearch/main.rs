@@ -4,6 +4,7 @@
 mod delivery;
 mod end_to_end;
 mod faults;
+mod field_names;
 mod relay;
 mod replay;
 mod rollover;

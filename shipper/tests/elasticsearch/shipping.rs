@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kumon_schema::Common;
 use kumon_shipper::elasticsearch::ElasticsearchSink;
-use kumon_shipper::{Encoding, Ended, Format, Handle, Input, Options, Shipper, Stats, Times};
+use kumon_shipper::{Dialect, Encoding, Ended, Format, Handle, Input, Options, Shipper, Stats, Times};
 use kumon_testing::{keep_log, wait_for};
 use tempfile::TempDir;
 
@@ -57,6 +57,8 @@ impl Files {
             timestamp_field: None,
             times: Times::default(),
             encoding: Encoding::default(),
+            dialect: Dialect::default(),
+            max_record: None,
         };
         let options = Options {
             spool: self.folder.path().join("spool"),

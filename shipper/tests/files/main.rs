@@ -5,6 +5,7 @@
 mod bulk_server;
 mod compressed;
 mod copies;
+mod csv_edges;
 mod dead_letters;
 mod encodings;
 mod faults;

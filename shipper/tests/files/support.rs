@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kumon_schema::Common;
 use kumon_shipper::{
-    Encoding, Ended, Format, Handle, Input, Options, Shipper, ShipperError, Sink, Stats, Times,
+    Dialect, Encoding, Ended, Format, Handle, Input, Options, Shipper, ShipperError, Sink, Stats, Times,
 };
 use kumon_testing::wait_for;
 use serde_json::Value;
@@ -91,6 +91,8 @@ pub(crate) fn options(folder: &Path) -> Options {
         timestamp_field: None,
         times: Times::default(),
         encoding: Encoding::default(),
+        dialect: Dialect::default(),
+        max_record: None,
     };
     Options {
         spool: folder.join("spool"),

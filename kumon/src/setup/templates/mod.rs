@@ -35,11 +35,11 @@ fn component(stream: &Stream) -> Result<Object> {
         "schema_version": stream.schema.as_ref().map(|schema| schema.version),
         "fingerprint": fingerprint(&mappings),
     }});
-    Ok(Object::new(
-        Kind::Component,
-        component_name(&stream.name),
-        json!({"template": {"mappings": mappings}}),
-    ))
+    let mut template = json!({"mappings": mappings});
+    if stream.foreign.is_some() {
+        template["settings"] = inputs()?["settings"].take();
+    }
+    Ok(Object::new(Kind::Component, component_name(&stream.name), json!({"template": template})))
 }
 
 fn component_name(stream: &str) -> String {
@@ -53,8 +53,7 @@ fn mappings(stream: &Stream) -> Result<Value> {
         // What no schema knows is kept in the row, but not made a field by guessing.
         return Ok(json!({"dynamic": false, "properties": schema.mapping()}));
     }
-    let mut inputs: Value = serde_json::from_str(include_str!("../../../../elk/templates/inputs.json"))?;
-    let mut mappings = inputs["template"]["mappings"].take();
+    let mut mappings = inputs()?["mappings"].take();
     if let Some(schema) = &stream.schema {
         mappings["dynamic"] = false.into();
         for (field, mapping) in schema.mapping().as_object().into_iter().flatten() {
@@ -62,6 +61,12 @@ fn mappings(stream: &Stream) -> Result<Value> {
         }
     }
     Ok(mappings)
+}
+
+/// What the streams of all inputs have in common.
+fn inputs() -> Result<Value> {
+    let mut file: Value = serde_json::from_str(include_str!("../../../../elk/templates/inputs.json"))?;
+    Ok(file["template"].take())
 }
 
 fn index_template(stream: &Stream) -> Object {
