@@ -258,7 +258,7 @@ impl Inputs {
             return self.go_on_remembered(key, input, path, content, id, known);
         }
         let mark = (Mark::START, Mark::START);
-        let mut source = self.source(input, path, path, content, id, new_generation()?, mark);
+        let mut source = self.source(input, (path, path), content, id, new_generation()?, mark);
         if let Some(header) = self.headers.remove(&id) {
             source.tail.know_header(header);
         }
@@ -425,11 +425,11 @@ impl Inputs {
         &self.unreadable
     }
 
+    /// A source of the file that is at `path` and was first found at `found`.
     fn source(
         &self,
         input: &Input,
-        path: &Path,
-        found: &Path,
+        (path, found): (&Path, &Path),
         content: Content,
         id: FileId,
         generation: Arc<str>,
@@ -508,7 +508,7 @@ impl Inputs {
         // Renamed to what belongs to another input, it goes on as what it was.
         let input = input_of(&self.inputs, entry.found()).unwrap_or(input);
         let source =
-            |mark| self.source(input, path, entry.found(), content, id, generation, (mark, entry.sent));
+            |mark| self.source(input, (path, entry.found()), content, id, generation, (mark, entry.sent));
         Ok(mark.map(source).map(|mut source| {
             source.tail.know_header(entry.header.clone());
             source
