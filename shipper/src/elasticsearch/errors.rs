@@ -49,6 +49,7 @@ const TABLE: &[Known] = {
         // The row's value, name or size.
         of("document_parsing_exception", Row),
         of("mapper_parsing_exception", Row),
+        with("mapper_exception", "timed out while waiting for a dynamic mapping update", Moment),
         of("mapper_exception", Row),
         of("strict_dynamic_mapping_exception", Row),
         of("timestamp_error", Row),
@@ -261,6 +262,7 @@ mod tests {
             ),
             (409, "status_exception", "something else that conflicts", Row),
             (400, "document_parsing_exception", "[1:9] failed to parse field [n] of type [long]", Row),
+            (500, "mapper_exception", "timed out while waiting for a dynamic mapping update", Moment),
             (400, "illegal_argument_exception", "Limit of total fields [1000] has been exceeded", Row),
             (
                 400,
