@@ -11,7 +11,7 @@ use log::Level;
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// So many causes are told apart within a minute; what comes on top is one more.
-const MAX_CAUSES: usize = 200;
+const MAX_CAUSES: usize = 1000;
 
 /// Writes a message as [`log::log!`] does, but of the same cause at most one a minute; how many it stands for is said
 /// with the next one, or when the minute is over. The cause is what the messages have in common, as a text: not the file,

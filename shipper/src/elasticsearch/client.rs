@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use reqwest::header::{
+use elasticsearch::cert;
+use elasticsearch::http::headers::{
     ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
 };
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Identity, Method};
+use reqwest::{Identity, Method};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -252,8 +253,8 @@ impl Answer {
     }
 }
 
-/// Errors begin with the key. No redirect is followed, and no answer is read at once: that is why it is not the client of
-/// the `elasticsearch` crate, which does both.
+/// Errors begin with the key. No redirect is followed, and no answer is read at once: that is why it is not the transport of
+/// the `elasticsearch` crate, which does both and can't be told otherwise.
 fn http(options: &Options) -> Result<reqwest::Client, OptionsError> {
     let mut builder = reqwest::Client::builder()
         .timeout(options.timeout)
@@ -261,8 +262,8 @@ fn http(options: &Options) -> Result<reqwest::Client, OptionsError> {
         .user_agent(concat!("kumon/", env!("CARGO_PKG_VERSION")));
     if let Some(path) = &options.ca_file {
         let error = || OptionsError(format!("ca_file: {} holds no PEM certificate", path.display()));
-        let certificates = Certificate::from_pem_bundle(&read_file("ca_file", path)?).map_err(|_| error())?;
-        if certificates.is_empty() {
+        let certificates = cert::Certificate::from_pem(&read_file("ca_file", path)?).map_err(|_| error())?;
+        if certificates.iter().next().is_none() {
             return Err(error());
         }
         builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
