@@ -1,6 +1,6 @@
 //! What the fuzz targets demand of the readers of bytes that others wrote. The readers are the shipper's own files,
 //! compiled again without the rest of the shipper (and its HTTP client, which takes minutes).
-#![allow(dead_code, unreachable_pub, reason = "only a part of each file is used here")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "only a part of each file is used here")]
 
 #[path = "../../shipper/src/checkpoint.rs"]
 mod checkpoint_file;

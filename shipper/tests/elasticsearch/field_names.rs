@@ -56,8 +56,10 @@ fn rows_whose_fields_meet_ours_or_have_odd_names_all_arrive() {
     let template = json!({
         "index_patterns": ["logs-names.*-*"], "data_stream": {}, "priority": 500, "template": inputs["template"],
     });
-    let (status, answer) = node.request("PUT", "_index_template/names", template);
-    assert_eq!(status, 200, "{answer}");
+    // A node that has just started, or is busy, may be slow to take it.
+    wait_for("the template to be taken", Duration::from_secs(60), || {
+        node.request("PUT", "_index_template/names", template.clone()).0 == 200
+    });
 
     let (access, folder) = (Access::of(node), tempfile::tempdir().unwrap());
     let options = Options {
