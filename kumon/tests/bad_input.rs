@@ -108,7 +108,7 @@ fn variables_that_are_not_for_kumon_or_no_text_stop_nothing_without_a_name() {
 #[test]
 fn names_of_others_reach_no_terminal_as_they_are() {
     let (node, folder) = with_inputs("");
-    fs::write(folder.join("a\x1b[31m\nshipping: all is well\u{202e}.csv"), "a,a\n1,2\n").unwrap();
+    fs::write(folder.join("a\x1b[31m\nshipping: all is well\u{202e}.csv"), b"a\x80,b\n1,2\n").unwrap();
     let agent = node.start_agent(&["ship"]);
     wait_for("the file's trouble", PATIENCE, || node.run(&["status"]).stdout.contains("is not shipped"));
     let status = node.run(&["status"]).stdout;
@@ -179,7 +179,8 @@ fn garbage_in_an_input_goes_to_the_dead_letters_and_the_rest_ships() {
 
     let letters = dead_letters(&node);
     for (file, line) in [
-        ("a.ndjson", r"\x00\xff\xfe garbage \x80"),
+        // The NUL before it is a hole.
+        ("a.ndjson", r"\xff\xfe garbage \x80"),
         ("a.ndjson", "{\"n\":"),
         ("a.ndjson", "[1,2]"),
         ("b.csv", "too,many,columns"),
