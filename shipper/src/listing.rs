@@ -17,7 +17,7 @@ use crate::pattern::{Part, PathPattern};
 pub(crate) struct Listing {
     /// By input: its number, the file's name, and which file that is.
     pub(crate) files: Vec<(usize, PathBuf, FileId)>,
-    /// The folders in which something may appear, and all above them.
+    /// The folders in which something may appear; of one that isn't there, the first above it that is.
     pub(crate) folders: Folders,
     /// What can't be looked at, with the reason.
     pub(crate) unreadable: BTreeMap<PathBuf, String>,
@@ -71,12 +71,13 @@ impl Listing {
     /// Takes note of what the parts stand for in a folder.
     fn walk(&mut self, input: usize, folder: &Path, parts: &[Part]) {
         let Some((part, rest)) = parts.split_first() else { return };
-        let interest = match part {
-            _ if rest.is_empty() => Interest::Files,
-            Part::Name(name) => Interest::Names(BTreeSet::from([name.clone()])),
-            Part::Wild(_) | Part::Folders => Interest::AnyName,
-        };
-        self.watch(folder, interest);
+        match part {
+            _ if rest.is_empty() => self.watch(folder, Interest::Files),
+            // What is there tells itself when it goes. A folder that many use, as /tmp, would wake for each of them.
+            Part::Name(name) if folder.join(name).is_dir() => {}
+            Part::Name(name) => self.watch(folder, Interest::Names(BTreeSet::from([name.clone()]))),
+            Part::Wild(_) | Part::Folders => self.watch(folder, Interest::AnyName),
+        }
         match part {
             Part::Name(name) => self.step(input, folder.join(name), rest),
             Part::Wild(_) => {
@@ -177,7 +178,7 @@ mod tests {
     use crate::options::{Format, Input};
 
     #[test]
-    fn files_are_found_under_wildcards_at_any_depth_and_every_folder_on_the_way_is_watched() {
+    fn files_are_found_under_wildcards_at_any_depth_and_folders_where_more_may_come_are_watched() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         for file in ["a.log", "b/a.log", "b/c/a.log", "[prod]/a.log", "b/c/a.txt"] {
@@ -220,9 +221,9 @@ mod tests {
         let folders = list("*/c/*.log").folders;
         let interest = |name: &str| folders.get(&root.join(name));
         assert_eq!(interest(""), Some(&Interest::AnyName));
-        assert_eq!(interest("b"), Some(&Interest::Names([OsStr::new("c").to_owned()].into())));
-        assert_eq!(interest("b/c"), Some(&Interest::Files));
-        assert!(root.ancestors().all(|above| folders.contains_key(above)), "{folders:?}");
+        assert_eq!(interest("[prod]"), Some(&Interest::Names([OsStr::new("c").to_owned()].into())));
+        assert_eq!((interest("b"), interest("b/c")), (None, Some(&Interest::Files)));
+        assert!(root.ancestors().skip(1).all(|above| !folders.contains_key(above)), "{folders:?}");
 
         let empty = |pattern: &str| list(pattern).empty.into_values().next().unwrap_or_default();
         assert_eq!((empty("*.log"), empty("*.csv")), (String::new(), "matches no file".to_owned()));
