@@ -335,7 +335,9 @@ int requeue(u64 *ctx) {
     struct request *request = request_of(ctx);
     struct in_flight *found;
     struct issuer issuer = {};
+    /* As in issue(). */
     u64 key = (u64)request;
+    u32 bytes = request->__data_len;
 
     /* It wasn't issued yet. */
     if (request->state == MQ_RQ_IDLE) {
@@ -343,11 +345,11 @@ int requeue(u64 *ctx) {
             keep_issuer(request);
         return 0;
     }
-    found = bpf_map_lookup_elem(&in_flight, &request);
+    found = bpf_map_lookup_elem(&in_flight, &key);
     if (found)
         issuer = found->issuer;
     issuer.requeued = 1;
-    issuer.told_bytes = request->__data_len;
+    issuer.told_bytes = bytes;
     if (bpf_map_update_elem(&queued, &key, &issuer, BPF_ANY))
         lost(with_bitesize ? METRIC_BITESIZE : METRIC_BIOLATENCY, LOSS_MAP_FULL);
     return 0;
