@@ -72,6 +72,8 @@ fn the_nuls_of_a_power_cut_are_no_record() {
     let mut spool = spool(&place, Limits::default());
     write(&mut spool, 0..5);
     let path = files(&place).remove(0);
+    // Or it would be shed, large as it becomes.
+    spool.settle().unwrap();
     drop(spool);
     let mut file = File::options().append(true).open(&path).unwrap();
     file.write_all(b"2026-11-21T00:00:00Z,node").unwrap();
