@@ -108,7 +108,9 @@ impl File {
         let entities =
             Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
         let files = metrics.contains(&FILELIFE).then(|| Files::new(&self.settings));
-        let uring_calls = submission.map(|_| UringCalls::new(&loaded.skeleton.maps.uring_calls)).transpose();
+        let uring_calls = submission
+            .map(|_| UringCalls::new(&loaded.skeleton.maps.uring_calls, self.metrics()))
+            .transpose();
         let uring_calls =
             uring_calls.map_err(CollectorError::because(NAME, "opening its count of calls by io_uring"))?;
         let rows = Rows::new(entities, Containers::of_this_node(), files, uring_calls, own_mount_namespace());

@@ -45,19 +45,24 @@ fn opcode_argument(types: &[String]) -> Option<u32> {
 }
 
 /// How many calls were submitted since the start.
-pub(super) struct UringCalls(MapHandle);
+pub(super) struct UringCalls {
+    counts: MapHandle,
+    /// Those that are told.
+    metrics: Vec<&'static str>,
+}
 
 impl UringCalls {
-    /// Counted in the map `uring_calls` of uring.h.
-    pub(super) fn new(map: &Map<'_>) -> libbpf_rs::Result<UringCalls> {
-        MapHandle::try_from(map).map(UringCalls)
+    /// Counted in the map `uring_calls` of uring.h, for these metrics.
+    pub(super) fn new(map: &Map<'_>, metrics: Vec<&'static str>) -> libbpf_rs::Result<UringCalls> {
+        Ok(UringCalls { counts: MapHandle::try_from(map)?, metrics })
     }
 
     /// Counters that can't be read are left out.
     pub(super) fn losses(&self) -> Vec<Loss> {
-        let counts = object::sum_of_cpus(&self.0).unwrap_or_default();
-        let loss = |(metric, count)| Loss { metric, reason: REASON, count };
-        [FILELIFE, FILEGONE].into_iter().zip(counts).map(loss).collect()
+        let counts = object::sum_of_cpus(&self.counts).unwrap_or_default();
+        let told =
+            [FILELIFE, FILEGONE].into_iter().zip(counts).filter(|(metric, _)| self.metrics.contains(metric));
+        told.map(|(metric, count)| Loss { metric, reason: REASON, count }).collect()
     }
 }
 
