@@ -104,7 +104,7 @@ fn without_the_key_nobody_sees_a_row() {
         assert!(!answer.contains("total"), "{answer}");
     }
     let locked = page.curl("/", &[]);
-    assert!(locked.starts_with("HTTP/1.1 401") && locked.contains("kumon status"), "{locked}");
+    assert!(locked.starts_with("HTTP/1.1 401") && locked.contains("kumon web"), "{locked}");
     assert!(page.curl("/?key=wrong", &[]).starts_with("HTTP/1.1 401"));
 
     // The address that `kumon web` shows gives a cookie that scripts and other sites can't use, and hides the key.
