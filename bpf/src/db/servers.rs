@@ -18,7 +18,9 @@ pub(super) const NAMES: [&str; 4] = ["mariadbd", "mysqld", "postgres", "postmast
 /// How often it is looked whether a server still runs. A new one is told by the kernel.
 const CHECK: Duration = Duration::from_secs(2);
 
-/// How often it is looked into executables with other names, whether they are a server's.
+/// When it is first looked into executables with other names, whether they are a server's: not while everything starts …
+const FIRST_CHECK_OF_OTHERS: Duration = Duration::from_secs(2);
+/// … and how often from then on.
 const CHECK_OTHERS: Duration = Duration::from_secs(60);
 /// No server is smaller, and most other programs are.
 const SERVER_BYTES: u64 = 1 << 20;
@@ -33,9 +35,9 @@ pub(super) struct Servers {
     /// The kernel's count of started servers when it was last looked for them.
     started: Option<u64>,
     checked: Option<Instant>,
-    /// Executables with other names that run, and whether they are a server's; when it was last looked.
+    /// Executables with other names that run, and whether they are a server's; when it is looked again.
     others: HashMap<FileId, bool>,
-    others_checked: Option<Instant>,
+    others_due: Option<Instant>,
     /// Whether it was said that a server can't be followed for want of a capability.
     warned: bool,
     /// Whether it was said that servers can't be looked for, since that last succeeded.
@@ -52,9 +54,9 @@ impl Servers {
         }
         let gone = due && self.known.iter().any(|(file, server)| !server.runs(*file));
         let again = self.known.values().any(|server| server.is_due(now));
-        let others = self.others_checked.is_none_or(|checked| now.duration_since(checked) >= CHECK_OTHERS);
+        let others = now >= *self.others_due.get_or_insert(now + FIRST_CHECK_OF_OTHERS);
         if others {
-            self.others_checked = Some(now);
+            self.others_due = Some(now + CHECK_OTHERS);
             self.check_others();
         }
         if gone || again || others || self.started != Some(started) {
