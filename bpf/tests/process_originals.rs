@@ -49,7 +49,7 @@ fn execs_are_the_same_as_execsnoop_sees() {
         .iter()
         .filter(|row| row.text("command_line").contains("kumon-original-"))
         .map(|row| {
-            let columns = ["name", "pid", "ppid", "return_value", "executable", "command_line"];
+            let columns = ["name", "pid", "ppid", "return_value", "filename", "command_line"];
             // execsnoop shows the path in place of argv[0].
             let [name, pid, ppid, result, path, line] = columns.map(|column| row.text(column));
             let args = line.split_once(' ').unwrap().1;
