@@ -12,7 +12,7 @@ mod text;
 
 use names::{Secrecy, secrecy};
 use options::{Argument, is_program};
-use text::mask_text;
+use text::{is_name, mask_text};
 
 /// What stands in a secret's place.
 const MASK: &[u8] = b"***";
@@ -78,14 +78,13 @@ fn option_before_value(args: &[&[u8]], index: usize) -> Option<Secrecy> {
     const SETTERS: [&[u8]; 7] = [b"set", b"SET", b"config", b"CONFIG", b"--global", b"--add", b"configure"];
     let arg = args[index];
     let is_option = arg.starts_with(b"-");
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let is_set = || {
         let before = &args[..index];
         before
             .iter()
             .any(|word| SETTERS.contains(word) || is_program(word, "nmcli") || is_program(word, "pdftk"))
     };
-    if !arg.iter().all(is_name) || (!is_option && !is_set()) {
+    if !arg.iter().all(|&byte| is_name(byte)) || (!is_option && !is_set()) {
         return None;
     }
     match secrecy(arg)? {
@@ -99,10 +98,9 @@ fn option_before_value(args: &[&[u8]], index: usize) -> Option<Secrecy> {
 /// `NAME=value` and `--name=value` are one argument: all behind the sign is the value.
 fn assigned(arg: &[u8]) -> Option<usize> {
     let sign = arg.iter().position(|&byte| byte == b'=')?;
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let (name, value) = (&arg[..sign], &arg[sign + 1..]);
     let is_plain = !matches!(value.first(), None | Some(b'"' | b'\'' | b'>' | b'='));
-    let secrecy = secrecy(name).filter(|_| is_plain && name.iter().all(is_name))?;
+    let secrecy = secrecy(name).filter(|_| is_plain && name.iter().all(|&byte| is_name(byte)))?;
     let applies = match secrecy {
         Secrecy::InUrl => false,
         Secrecy::Key => name.starts_with(b"-"),

@@ -322,6 +322,7 @@ fn is_known_token(word: &[u8]) -> bool {
         || (word.len() > 30 && is_jwt())
 }
 
-fn is_name(byte: u8) -> bool {
+/// Whether a name may hold the byte.
+pub(super) fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
 }
