@@ -125,46 +125,49 @@ enum way {
 
 /*
  * Appends the names from a place up to the root of its mount namespace at text + *used, the innermost first,
- * each with its NUL. `room` is the power of two that *used stays below; the text has MAX_PATH_BYTES more.
+ * each with its NUL, and leaves the place where it ended. `room` is the power of two that *used stays below;
+ * the text has MAX_PATH_BYTES more.
+ *
+ * What a step leaves to the next one has to lie in a map: the verifier knows nothing of it there, so all ways
+ * through a step look alike. Registers differ after each, and the verifier follows each one to the loop's
+ * end: ten times the instructions, and 0.2 s of a start for each program that comes here.
  */
-static __always_inline enum way append_names(char *text, u32 room, u32 *used, struct place place) {
-    struct mount *mount = (void *)place.mount - bpf_core_field_offset(struct mount, mnt);
-    struct dentry *dentry = place.dentry, *parent;
-    u32 begin = *used, end = begin;
-    enum way way = WAY_INCOMPLETE;
-    struct mount *above;
+static __always_inline enum way append_names(char *text, u32 room, volatile u32 *used,
+                                             volatile struct place *place) {
+    struct dentry *dentry, *parent;
+    struct mount *mount, *above;
+    u32 begin = *used;
     long bytes;
 
     for (int i = 0; i < MAX_DEPTH; i++) {
+        dentry = place->dentry;
+        mount = (void *)place->mount - bpf_core_field_offset(struct mount, mnt);
         if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
             above = BPF_CORE_READ(mount, mnt_parent);
             if (above == mount)
-                way = WAY_TO_ROOT;
-            if (!above || above == mount)
-                break;
-            dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-            mount = above;
+                return WAY_TO_ROOT;
+            if (!above)
+                return WAY_INCOMPLETE;
+            place->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+            place->mount = (void *)above + bpf_core_field_offset(struct mount, mnt);
             continue;
         }
         parent = BPF_CORE_READ(dentry, d_parent);
-        if (!parent || end - begin > MAX_PATH_BYTES - MAX_NAME_BYTES)
-            break;
+        if (!parent || *used - begin > MAX_PATH_BYTES - MAX_NAME_BYTES)
+            return WAY_INCOMPLETE;
         /* A file system's root that isn't the mount's: the folder was moved out of a bind mount. */
-        if (parent == dentry && end != begin)
-            break;
-        bytes = bpf_probe_read_kernel_str(text + (end & (room - 1)), MAX_NAME_BYTES,
+        if (parent == dentry && *used != begin)
+            return WAY_INCOMPLETE;
+        bytes = bpf_probe_read_kernel_str(text + (*used & (room - 1)), MAX_NAME_BYTES,
                                           BPF_CORE_READ(dentry, d_name.name));
         if (bytes <= 0)
-            break;
-        end += bytes;
-        if (parent == dentry) {
-            way = WAY_NOWHERE;
-            break;
-        }
-        dentry = parent;
+            return WAY_INCOMPLETE;
+        *used += bytes;
+        if (parent == dentry)
+            return WAY_NOWHERE;
+        place->dentry = parent;
     }
-    *used = end;
-    return way;
+    return WAY_INCOMPLETE;
 }
 
 #endif

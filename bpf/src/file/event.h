@@ -191,7 +191,7 @@ __noinline int append_folder(u32 slot, u32 which) {
     if (!buffer || which > 1)
         return 0;
     begin = buffer->used;
-    if (append_names(buffer->text, MAX_TEXT_BYTES, &buffer->used, buffer->place) != WAY_TO_ROOT)
+    if (append_names(buffer->text, MAX_TEXT_BYTES, &buffer->used, &buffer->place) != WAY_TO_ROOT)
         buffer->event.incomplete = 1;
     buffer->event.folder_bytes[which] = buffer->used - begin;
     return 0;

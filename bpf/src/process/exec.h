@@ -70,6 +70,8 @@ struct exec_buffer {
     /* Offsets are masked for the verifier, the length of what begins there is not. */
     char text[MAX_TEXT_BYTES + MAX_PATH_BYTES];
     u32 used;
+    /* An argument of a failed exec found no room. */
+    u32 args_cut;
     /* Where append_names_of() begins. */
     struct place place;
 };
@@ -163,7 +165,7 @@ __noinline int append_names_of(u32 index) {
     if (!buffer)
         return 0;
     begin = buffer->used;
-    buffer->event.way = append_names(buffer->text, MAX_TEXT_BYTES, &buffer->used, buffer->place);
+    buffer->event.way = append_names(buffer->text, MAX_TEXT_BYTES, &buffer->used, &buffer->place);
     buffer->event.names_bytes = buffer->used - begin;
     return 0;
 }

@@ -39,44 +39,48 @@ struct {
 
 u64 last_ticket = 0;
 
-/* Appends the arguments as the caller's memory still holds them. Looked at once by the verifier, too. */
+/*
+ * Appends the arguments as the caller's memory still holds them. Looked at once by the verifier, too; what an
+ * argument leaves to the next one lies in the buffer for the reason that append_names() tells.
+ */
 __noinline int append_args(u32 index, u64 argv) {
-    struct exec_buffer *buffer = buffer_at(index);
-    u32 used = 0, count = 0, offset;
+    volatile struct exec_buffer *buffer = buffer_at(index);
     const char *arg;
-    bool cut = false;
+    u32 offset, used;
     long bytes;
 
     if (!buffer)
         return 0;
     offset = buffer->used;
+    /* Until their end is seen. */
     buffer->event.truncated = 1;
+    buffer->args_cut = 0;
     for (int i = 0; i < MAX_FAILED_ARGS; i++) {
         if (bpf_probe_read_user(&arg, sizeof(arg), (const char *const *)argv + i))
             break;
         if (!arg) {
-            buffer->event.truncated = cut;
+            buffer->event.truncated = buffer->args_cut;
             break;
         }
-        count++;
+        buffer->event.args_count++;
+        used = buffer->event.args_bytes;
         if (used >= max_args_bytes) {
-            cut = true;
+            buffer->args_cut = 1;
             continue;
         }
-        bytes = bpf_probe_read_user_str(buffer->text + ((offset + used) & (MAX_TEXT_BYTES - 1)),
+        bytes = bpf_probe_read_user_str((char *)buffer->text + ((offset + used) & (MAX_TEXT_BYTES - 1)),
                                         MAX_ARGS_BYTES, arg);
         if (bytes <= 0)
             break;
         /* An argument that fills the room has most likely lost its rest. */
-        cut |= bytes == MAX_ARGS_BYTES;
-        used += bytes;
+        if (bytes == MAX_ARGS_BYTES)
+            buffer->args_cut = 1;
+        buffer->event.args_bytes += bytes;
     }
-    if (used > max_args_bytes) {
-        used = max_args_bytes;
+    if (buffer->event.args_bytes > max_args_bytes) {
+        buffer->event.args_bytes = max_args_bytes;
         buffer->event.truncated = 1;
     }
-    buffer->event.args_count = count;
-    buffer->event.args_bytes = used;
     return 0;
 }
 

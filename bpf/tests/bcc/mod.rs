@@ -27,9 +27,9 @@ pub(crate) fn start_dbslower(database: &Database, session: &Session, millisecond
         return Original::start(&run);
     }
     let (modules, others) = (own.parent().unwrap().display(), headers().unwrap());
-    // Only in its own mount namespace.
+    // Only in its own mount namespace, but for the empty folder that a machine without modules lacks.
     let mount = format!(
-        "mount -t tmpfs headers {modules} && ln -s {} {}",
+        "mkdir -p {modules} && mount -t tmpfs headers {modules} && ln -s {} {}",
         others.canonicalize().unwrap().display(),
         own.display()
     );
