@@ -63,6 +63,16 @@ pub(crate) struct Holes {
     empty: Option<Empty>,
     /// When that is to be seen anew, where it was believed.
     again: Option<Instant>,
+    passed: Passed,
+}
+
+/// What was passed over in a file's content so far.
+#[derive(Debug, Default)]
+struct Passed {
+    holes: u64,
+    bytes: u64,
+    /// Where the last of them ends. Those before it are read again when rows have to be sent again.
+    to: u64,
 }
 
 /// Where nothing was found.
@@ -89,6 +99,27 @@ pub(crate) enum Behind {
 }
 
 impl Holes {
+    /// Forgets what was seen, as reading goes back, but not what was counted.
+    pub(crate) fn forget(&mut self) {
+        *self = Holes { passed: std::mem::take(&mut self.passed), ..Holes::default() };
+    }
+
+    /// Counts one that was passed over; answers whether it is the first time.
+    pub(crate) fn count(&mut self, from: u64, to: u64) -> bool {
+        let is_new = to > self.passed.to;
+        if is_new {
+            self.passed = Passed { holes: self.passed.holes + 1, bytes: self.passed.bytes + (to - from), to };
+        }
+        is_new
+    }
+
+    /// What was passed over so far, where anything was.
+    pub(crate) fn note(&self) -> Option<String> {
+        let Passed { holes, bytes, .. } = self.passed;
+        let runs = if holes == 1 { "run" } else { "runs" };
+        (holes > 0).then(|| format!("{holes} {runs} of NULs passed over, {bytes} bytes in all"))
+    }
+
     /// When the hole that stops reading can be passed over.
     pub(crate) fn settles(&self) -> Option<Instant> {
         self.found.map(|(_, _, since)| since + SETTLED)

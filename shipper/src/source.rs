@@ -489,8 +489,14 @@ impl Source {
         self.tail.known_size.max(self.tail.read.offset).saturating_sub(self.tail.acknowledged.offset)
     }
 
+    /// What is worth knowing of it, though it is no fault.
+    pub(crate) fn note(&self) -> Option<String> {
+        let notes: Vec<String> = self.tail.holes.note().into_iter().chain(self.unfinished()).collect();
+        (!notes.is_empty()).then(|| notes.join("; "))
+    }
+
     /// What is to be said of the rest of a foreign file that is no whole row, if it has been there for a while.
-    pub(crate) fn unfinished(&self) -> Option<String> {
+    fn unfinished(&self) -> Option<String> {
         let rest = self.tail.known_size.saturating_sub(self.tail.read.offset);
         let waits = rest > 0 && !self.dirty && !self.over && self.changed.elapsed() > UNFINISHED;
         let is_foreign = matches!(self.origin, Origin::Foreign { .. });

@@ -428,13 +428,9 @@ impl Sources {
 
     /// What is worth knowing, though it is no fault, by file or pattern.
     pub(crate) fn notes(&self) -> BTreeMap<String, String> {
-        let unfinished = self
-            .all
-            .iter()
-            .filter_map(|source| Some((&source.tail.path, source.unfinished()?)))
-            .take(MAX_NOTES);
-        let unfinished = unfinished.map(|(path, why)| (path.display().to_string(), why));
-        unfinished.chain(self.inputs.notes()).collect()
+        let of_sources = self.all.iter().filter_map(|source| Some((&source.tail.path, source.note()?)));
+        let of_sources = of_sources.map(|(path, note)| (path.display().to_string(), note)).take(MAX_NOTES);
+        of_sources.chain(self.inputs.notes()).collect()
     }
 
     pub(crate) fn count(&self) -> usize {

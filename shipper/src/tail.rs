@@ -118,7 +118,8 @@ impl Tail {
 
     /// Reads on at a mark that lies before what was read.
     pub(crate) fn go_on_at(&mut self, mark: Mark) {
-        (self.read, self.window, self.holes) = (mark, None, Holes::default());
+        (self.read, self.window) = (mark, None);
+        self.holes.forget();
         self.decoder.reset();
         (self.stuck, self.is_long) = (None, false);
         if self.read.offset > 0 {

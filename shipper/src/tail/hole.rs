@@ -108,7 +108,11 @@ impl Tail {
         }
     }
 
-    pub(super) fn tell_hole(&self, from: u64, end: u64) {
+    /// Counts a hole that is passed over, and logs it.
+    pub(super) fn tell_hole(&mut self, from: u64, end: u64) {
+        if !self.holes.count(from, end) {
+            return;
+        }
         let (path, length) = (self.path.display(), end - from);
         throttled!(
             Warn,

@@ -53,6 +53,16 @@ fn rows_behind_a_truncation_under_a_writer_that_goes_on_at_its_place_arrive() {
             }
             write(&mut writers, first + 5);
             arrive(first + 20);
+            if first == 20 {
+                // One for each truncation, and the beginning of the large one; none twice. Content that is seen to be new
+                // counts anew.
+                for (file, holes) in [("small", 2), ("large", 3)] {
+                    let path = place.path(&format!("{file}.ndjson")).display().to_string();
+                    let note = ship.stats().notes.get(&path).cloned().unwrap_or_default();
+                    let counted = note.split_once(" run").and_then(|(count, _)| count.parse().ok());
+                    assert!((1..=holes).contains(&counted.unwrap_or(0)), "{file}: {note}");
+                }
+            }
             writers.iter().for_each(|writer| writer.file.set_len(0).unwrap());
         }
         ship.sync();
