@@ -115,7 +115,18 @@ fn secret_from(arg: &[u8], start: usize) -> Treatment {
 
 /// `--password`, `-token`, and a bare `password` where a setting is made: the next argument is its value.
 fn option_before_value(args: &[&[u8]], index: usize) -> Option<Secrecy> {
-    const SETTERS: [&[u8]; 7] = [b"set", b"SET", b"config", b"CONFIG", b"--global", b"--add", b"configure"];
+    const SETTERS: [&[u8]; 10] = [
+        b"put",
+        b"update",
+        b"config:system:set",
+        b"set",
+        b"SET",
+        b"config",
+        b"CONFIG",
+        b"--global",
+        b"--add",
+        b"configure",
+    ];
     let arg = args[index];
     let is_option = arg.starts_with(b"-");
     let is_set = || {
@@ -124,10 +135,13 @@ fn option_before_value(args: &[&[u8]], index: usize) -> Option<Secrecy> {
             .iter()
             .any(|word| SETTERS.contains(word) || is_program(word, "nmcli") || is_program(word, "pdftk"))
     };
-    if !arg.iter().all(|&byte| is_name(byte)) || (!is_option && !is_set()) {
+    if !arg.iter().all(|&byte| is_name(byte) || (byte == b'/' && !is_option && arg[0] != b'/'))
+        || (!is_option && !is_set())
+    {
         return None;
     }
-    match secrecy(arg)? {
+    let name = arg.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    match secrecy(name)? {
         Secrecy::InUrl | Secrecy::LongInUrl => None,
         Secrecy::Header | Secrecy::Key | Secrecy::Login if !is_option => None,
         secrecy => Some(secrecy),

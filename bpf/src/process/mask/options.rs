@@ -36,7 +36,7 @@ impl<'a> Command<'a> {
             // Not only the first may be the program: `sudo`, `env`, `ssh` and the like have it among their arguments.
             let is_name_of_container = at > 0 && args[at - 1] == b"--name";
             if !is_name_of_container {
-                let known = programs(arg)
+                let known = programs(command_in(arg, at))
                     .filter(|program| !program.is_first || is_started(args, at))
                     .filter(|program| program.when.is_empty() || list(program.when).any(has));
                 found.extend(known.map(|program| (at, program)));
@@ -99,6 +99,14 @@ pub(super) fn is_started(words: &[&[u8]], at: usize) -> bool {
         "nsenter", "ssh", "docker", "podman", "kubectl", "xargs", "strace", "exec", "runuser",
     ];
     at == 0 || words[0].contains(&b'=') || STARTERS.iter().any(|name| is_program(words[0], name))
+}
+
+/// What is started by a first word as `ProxyCommand=ssh`.
+fn command_in(arg: &[u8], at: usize) -> &[u8] {
+    match arg.iter().position(|&byte| byte == b'=') {
+        Some(sign) if at == 0 => &arg[sign + 1..],
+        _ => arg,
+    }
 }
 
 /// The words of a list in the tables.

@@ -13,7 +13,7 @@ const SHELLS: [&str; 16] = [
     "sg", "vagrant", "busybox",
 ];
 /// Programs that are given commands as one argument.
-const OF_COMMANDS: [&str; 24] = [
+const OF_COMMANDS: [&str; 29] = [
     "ssh",
     "eval",
     "watch",
@@ -26,6 +26,11 @@ const OF_COMMANDS: [&str; 24] = [
     "check_by_ssh",
     "pssh",
     "parallel-ssh",
+    "rsync",
+    "scp",
+    "sftp",
+    "sshfs",
+    "autossh",
     "pdsh",
     "clush",
     "dsh",
@@ -77,12 +82,12 @@ enum With {
 /// Copies a script with its secrets masked.
 pub(super) fn mask_script(script: &[u8], depth: u32, out: &mut Vec<u8>) {
     let commands = shell::commands(script);
-    let mut edits = Vec::new();
+    let (mut edits, mut variables) = (Vec::new(), Vec::new());
     for (index, command) in commands.iter().enumerate() {
-        edit_arguments(script, command, depth, &mut edits);
+        edit_arguments(script, command, depth, &mut edits, &mut variables);
         edit_input(command, depth, &mut edits);
         match goes_to(&commands, index) {
-            Goal::Secret => edit_output(script, command, &mut edits),
+            Goal::Secret => edit_output(script, command, &mut edits, &mut variables),
             Goal::Shell if depth < MAX_DEPTH => {
                 if is_echo(command) {
                     edits.extend(command.words.iter().skip(1).map(nested));
@@ -94,6 +99,7 @@ pub(super) fn mask_script(script: &[u8], depth: u32, out: &mut Vec<u8>) {
             Goal::Shell | Goal::Other => {}
         }
     }
+    edit_variables(script, &commands, &variables, &mut edits);
     edits.sort_by_key(|edit| edit.place.start);
     let mut done = 0;
     for edit in edits {
@@ -124,14 +130,23 @@ fn nested(word: &Word) -> Edit {
 }
 
 /// The words of a command that are secret by the command itself.
-fn edit_arguments(script: &[u8], command: &Command, depth: u32, edits: &mut Vec<Edit>) {
+fn edit_arguments<'a>(
+    script: &'a [u8],
+    command: &Command,
+    depth: u32,
+    edits: &mut Vec<Edit>,
+    variables: &mut Vec<&'a [u8]>,
+) {
     let args: Vec<&[u8]> = command.words.iter().map(|word| word.text.as_slice()).collect();
     for ((index, word), treatment) in command.words.iter().enumerate().zip(treatments(&args)) {
         match treatment {
             Treatment::Secret(start) => {
                 let place = word.place(start);
                 let end = glued_end(script, word.raw.end);
-                if !is_variable(&script[place..end]) && !is_reference(&script[place..end]) {
+                let value = &script[place..end];
+                if let Some(name) = variable(value) {
+                    variables.push(name);
+                } else if !is_reference(value) {
                     let quote = closing_quote(&script[word.raw.start..place], &script[place..end]);
                     edits.push(Edit { place: place..end, with: With::Mask { quote } });
                 }
@@ -165,7 +180,12 @@ fn edit_input(command: &Command, depth: u32, edits: &mut Vec<Edit>) {
 }
 
 /// What a command writes that another one reads as a secret.
-fn edit_output(script: &[u8], command: &Command, edits: &mut Vec<Edit>) {
+fn edit_output<'a>(
+    script: &'a [u8],
+    command: &Command,
+    edits: &mut Vec<Edit>,
+    variables: &mut Vec<&'a [u8]>,
+) {
     edits.extend(
         command.bodies.iter().map(|body| Edit { place: body.clone(), with: With::Mask { quote: None } }),
     );
@@ -181,7 +201,9 @@ fn edit_output(script: &[u8], command: &Command, edits: &mut Vec<Edit>) {
         is_format = false;
         let end = glued_end(script, word.raw.end);
         let value = &script[word.raw.start..end];
-        if !is_shown && !is_variable(value) && !is_reference(value) {
+        if let Some(name) = variable(value) {
+            variables.push(name);
+        } else if !is_shown && !is_reference(value) {
             edits.push(Edit { place: word.raw.start..end, with: With::Mask { quote: None } });
         }
     }
@@ -237,7 +259,7 @@ fn goes_to(commands: &[Command], index: usize) -> Goal {
 
 fn reads_script(command: &Command) -> bool {
     let args: Vec<&[u8]> = command.words.iter().take(4).map(|word| word.text.as_slice()).collect();
-    has(&args, &["sh", "bash", "dash", "zsh", "ksh", "ash", "ssh"])
+    has(&args, &["crontab", "sh", "bash", "dash", "zsh", "ksh", "ash", "ssh"])
 }
 
 /// Whether a command reads a secret from its standard input.
@@ -292,14 +314,31 @@ fn is_secret_file(path: &[u8]) -> bool {
     !is_public && parts.iter().any(has)
 }
 
-/// `$name`, `"${name}"`: a variable of the script, whole.
-fn is_variable(raw: &[u8]) -> bool {
+/// `$name`, `"${name}"`: the name, if all of it is a variable of the script.
+fn variable(raw: &[u8]) -> Option<&[u8]> {
     let raw = raw.strip_prefix(b"\"").unwrap_or(raw);
     let raw = raw.strip_suffix(b"\"").unwrap_or(raw);
-    let Some(name) = raw.strip_prefix(b"$") else { return false };
+    let name = raw.strip_prefix(b"$")?;
     let name = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
-    name.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+    let is_name = name.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    is_name.then_some(name)
+}
+
+/// What the script itself sets a variable to that is used as a secret.
+fn edit_variables(script: &[u8], commands: &[Command], variables: &[&[u8]], edits: &mut Vec<Edit>) {
+    if variables.is_empty() {
+        return;
+    }
+    for word in commands.iter().flat_map(|command| &command.words) {
+        let Some(sign) = word.text.iter().position(|&byte| byte == b'=') else { continue };
+        let (place, end) = (word.place(sign + 1), glued_end(script, word.raw.end));
+        let value = &script[place..end];
+        if variables.contains(&&word.text[..sign]) && variable(value).is_none() && !is_reference(value) {
+            let quote = closing_quote(&script[word.raw.start..place], value);
+            edits.push(Edit { place: place..end, with: With::Mask { quote } });
+        }
+    }
 }
 
 /// Where a word ends that goes on behind `$(…)` or backquotes, at which the reading of words stops.

@@ -148,7 +148,7 @@ fn is_host(host: &[u8], secret: &[u8]) -> bool {
 }
 
 /// Functions with a secret argument, counted from one.
-const CALLS: [(&[u8], usize); 32] = [
+const CALLS: [(&[u8], usize); 34] = [
     (b"PDO", 3),
     (b"mysqli", 3),
     (b"mysqli_connect", 3),
@@ -176,6 +176,8 @@ const CALLS: [(&[u8], usize); 32] = [
     (b"NetworkCredential", 2),
     (b"PSCredential", 2),
     (b"UsernamePasswordCredentials", 2),
+    (b"auth", 2),
+    (b"changeUserPassword", 2),
     (b"setPassword", 1),
     (b"set_password", 1),
     (b"make_password", 1),

@@ -177,8 +177,8 @@ impl Reader<'_> {
         let word = self.word();
         let is_first = self.command.words.is_empty();
         match word.text.as_slice() {
-            b"{" if is_first => self.groups.push((self.commands.len(), false)),
-            b"}" if is_first => self.close_group(),
+            b"{" | b"do" if is_first => self.groups.push((self.commands.len(), false)),
+            b"}" | b"done" if is_first => self.close_group(),
             _ => {
                 self.closed = None;
                 self.command.words.push(word);

@@ -114,6 +114,11 @@ impl Place<'_> {
         if self.name == b"p" && matches!(before, None | Some(b',')) && self.is_of_dsn() {
             return Some(Secrecy::Secret);
         }
+        if self.name.eq_ignore_ascii_case(b"key")
+            && self.text[..begin].to_ascii_uppercase().ends_with(b"PRAGMA ")
+        {
+            return Some(Secrecy::Secret);
+        }
         match secrecy(self.name)? {
             Secrecy::InUrl | Secrecy::LongInUrl if !in_url => None,
             Secrecy::Key if !in_url && !self.name.starts_with(b"-") => None,
