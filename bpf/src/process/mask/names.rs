@@ -183,7 +183,7 @@ const NOT_THE_SECRET: [&[u8]; 30] = [
     b"without",
 ];
 /// The keys that are none to a lock.
-const OPEN_KEYS: [&[u8]; 42] = [
+const OPEN_KEYS: [&[u8]; 43] = [
     b"any",
     b"arrow",
     b"authorized",
@@ -215,6 +215,7 @@ const OPEN_KEYS: [&[u8]; 42] = [
     b"partition",
     b"press",
     b"primary",
+    b"pub",
     b"public",
     b"range",
     b"recv",

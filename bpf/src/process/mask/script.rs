@@ -114,9 +114,15 @@ pub(super) fn mask_script(script: &[u8], depth: u32, out: &mut Vec<u8>) {
                 out.extend(quote);
             }
             With::Script(inner) => {
-                out.push(b'\'');
-                mask_script(&inner, depth + 1, out);
-                out.push(b'\'');
+                let mut masked = Vec::with_capacity(inner.len());
+                mask_script(&inner, depth + 1, &mut masked);
+                if masked == inner {
+                    out.extend_from_slice(&script[edit.place]);
+                } else {
+                    out.push(b'\'');
+                    out.append(&mut masked);
+                    out.push(b'\'');
+                }
             }
             With::Lines => mask_script(&script[edit.place], depth + 1, out),
             With::Same => out.extend_from_slice(&script[edit.place]),
