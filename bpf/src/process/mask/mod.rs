@@ -86,14 +86,16 @@ fn treatments(args: &[&[u8]]) -> Vec<Treatment> {
             }
             Argument::Harmless => Treatment::Shown,
             Argument::Other => {
-                value_of = if is_value_of_named(args, index) {
+                value_of = if is_value_of_named(args, index)
+                    || (!command.asks_for_password() && is_beside_user(args, index))
+                {
                     Some((Secrecy::Secret, true))
                 } else {
                     option_before_value(args, index).map(|secrecy| (secrecy, false))
                 };
                 let before = index.checked_sub(1).map(|before| &args[before]);
-                assigned(arg)
-                    .filter(|_| !is_script(&args[..index], arg))
+                changed_password(args, index)
+                    .or_else(|| assigned(arg).filter(|_| !is_script(&args[..index], arg)))
                     .or_else(|| echoed(before, arg))
                     .map_or(Treatment::Text, Treatment::Secret)
             }
@@ -192,6 +194,38 @@ fn echoed(before: Option<&&[u8]>, arg: &[u8]) -> Option<usize> {
         .iter()
         .find(|echo| arg[start..].starts_with(echo.as_bytes()))
         .map(|echo| start + echo.len())
+}
+
+/// `-u name -p SECRET` of programs that the tables don't know: no port and no path.
+fn is_beside_user(args: &[&[u8]], index: usize) -> bool {
+    const USERS: [&[u8]; 6] = [b"-u", b"-U", b"--user", b"--username", b"-user", b"-username"];
+    const PASSWORDS: [&[u8]; 2] = [b"-p", b"-P"];
+    // Its -p is a priority.
+    let is_other = is_program(args[0], "journalctl");
+    let (Some(option), Some(value)) = (index.checked_sub(2), args.get(index + 1)) else { return false };
+    PASSWORDS.contains(&args[index])
+        && USERS.contains(&args[option])
+        && !args[option + 1].starts_with(b"-")
+        && !is_other
+        && !value.starts_with(b"/")
+        && !value.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'-' | b','))
+}
+
+/// `change_password user SECRET`: the last of the arguments that stand behind such a word, if they are two at least.
+fn changed_password(args: &[&[u8]], index: usize) -> Option<usize> {
+    const VERBS: [&[u8]; 4] = [b"change", b"set", b"reset", b"update"];
+    if index < 3
+        || args[index].starts_with(b"-")
+        || args.get(index + 1).is_some_and(|next| !next.starts_with(b"-"))
+    {
+        return None;
+    }
+    let run = args[..index].iter().rev().take(4).take_while(|word| !word.starts_with(b"-"));
+    let is_verb = |word: &&[u8]| {
+        ["password", "passwd"].iter().any(|end| word.ends_with(end.as_bytes()))
+            && VERBS.iter().any(|verb| word.starts_with(verb))
+    };
+    run.skip(1).any(is_verb).then_some(0)
 }
 
 /// `-n node.session.auth.password -v SECRET`: the option names a value of what was named just before.

@@ -74,6 +74,11 @@ impl<'a> Command<'a> {
         Argument::Other
     }
 
+    /// Whether one of the programs has a `-p` without a value, to ask for a password (`mysql -u root -p base`).
+    pub(super) fn asks_for_password(&self) -> bool {
+        self.found.iter().any(|(_, program)| program.attached.contains('p'))
+    }
+
     /// Whether the argument `at` may be one of the program's.
     fn applies(&self, &(place, program): &(usize, &'static Program), at: usize) -> bool {
         let starts_other = || {

@@ -127,14 +127,14 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("memtier_benchmark", "-a --authenticate"),
     program("sqlcmd bcp tsql isql osql bteq ttisql", "-P").valued("HUISEdiIoqQ"),
     places("isql iusql", &["1 _ _ s"]),
-    program("isql-fb gsec gbak gfix nbackup fbguard isql-ng", "-password -pas -pa -p -pw").whole(),
+    program("isql-fb gsec gbak gfix nbackup fbguard", "-password -pas -pa -p -pw").whole(),
     program("cypher-shell couchbase-cli cbq cbbackup cbrestore cbbackupmgr cbimport cbexport cbstats", "-p"),
-    program("beeline hive presto trino impala-shell sqoop spark-beeline", "-p").whole(),
+    program("beeline hive presto trino impala-shell sqoop", "-p").whole(),
     program("influx influxd", "-p -t --http-token").whole(),
     program("vsql admintools", "-w -p").valued("hUdcCpfFoPqRt"),
     program("nodetool sstableloader dsetool cassandra-stress", "-pw -p").whole(),
     program("clickhouse*", "").shown("--ask-password"),
-    program("snowsql exaplus nzsql hdbsql monetdb mclient rethinkdb orient* virsh-db", "-p").whole(),
+    program("snowsql exaplus nzsql hdbsql monetdb mclient rethinkdb orient*", "-p").whole(),
     program("arangosh arangodump arangoimport arangorestore", "--server.password"),
     program("ij dbisql dbisqlc dbping", "-p"),
     places("db2 db2cli", &["using S", "new S"]),
@@ -146,6 +146,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     // Directories, Kerberos and accounts.
     program("ldap*", "-w").valued("abdDefFHhIlOopPRTUXYyzZ"),
     program("ldappasswd", "-s -a"),
+    program("smbpasswd", "-w").whole(),
     program("slappasswd", "-s"),
     program(
         "smbclient smbget smbcacls smbpasswd rpcclient net smbspool smbmap nmblookup smbtree",
@@ -312,7 +313,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("stunnel proxytunnel", "-P -R").pairs("-P -R"),
     program("tinyproxy microsocks dante sockd 3proxy", "-P"),
     program(
-        "smartcard pkcs11-tool pkcs15-tool pkcs15-init yubico-piv-tool ykman nitropy",
+        "pkcs11-tool pkcs15-tool pkcs15-init yubico-piv-tool ykman nitropy",
         "-p -P --pin --so-pin --puk --new-pin --new-puk",
     )
     .shown("--touch-key"),
@@ -351,7 +352,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         .shown("--store-password-in-clear-text")
         .whole(),
     places("nuget choco", &["setApiKey S", "setapikey S"]),
-    program("drone anaconda codecov conda-token woodpecker", "-t"),
+    program("drone anaconda codecov woodpecker", "-t"),
     program("xcrun altool notarytool", "-p"),
     places("npm yarn pnpm", &["config set *_authToken S", "config set *_auth S", "config set *_password S"]),
     places(
