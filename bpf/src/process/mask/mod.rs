@@ -1,17 +1,23 @@
 //! Masks what looks like a secret in the arguments of a program.
 //!
 //! A heuristic, and it errs towards masking: names make their values secret (`names.rs`), in options and inside of any
-//! text (`text.rs`), and some programs' options and arguments are secret by their place (`options.rs`). A shell's script
-//! is read as the commands it has (`shell.rs`). What it doesn't know it shows; who must be sure leaves the arguments out
+//! text (`text.rs`); other secrets have a shape that tells (`shapes.rs`); and some programs' options and arguments are
+//! secret by their place (`options.rs`, with the tables of `programs.rs`). A shell's script is read as the commands it
+//! has (`shell.rs`), which pass secrets on to each other (`script.rs`). What it doesn't know it shows; who must be sure
+//! leaves the arguments out
 //! (`max_args_bytes: 0`).
 
 mod names;
 mod options;
+mod programs;
+mod script;
+mod shapes;
 mod shell;
 mod text;
 
 use names::{Secrecy, secrecy};
-use options::{Argument, is_program};
+use options::{Argument, Command, is_program};
+use script::{is_script, mask_script};
 use text::{is_name, mask_text};
 
 /// What stands in a secret's place.
@@ -26,56 +32,103 @@ pub(super) fn command_line(args: &[&[u8]]) -> Vec<u8> {
 }
 
 fn masked_arguments(args: &[&[u8]], depth: u32) -> Vec<Vec<u8>> {
-    let secrets = secrets(args);
-    let masked = args.iter().zip(secrets).enumerate().map(|(index, (arg, secret))| {
+    let masked = args.iter().zip(treatments(args)).enumerate().map(|(index, (arg, treatment))| {
         let mut out = Vec::with_capacity(arg.len());
-        match secret {
-            Some(start) => {
+        match treatment {
+            Treatment::Secret(start) => {
                 out.extend_from_slice(&arg[..start]);
                 out.extend_from_slice(MASK);
             }
-            None if depth < MAX_DEPTH && is_script(&args[..index], arg) => {
-                mask_script(arg, depth + 1, &mut out)
+            Treatment::Shown => out.extend_from_slice(arg),
+            Treatment::Text if depth < MAX_DEPTH && is_script(&args[..index], arg) => {
+                mask_script(arg, depth + 1, &mut out);
             }
-            None => mask_text(arg, &mut out),
+            Treatment::Text => mask_text(arg, &mut out),
         }
         out
     });
     masked.collect()
 }
 
-/// From which byte on each argument of a command is secret, as far as the arguments around it tell.
-fn secrets(args: &[&[u8]]) -> Vec<Option<usize>> {
+/// What the arguments around one tell of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Treatment {
+    /// Secret from this byte on.
+    Secret(usize),
+    /// No secret, whatever it sounds like.
+    Shown,
+    /// A text that may have secrets.
+    Text,
+}
+
+fn treatments(args: &[&[u8]]) -> Vec<Treatment> {
+    let command = Command::new(args);
     let mut value_of = None;
-    let mut secrets = Vec::with_capacity(args.len());
+    let mut treatments = Vec::with_capacity(args.len());
     for (index, arg) in args.iter().enumerate() {
-        let option: Option<Secrecy> = value_of.take();
-        let is_value = option.is_some_and(|secrecy| !arg.starts_with(b"-") && !secrecy.shows(arg));
-        if is_value {
-            secrets.push((!names_its_source(arg)).then(|| value_start(arg)));
-            continue;
+        let option: Option<(Secrecy, bool)> = value_of.take();
+        if let Some((secrecy, _)) = option.filter(|(_, is_known)| is_value(arg, *is_known)) {
+            if !secrecy.shows(arg) {
+                treatments.push(secret_from(arg, 0));
+                continue;
+            }
+            if secrecy == Secrecy::Login || secrecy == Secrecy::Cookie {
+                treatments.push(Treatment::Text);
+                continue;
+            }
         }
-        let secret = match options::argument(args, index) {
-            Argument::Secret(start) if names_its_source(&arg[start..]) => None,
-            Argument::Secret(start) => Some(start + value_start(&arg[start..])),
+        treatments.push(match command.argument(index) {
+            Argument::Value(start, secrecy) if secrecy.shows(&arg[start..]) => Treatment::Text,
+            Argument::Value(start, _) => secret_from(arg, start),
             Argument::Option(secrecy) => {
-                value_of = Some(secrecy);
-                None
+                value_of = Some((secrecy, true));
+                Treatment::Text
             }
-            Argument::Harmless => None,
+            Argument::Harmless => Treatment::Shown,
             Argument::Other => {
-                value_of = option_before_value(args, index);
-                assigned(arg)
+                value_of = if is_value_of_named(args, index)
+                    || (!command.asks_for_password() && is_beside_user(args, index))
+                {
+                    Some((Secrecy::Secret, true))
+                } else {
+                    option_before_value(args, index).map(|secrecy| (secrecy, false))
+                };
+                let before = index.checked_sub(1).map(|before| &args[before]);
+                changed_password(args, index)
+                    .or_else(|| assigned(arg).filter(|_| !is_script(&args[..index], arg)))
+                    .or_else(|| echoed(before, arg))
+                    .map_or(Treatment::Text, Treatment::Secret)
             }
-        };
-        secrets.push(secret);
+        });
     }
-    secrets
+    treatments
+}
+
+/// Whether the argument behind an option is its value. One that the tables know has a value always, but some ask for
+/// it if there is none: then another option follows.
+fn is_value(arg: &[u8], is_known: bool) -> bool {
+    !arg.starts_with(b"-") || (is_known && arg.len() > 2 && !arg.starts_with(b"--"))
+}
+
+fn secret_from(arg: &[u8], start: usize) -> Treatment {
+    let value = &arg[start..];
+    if names_its_source(value) { Treatment::Text } else { Treatment::Secret(start + value_start(value)) }
 }
 
 /// `--password`, `-token`, and a bare `password` where a setting is made: the next argument is its value.
 fn option_before_value(args: &[&[u8]], index: usize) -> Option<Secrecy> {
-    const SETTERS: [&[u8]; 7] = [b"set", b"SET", b"config", b"CONFIG", b"--global", b"--add", b"configure"];
+    const SETTERS: [&[u8]; 10] = [
+        b"put",
+        b"update",
+        b"config:system:set",
+        b"set",
+        b"SET",
+        b"config",
+        b"CONFIG",
+        b"--global",
+        b"--add",
+        b"configure",
+    ];
     let arg = args[index];
     let is_option = arg.starts_with(b"-");
     let is_set = || {
@@ -84,13 +137,15 @@ fn option_before_value(args: &[&[u8]], index: usize) -> Option<Secrecy> {
             .iter()
             .any(|word| SETTERS.contains(word) || is_program(word, "nmcli") || is_program(word, "pdftk"))
     };
-    if !arg.iter().all(|&byte| is_name(byte)) || (!is_option && !is_set()) {
+    if !arg.iter().all(|&byte| is_name(byte) || (byte == b'/' && !is_option && arg[0] != b'/'))
+        || (!is_option && !is_set())
+    {
         return None;
     }
-    match secrecy(arg)? {
-        Secrecy::InUrl | Secrecy::Header if !is_option => None,
-        Secrecy::Key if !is_option => None,
-        Secrecy::InUrl => None,
+    let name = arg.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    match secrecy(name)? {
+        Secrecy::InUrl | Secrecy::LongInUrl => None,
+        Secrecy::Header | Secrecy::Key | Secrecy::Login if !is_option => None,
         secrecy => Some(secrecy),
     }
 }
@@ -102,7 +157,7 @@ fn assigned(arg: &[u8]) -> Option<usize> {
     let is_plain = !matches!(value.first(), None | Some(b'"' | b'\'' | b'>' | b'='));
     let secrecy = secrecy(name).filter(|_| is_plain && name.iter().all(|&byte| is_name(byte)))?;
     let applies = match secrecy {
-        Secrecy::InUrl => false,
+        Secrecy::InUrl | Secrecy::LongInUrl => false,
         Secrecy::Key => name.starts_with(b"-"),
         _ => !((name == b"PWD" || name == b"OLDPWD") && value.starts_with(b"/")),
     };
@@ -121,49 +176,68 @@ fn value_start(value: &[u8]) -> usize {
     kinds.iter().find(|kind| value.starts_with(kind) && value.len() > kind.len()).map_or(0, |kind| kind.len())
 }
 
-/// Whether the argument is a script for a shell among those before it.
-fn is_script(before: &[&[u8]], arg: &[u8]) -> bool {
-    const SHELLS: [&str; 11] =
-        ["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "su", "runuser", "script", "flock"];
-    const OF_COMMANDS: [&str; 7] = ["ssh", "eval", "watch", "parallel", "tmux", "screen", "at"];
-    let has = |names: &[&str]| before.iter().any(|word| names.iter().any(|name| is_program(word, name)));
-    let last = before.iter().rev().find(|word| **word != b"--");
-    let is_command = last.is_some_and(|word| {
-        *word == b"--command" || (word.starts_with(b"-") && !word.starts_with(b"--") && word.ends_with(b"c"))
-    });
-    (is_command && has(&SHELLS)) || (arg.iter().any(u8::is_ascii_whitespace) && has(&OF_COMMANDS))
+/// `--password-command=echo SECRET`: where the secret begins.
+fn echoed(before: Option<&&[u8]>, arg: &[u8]) -> Option<usize> {
+    let is_command = |name: &[u8]| {
+        let name = name.to_ascii_lowercase();
+        let is_of_secret = ["pass", "token", "secret", "key"]
+            .iter()
+            .any(|hint| text::find(&name, hint.as_bytes()).is_some());
+        is_of_secret && ["cmd", "command"].iter().any(|end| name.ends_with(end.as_bytes()))
+    };
+    let start = match arg.iter().position(|&byte| byte == b'=') {
+        Some(sign) if is_command(&arg[..sign]) => sign + 1,
+        _ if before.is_some_and(|before| before.starts_with(b"-") && is_command(before)) => 0,
+        _ => return None,
+    };
+    ["echo ", "printf "]
+        .iter()
+        .find(|echo| arg[start..].starts_with(echo.as_bytes()))
+        .map(|echo| start + echo.len())
 }
 
-/// Copies a script with its secrets masked.
-fn mask_script(script: &[u8], depth: u32, out: &mut Vec<u8>) {
-    let mut done = 0;
-    for command in shell::commands(script) {
-        let args: Vec<&[u8]> = command.iter().map(|word| word.text.as_slice()).collect();
-        for ((index, word), secret) in command.iter().enumerate().zip(secrets(&args)) {
-            let raw = &script[word.raw.clone()];
-            if let Some(start) = secret {
-                let place = word.place(start);
-                mask_text(&script[done..word.raw.start], out);
-                out.extend_from_slice(&script[word.raw.start..place]);
-                out.extend_from_slice(MASK);
-                out.extend(closing_quote(&script[word.raw.start..place], raw));
-                done = word.raw.end;
-            } else if depth < MAX_DEPTH && raw != word.text && is_script(&args[..index], args[index]) {
-                mask_text(&script[done..word.raw.start], out);
-                out.push(b'\'');
-                mask_script(&word.text, depth + 1, out);
-                out.push(b'\'');
-                done = word.raw.end;
-            }
-        }
+/// `-u name -p SECRET` of programs that the tables don't know: no port and no path.
+fn is_beside_user(args: &[&[u8]], index: usize) -> bool {
+    const USERS: [&[u8]; 6] = [b"-u", b"-U", b"--user", b"--username", b"-user", b"-username"];
+    const PASSWORDS: [&[u8]; 2] = [b"-p", b"-P"];
+    // Its -p is a priority.
+    let is_other = is_program(args[0], "journalctl");
+    let (Some(option), Some(value)) = (index.checked_sub(2), args.get(index + 1)) else { return false };
+    PASSWORDS.contains(&args[index])
+        && USERS.contains(&args[option])
+        && !args[option + 1].starts_with(b"-")
+        && !is_other
+        && !value.starts_with(b"/")
+        && !value.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'-' | b','))
+}
+
+/// `change_password user SECRET`: the last of the arguments that stand behind such a word, if they are two at least.
+fn changed_password(args: &[&[u8]], index: usize) -> Option<usize> {
+    const VERBS: [&[u8]; 4] = [b"change", b"set", b"reset", b"update"];
+    if index < 3
+        || args[index].starts_with(b"-")
+        || args.get(index + 1).is_some_and(|next| !next.starts_with(b"-"))
+    {
+        return None;
     }
-    mask_text(&script[done..], out);
+    let run = args[..index].iter().rev().take(4).take_while(|word| !word.starts_with(b"-"));
+    let is_verb = |word: &&[u8]| {
+        ["password", "passwd"].iter().any(|end| word.ends_with(end.as_bytes()))
+            && VERBS.iter().any(|verb| word.starts_with(verb))
+    };
+    run.skip(1).any(is_verb).then_some(0)
 }
 
-/// The quote that a masked word still needs: one that is open in what is kept of it, and closed at its end.
-fn closing_quote(kept: &[u8], raw: &[u8]) -> Option<u8> {
-    let quote = *raw.last().filter(|byte| matches!(byte, b'"' | b'\''))?;
-    (kept.iter().filter(|&&byte| byte == quote).count() % 2 == 1).then_some(quote)
+/// `-n node.session.auth.password -v SECRET`: the option names a value of what was named just before.
+fn is_value_of_named(args: &[&[u8]], index: usize) -> bool {
+    const NAMES: [&[u8]; 7] = [b"-n", b"-k", b"-u", b"--name", b"--key", b"-Name", b"-name"];
+    const VALUES: [&[u8]; 4] = [b"-v", b"--value", b"-Value", b"-value"];
+    let (Some(option), Some(name)) = (index.checked_sub(2), index.checked_sub(1)) else { return false };
+    let name = args[name];
+    VALUES.contains(&args[index])
+        && NAMES.contains(&args[option])
+        && name.iter().all(|&byte| is_name(byte) || byte == b'/')
+        && secrecy(name) == Some(Secrecy::Secret)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 /// Words that make a name secret wherever they stand in it, also inside a longer word (`dbpassword`).
 const PASSWORDS: [&[u8]; 6] = [b"password", b"passwd", b"passphrase", b"passwort", b"passcode", b"mnemonic"];
 /// Endings of a word that do the same: `requirepass`, `userpwd`, `bindpw`, `authtoken`.
-const ENDINGS: [&[u8]; 5] = [b"pass", b"pwd", b"pw", b"token", b"masterauth"];
+const ENDINGS: [&[u8]; 6] = [b"pass", b"pwd", b"pswd", b"pw", b"token", b"masterauth"];
 /// Words that end so by chance.
 const NO_ENDINGS: [&[u8]; 9] = [
     b"bypass",
@@ -20,7 +20,7 @@ const NO_ENDINGS: [&[u8]; 9] = [
 const WORDS: [&[u8]; 6] = [b"psk", b"jwt", b"otp", b"totp", b"bearer", b"passkey"];
 
 /// One of these is in each secret name: most names have none, and need no further look.
-const HINTS: [&[u8]; 14] = [
+const HINTS: [&[u8]; 20] = [
     b"pass",
     b"pw",
     b"token",
@@ -35,6 +35,12 @@ const HINTS: [&[u8]; 14] = [
     b"otp",
     b"bearer",
     b"mnemonic",
+    b"user",
+    b"login",
+    b"session",
+    b"appid",
+    b"code",
+    b"hook",
 ];
 
 /// What a name ends with that tells something about a secret, or where it is.
@@ -124,10 +130,27 @@ const ABOUT: [&[u8]; 84] = [
     b"type",
     b"types",
 ];
-const ABOUT_TOO: [&[u8]; 8] = [b"uri", b"url", b"usage", b"validity", b"var", b"version", b"word", b"words"];
+const ABOUT_TOO: [&[u8]; 16] = [
+    b"days",
+    b"encryption",
+    b"hours",
+    b"interval",
+    b"minutes",
+    b"period",
+    b"plugin",
+    b"seconds",
+    b"uri",
+    b"url",
+    b"usage",
+    b"validity",
+    b"var",
+    b"version",
+    b"word",
+    b"words",
+];
 
 /// What stands before a secret's name in that of a switch, a number or something public.
-const NOT_THE_SECRET: [&[u8]; 29] = [
+const NOT_THE_SECRET: [&[u8]; 30] = [
     b"allow",
     b"ask",
     b"completion",
@@ -135,6 +158,7 @@ const NOT_THE_SECRET: [&[u8]; 29] = [
     b"count",
     b"disable",
     b"enable",
+    b"existing",
     b"expire",
     b"generate",
     b"has",
@@ -159,7 +183,7 @@ const NOT_THE_SECRET: [&[u8]; 29] = [
     b"without",
 ];
 /// The keys that are none to a lock.
-const OPEN_KEYS: [&[u8]; 42] = [
+const OPEN_KEYS: [&[u8]; 43] = [
     b"any",
     b"arrow",
     b"authorized",
@@ -191,6 +215,7 @@ const OPEN_KEYS: [&[u8]; 42] = [
     b"partition",
     b"press",
     b"primary",
+    b"pub",
     b"public",
     b"range",
     b"recv",
@@ -224,6 +249,12 @@ pub(super) enum Secrecy {
     Key,
     /// A signature: it opens what the URL is that it stands in.
     InUrl,
+    /// Secret in a URL if it is long: `code`, `session`.
+    LongInUrl,
+    /// `user`, `login`: secret if it is `name:password`.
+    Login,
+    /// What is `name=value` is secret; without a `=` it is a file's name.
+    Cookie,
 }
 
 impl Secrecy {
@@ -233,11 +264,24 @@ impl Secrecy {
         if value.is_empty() || SWITCHES.iter().any(|switch| value.eq_ignore_ascii_case(switch)) {
             return true;
         }
+        if is_reference(value) {
+            return true;
+        }
         match self {
-            Secrecy::Secret | Secrecy::Header | Secrecy::InUrl => false,
+            Secrecy::Secret | Secrecy::InUrl => false,
+            Secrecy::Header => value
+                .iter()
+                .position(|&byte| byte == b' ')
+                .is_some_and(|blank| is_reference(&value[blank + 1..])),
+            Secrecy::LongInUrl => value.len() < 16,
+            Secrecy::Login => !is_login(value),
+            Secrecy::Cookie => !value.contains(&b'='),
             Secrecy::UnlessNumber => value.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.'),
             Secrecy::UnlessFile => is_file(value),
-            Secrecy::Pair => !value.contains(&b':') || value.starts_with(b"/"),
+            Secrecy::Pair => {
+                let is_tuple = matches!(value[0], b'(' | b'[') && value.contains(&b',');
+                !is_tuple && (!value.contains(&b':') || value.starts_with(b"/"))
+            }
             Secrecy::Key => is_file(value) || (value.len() < 8 && value[0].is_ascii_digit()),
         }
     }
@@ -252,6 +296,9 @@ pub(super) fn secrecy(name: &[u8]) -> Option<Secrecy> {
     }
     let words = words(name);
     let last = words.last()?;
+    if words.len() == 2 && words[0] == b"sonar" && last == b"login" {
+        return Some(Secrecy::Secret);
+    }
     if words.len() == 2 && words[0] == b"secret" && last == b"id" {
         // HashiCorp Vault's password of an application.
         return Some(Secrecy::Secret);
@@ -264,13 +311,16 @@ pub(super) fn secrecy(name: &[u8]) -> Option<Secrecy> {
     let found = || words.iter().enumerate().rev().filter_map(|(at, word)| Some((at, of_word(word)?)));
     let (at, found) = found().find(|(_, found)| *found == Secrecy::Secret).or_else(|| found().next())?;
     let before = &words[..at];
-    let is_none = before.iter().any(|word| NOT_THE_SECRET.contains(&&word[..]));
+    // In `output.db.password` only what follows the last dot tells about the secret.
+    let own = name.rsplit(|&byte| byte == b'.').next().unwrap_or(name);
+    let own = if own.len() == name.len() { before } else { &before[before.len().saturating_sub(1)..] };
+    let is_none = own.iter().any(|word| NOT_THE_SECRET.contains(&&word[..]));
     if is_none {
         return None;
     }
     match found {
         Secrecy::Key => key(before, &words[at], at + 1 == words.len()),
-        Secrecy::Pair | Secrecy::InUrl if at + 1 < words.len() => None,
+        Secrecy::Pair | Secrecy::InUrl | Secrecy::LongInUrl | Secrecy::Login if at + 1 < words.len() => None,
         found => Some(found),
     }
 }
@@ -284,14 +334,18 @@ fn of_word(word: &[u8]) -> Option<Secrecy> {
         || WORDS.contains(&word)
         || (contains(b"secret") && !contains(b"secretar"));
     match word {
+        // `askpass` names a program.
+        _ if word.starts_with(b"ask") => None,
         _ if word.ends_with(b"authorization") || word == b"cookie" || word == b"cookies" => {
             Some(Secrecy::Header)
         }
         _ if is_password => Some(Secrecy::Secret),
         _ if word.ends_with(b"tokens") => Some(Secrecy::UnlessNumber),
         b"credential" | b"credentials" | b"creds" | b"cred" => Some(Secrecy::UnlessFile),
-        b"auth" => Some(Secrecy::Pair),
-        b"sig" | b"signature" => Some(Secrecy::InUrl),
+        _ if word.ends_with(b"auth") => Some(Secrecy::Pair),
+        b"sig" | b"signature" | b"appid" => Some(Secrecy::InUrl),
+        b"code" | b"session" | b"sessionid" => Some(Secrecy::LongInUrl),
+        b"user" | b"username" | b"login" => Some(Secrecy::Login),
         _ if (word.ends_with(b"key") || word.ends_with(b"keys")) && !NO_KEYS.contains(&word) => {
             Some(Secrecy::Key)
         }
@@ -343,6 +397,86 @@ fn words(name: &[u8]) -> Vec<Vec<u8>> {
     }
     words.retain(|word| !word.is_empty());
     words
+}
+
+/// `name:password`, but no `1000:1000`, `name:name`, URL or time.
+fn is_login(value: &[u8]) -> bool {
+    let Some(colon) = value.iter().position(|&byte| byte == b':') else { return false };
+    let (name, secret) = (&value[..colon], &value[colon + 1..]);
+    let is_number = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
+    let is_other = secret.is_empty() || secret.starts_with(b"//") || name == secret || is_reference(secret);
+    let are_numbers = is_number(name) && is_number(secret);
+    !is_other && !are_numbers
+}
+
+/// Whether the whole value is what stands for another one, or for one that somebody else has masked.
+pub(super) fn is_reference(value: &[u8]) -> bool {
+    let is_variable = |name: &[u8]| {
+        name.len() > 1
+            && name.iter().all(|&byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    let inside = |begin: &[u8], end: &[u8]| {
+        value.strip_prefix(begin)?.strip_suffix(end).filter(|inner| !inner.is_empty())
+    };
+    match value {
+        // A secret that begins with the sign is unlikely to look like one of these.
+        [b'$', name @ ..] if is_variable(name) && (name.contains(&b'_') || secrecy(name).is_some()) => true,
+        [b'$', digits @ ..] if digits.len() == 1 && digits[0].is_ascii_digit() => true,
+        [b'$', b'{', b'{', inner @ .., b'}', b'}']
+            if inner.iter().all(|&byte| byte != b'}' && byte != b'"') =>
+        {
+            true
+        }
+        [b'%', name @ .., b'%'] if is_variable(name) => true,
+        [b'*', b'*', b'*', rest @ ..] if !rest.iter().any(u8::is_ascii_alphanumeric) => true,
+        [b'*', ..] | [b'x' | b'X', _, _, ..] if value.iter().all(|byte| *byte == value[0]) => true,
+        // A pattern of a search, or the shell's `$` before a bracket that is read by itself.
+        [b'.', b'*', ..] => true,
+        [b'{', b'{', ..] => inside(b"{{", b"}}")
+            .is_some_and(|inner| inner.iter().all(|byte| !matches!(byte, b'"' | b'\'' | b'{' | b'}'))),
+        [b'$', b'{', ..] => inside(b"${", b"}").is_some_and(|name| {
+            name.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
+        }),
+        [b'$', b'(', ..] => {
+            inside(b"$(", b")").is_some_and(|inner| is_variable(inner) || reads_secret(inner))
+        }
+        [b'<' | b'[', word @ .., b'>' | b']'] => {
+            [&b"redacted"[..], b"masked", b"hidden", b"secret", b"filtered"]
+                .iter()
+                .any(|known| word.eq_ignore_ascii_case(known))
+        }
+        _ => [
+            &b"os.environ"[..],
+            b"os.getenv",
+            b"process.env",
+            b"ENV[",
+            b"getenv(",
+            b"$ENV{",
+            b"System.getenv",
+        ]
+        .iter()
+        .any(|begin| value.starts_with(begin)),
+    }
+}
+
+/// A command that gets a secret from where it is kept. What it is given itself is read on its own.
+fn reads_secret(command: &[u8]) -> bool {
+    const READERS: [&[u8]; 12] = [
+        b"cat ",
+        b"< ",
+        b"</",
+        b"vault ",
+        b"pass ",
+        b"op ",
+        b"aws ",
+        b"gcloud ",
+        b"az ",
+        b"kubectl ",
+        b"sops ",
+        b"security ",
+    ];
+    READERS.iter().any(|reader| command.starts_with(reader))
+        && !command.iter().any(|byte| matches!(byte, b')' | b';' | b'|' | b'&' | b'`'))
 }
 
 /// Whether the value names a file: a path that begins as one, or the ending of keys' and certificates' files.

@@ -1,15 +1,24 @@
 //! Masks the values of secret names inside a text: a header, JSON, YAML, a URL, a program, a statement.
 
-use super::MASK;
 use super::names::{Secrecy, secrecy};
+use super::{MASK, shapes};
 
-/// Copies a text with its secrets masked.
+/// Copies an argument with its secrets masked.
 pub(super) fn mask_text(text: &[u8], out: &mut Vec<u8>) {
+    mask(text, true, out);
+}
+
+/// Copies a part of a script with its secrets masked.
+pub(super) fn mask_part(text: &[u8], out: &mut Vec<u8>) {
+    mask(text, false, out);
+}
+
+fn mask(text: &[u8], is_argument: bool, out: &mut Vec<u8>) {
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
         let name_end = rest.iter().position(|&byte| !is_name(byte)).unwrap_or(rest.len());
-        let found = url_password(rest).or_else(|| private_key(rest));
+        let found = shapes::url_password(rest).or_else(|| shapes::private_key(rest));
         if name_end == 0 || found.is_some() {
             if let Some(secret) = &found {
                 out.extend_from_slice(&rest[..secret.start]);
@@ -21,14 +30,16 @@ pub(super) fn mask_text(text: &[u8], out: &mut Vec<u8>) {
             continue;
         }
         let name = &rest[..name_end];
-        at += name_end;
-        if is_known_token(name) {
+        if shapes::is_known_token(name) {
             out.extend_from_slice(MASK);
+            at += name_end;
             continue;
         }
         out.extend_from_slice(name);
-        let place = Place { text, name, after: at };
-        if let Some(secret) = place.value() {
+        let place = Place { text, name, after: at + name_end, is_argument };
+        let secret = place.value().or_else(|| shapes::behind_name(text, at, name_end));
+        at += name_end;
+        if let Some(secret) = secret.filter(|secret| secret.start >= at && secret.end > secret.start) {
             out.extend_from_slice(&text[at..secret.start]);
             out.extend_from_slice(MASK);
             at = secret.end;
@@ -42,6 +53,8 @@ struct Place<'a> {
     name: &'a [u8],
     /// Where what follows the name begins.
     after: usize,
+    /// The text is an argument of its own.
+    is_argument: bool,
 }
 
 /// What stands between a name and its value.
@@ -60,9 +73,31 @@ impl Place<'_> {
         let (separator, start) = self.separator(secrecy)?;
         let (start, end) = self.bounds(secrecy, separator, start)?;
         let value = &self.text[start..end];
-        let is_reference =
-            separator == Separator::Colon && (value.starts_with(b":") || value.starts_with(b"//"));
-        (!is_reference && !secrecy.shows(value)).then_some(start..end)
+        let is_none = match separator {
+            Separator::Colon => secrecy == Secrecy::Login || self.is_no_value(start, value),
+            Separator::Equals | Separator::Blank => false,
+        };
+        (!is_none && !secrecy.shows(value)).then_some(start..end)
+    }
+
+    /// Whether what stands behind a colon is something else than the name's value: the rest of a URL or of a path
+    /// (`std::token`, `-v /s:/run/secrets:ro`), a task (`rake secrets:setup`), or what follows a prompt (`'Password: ')`).
+    fn is_no_value(&self, start: usize, value: &[u8]) -> bool {
+        let begin = self.after - self.name.len();
+        let is_in_path =
+            begin > 1 && self.text[begin - 1] == b'/' && !self.text[begin - 2].is_ascii_whitespace();
+        let is_beside = start == self.after + 1;
+        let is_plural = self.name.ends_with(b"s") && value.iter().all(u8::is_ascii_lowercase);
+        let quote =
+            self.text.get(start.saturating_sub(1)).copied().filter(|byte| matches!(byte, b'"' | b'\''));
+        let closes = quote.is_some_and(|quote| {
+            self.text[..begin].iter().filter(|&&byte| byte == quote).count() % 2 == 1
+                && matches!(self.text.get(start), None | Some(b')' | b',' | b';' | b' '))
+        });
+        value.starts_with(b":")
+            || value.starts_with(b"//")
+            || (is_beside && (is_in_path || (is_plural && self.is_argument && begin == 0)))
+            || (closes && self.text.get(self.after) == Some(&b':'))
     }
 
     fn secrecy(&self) -> Option<Secrecy> {
@@ -76,11 +111,28 @@ impl Place<'_> {
                 return None;
             }
         }
+        if self.name == b"p" && matches!(before, None | Some(b',')) && self.is_of_dsn() {
+            return Some(Secrecy::Secret);
+        }
+        if self.name.eq_ignore_ascii_case(b"key")
+            && self.text[..begin].to_ascii_uppercase().ends_with(b"PRAGMA ")
+        {
+            return Some(Secrecy::Secret);
+        }
         match secrecy(self.name)? {
-            Secrecy::InUrl if !in_url => None,
+            Secrecy::InUrl | Secrecy::LongInUrl if !in_url => None,
             Secrecy::Key if !in_url && !self.name.starts_with(b"-") => None,
             found => Some(found),
         }
+    }
+
+    /// Percona's `h=host,u=user,p=secret`.
+    fn is_of_dsn(&self) -> bool {
+        let begins =
+            |part: &[u8]| part.starts_with(b"h=") || part.starts_with(b"u=") || part.starts_with(b"D=");
+        self.text.get(self.after) == Some(&b'=')
+            && self.text.len() < 1024
+            && self.text.split(|&byte| matches!(byte, b',' | b' ')).any(begins)
     }
 
     /// What separates the name from its value, and where that begins.
@@ -131,8 +183,21 @@ impl Place<'_> {
     /// Where the value, whose first byte or quote stands at `start`, begins and ends without its quotes.
     fn bounds(&self, secrecy: Secrecy, separator: Separator, start: usize) -> Option<(usize, usize)> {
         let text = self.text;
-        let escapes = text.get(start..)?.iter().take_while(|&&byte| byte == b'\\').count();
-        let begins_text = self.after == self.name.len();
+        let escapes = text
+            .get(start..)
+            .filter(|rest| !rest.is_empty())?
+            .iter()
+            .take_while(|&&byte| byte == b'\\')
+            .count();
+        let begins_text = self.is_argument && self.name != b"p" && self.after == self.name.len();
+        // SQL's N'x', Python's b'x' and C#'s $"x".
+        let is_prefixed = escapes == 0
+            && text[start].is_ascii()
+            && b"NEbBrRuUfF$@".contains(&text[start])
+            && matches!(text.get(start + 1), Some(b'"' | b'\''));
+        if is_prefixed {
+            return Some((start + 2, quoted_end(text, start + 2, text[start + 1], 0)));
+        }
         let rest = &text[start..];
         let until =
             |end: &dyn Fn(u8) -> bool| start + rest.iter().position(|&byte| end(byte)).unwrap_or(rest.len());
@@ -181,7 +246,7 @@ fn value_beside(rest: &[u8]) -> Option<usize> {
 
 /// Where a quoted text ends whose first byte stands at `at`. `escapes` backslashes stand before its quotes: it lies
 /// inside of another quoted text then.
-fn quoted_end(text: &[u8], mut at: usize, quote: u8, escapes: usize) -> usize {
+pub(super) fn quoted_end(text: &[u8], mut at: usize, quote: u8, escapes: usize) -> usize {
     let start = at;
     let mut backslashes = 0;
     while let Some(&byte) = text.get(at) {
@@ -242,13 +307,20 @@ fn block_end(text: &[u8], start: usize) -> usize {
 }
 
 /// The end of a value without quotes; a backslash takes what follows with it.
-fn bare_end(text: &[u8], start: usize) -> usize {
+pub(super) fn bare_end(text: &[u8], start: usize) -> usize {
     let mut at = start;
     while let Some(&byte) = text.get(at) {
         match byte {
             b'\\' if !matches!(text.get(at + 1), Some(b'"' | b'\'' | b'n' | b'r')) => at += 1,
             // A call, as `PASSWORD('x')`.
-            b'(' => return bracket_end(text, at),
+            b'{' if at > start && text[at - 1] == b'$' => {
+                at = bracket_end(text, at);
+                continue;
+            }
+            b'(' => {
+                at = bracket_end(text, at);
+                continue;
+            }
             b'"' | b'\'' | b'&' | b';' | b',' | b'}' | b')' | b']' | b'<' | b'\\' => break,
             _ if byte.is_ascii_whitespace() => break,
             _ => {}
@@ -258,68 +330,9 @@ fn bare_end(text: &[u8], start: usize) -> usize {
     at.min(text.len())
 }
 
-/// `://user:password@`: where the password stands. A user without one that looks like a token counts too.
-fn url_password(text: &[u8]) -> Option<std::ops::Range<usize>> {
-    let url = text.strip_prefix(b"://")?;
-    let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'<' | b'>');
-    let url = &url[..url.iter().position(ends).unwrap_or(url.len())];
-    let host = url.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(url.len());
-    let colon = url[..host].iter().position(|&byte| byte == b':');
-    let is_port = |colon: usize| url[colon + 1..host].iter().all(u8::is_ascii_digit);
-    let at = match url[..host].iter().rposition(|&byte| byte == b'@') {
-        Some(at) => at,
-        // A password with a slash, which should have been written as %2F.
-        None => url
-            .iter()
-            .rposition(|&byte| byte == b'@')
-            .filter(|_| colon.is_some_and(|colon| !is_port(colon)))?,
-    };
-    let start = match colon.filter(|&colon| colon < at) {
-        Some(colon) => colon + 1,
-        None if is_known_token(&url[..at]) => 0,
-        None => return None,
-    };
-    (start < at).then_some(3 + start..3 + at)
-}
-
-/// A private key in PEM's form.
-fn private_key(text: &[u8]) -> Option<std::ops::Range<usize>> {
-    let head = text.strip_prefix(b"-----BEGIN ")?;
-    let head_end = head.windows(5).position(|part| part == b"-----")?;
-    let is_private = head[..head_end].windows(7).any(|part| part == b"PRIVATE");
-    let start = 11 + head_end + 5;
-    let end =
-        text[start..].windows(9).position(|part| part == b"-----END ").map_or(text.len(), |end| start + end);
-    is_private.then_some(start..end)
-}
-
-/// Tokens that say by their first letters what they are.
-fn is_known_token(word: &[u8]) -> bool {
-    const BEGINNINGS: [&[u8]; 20] = [
-        b"ghp_",
-        b"gho_",
-        b"ghu_",
-        b"ghs_",
-        b"ghr_",
-        b"github_pat_",
-        b"glpat-",
-        b"xoxb-",
-        b"xoxp-",
-        b"xoxa-",
-        b"xapp-",
-        b"sk_live_",
-        b"rk_live_",
-        b"sk-proj-",
-        b"sk-ant-",
-        b"npm_",
-        b"dckr_pat_",
-        b"hvs.",
-        b"AIzaSy",
-        b"SG.",
-    ];
-    let is_jwt = || word.starts_with(b"eyJ") && word.iter().filter(|&&byte| byte == b'.').count() == 2;
-    (word.len() >= 20 && BEGINNINGS.iter().any(|begin| word.starts_with(begin)))
-        || (word.len() > 30 && is_jwt())
+/// Where the part stands in a text.
+pub(super) fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|here| here == part)
 }
 
 /// Whether a name may hold the byte.
