@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kumon_shipper::Shipper;
 use kumon_shipper::elasticsearch::{Authentication, ElasticsearchSink, Options};
+use kumon_shipper::{Input, Shipper};
 use kumon_testing::Child;
 
 use crate::bulk_server::{BulkServer, TIMEOUT};
@@ -16,11 +16,18 @@ use crate::support::{Place, append, lines, options};
 /// A busy machine takes its time.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts one for the inputs of this folder.
+/// Starts one for the usual inputs of this folder.
 pub(crate) fn spawn(folder: &Path, server: &BulkServer) -> Child {
+    spawn_with(&options(folder).inputs, folder, server)
+}
+
+/// Starts one for these inputs, which are the usual ones of this folder but for their order and patterns.
+pub(crate) fn spawn_with(inputs: &[Input], folder: &Path, server: &BulkServer) -> Child {
+    let inputs: Vec<_> = inputs.iter().map(|input| (&input.dataset, &input.paths)).collect();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "kills::shipper_over_http", "--nocapture"]);
     command.env("SHIPPER_OVER_HTTP", folder).env("BULK_URL", &server.url);
+    command.env("INPUTS", serde_json::to_string(&inputs).unwrap());
     Child::spawn(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
@@ -44,6 +51,12 @@ fn shipper_over_http() {
     });
     let mut options = options(&folder);
     options.batch_bytes = 2000;
+    let inputs: Vec<(String, Vec<String>)> = serde_json::from_str(&std::env::var("INPUTS").unwrap()).unwrap();
+    let with = |(dataset, paths)| {
+        let usual = options.inputs.iter().find(|input| input.dataset == dataset);
+        Input { paths, ..usual.unwrap().clone() }
+    };
+    options.inputs = inputs.into_iter().map(with).collect();
     let (shipper, handle) = Shipper::new(options, Box::new(sink.unwrap())).unwrap();
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
