@@ -90,20 +90,20 @@ impl Run {
     }
 
     /// New rows for this file, as a writer of it would write them.
-    fn text(&mut self, path: &Path, with_header: bool) -> String {
+    fn text(&mut self, path: &Path) -> String {
         let numbers = self.next..self.next + 1 + self.random.below(40);
         self.next = numbers.end;
         self.log.push(format!("rows {numbers:?} for {}", path.display()));
+        let is_empty = fs::metadata(path).map_or(0, |file| file.len()) == 0;
         match path.extension().is_some_and(|extension| extension == "csv") {
-            true => (if with_header { HEADER } else { "" }).to_owned() + &rows(numbers),
+            true => (if is_empty { HEADER } else { "" }).to_owned() + &rows(numbers),
             false => lines(numbers),
         }
     }
 
     fn write(&mut self, path: PathBuf) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let is_empty = fs::metadata(&path).map_or(0, |file| file.len()) == 0;
-        let text = self.text(&path, is_empty);
+        let text = self.text(&path);
         // In two parts, of which the first may end within a line.
         let cut = self.random.below(text.len() as u64) as usize;
         append(&path, &text[..cut]);
@@ -164,11 +164,14 @@ pub(crate) fn seeds(time: Duration) -> impl Iterator<Item = u64> {
 }
 
 fn any_interleaving(time: Duration, shipping: impl Fn(u64) -> Shipping) {
+    let (mut runs, mut rows) = (0, 0);
     for seed in seeds(time) {
         let mut run = Run::new(seed, shipping(seed));
         (0..60).for_each(|_| run.step());
+        (runs, rows) = (runs + 1, rows + run.next);
         run.finish();
     }
+    println!("{runs} runs, {rows} rows: 0 lost, 0 doubled");
 }
 
 #[test]

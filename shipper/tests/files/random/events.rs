@@ -125,7 +125,7 @@ impl Run {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let file = open(&path);
         let at = file.metadata().unwrap().len();
-        let text = self.text(&path, at == 0);
+        let text = self.text(&path);
         let size = at + text.len() as u64 + self.size_of_hole();
         file.set_len(size).unwrap();
         self.log.push(format!("space up to {size} for these at {at}"));
@@ -149,12 +149,17 @@ impl Run {
 
     /// As rsync, `sed -i` and editors do: what was there and more is written beside it and renamed over it.
     pub(super) fn rename_over(&mut self, path: PathBuf) {
+        let before = fs::read(&path).unwrap();
+        if before.first() == Some(&0) {
+            // Rows without a header of their own are known by their file alone until they are read.
+            self.settle();
+        }
         if self.random.below(3) == 0 {
             self.stop_or_start();
         }
         let new = path.with_file_name(".new");
-        let text = self.text(&path, false);
-        fs::write(&new, [fs::read(&path).unwrap(), text.into_bytes()].concat()).unwrap();
+        let text = self.text(&path);
+        fs::write(&new, [before, text.into_bytes()].concat()).unwrap();
         if self.random.below(3) == 0 {
             // As `rsync -t` does.
             let time = fs::metadata(&path).unwrap().modified().unwrap();
@@ -244,7 +249,7 @@ impl Run {
     /// A gzip that a pattern matches, or a further member of it.
     pub(super) fn pack(&mut self) {
         let path = self.place.path(&format!("p{}.gz", self.random.below(3)));
-        let text = self.text(&path, false);
+        let text = self.text(&path);
         self.write_in_parts(&path, &packed(text));
     }
 
