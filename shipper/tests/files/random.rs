@@ -125,8 +125,8 @@ impl Run {
 
     /// Waits until all that stands in files has arrived.
     fn settle(&mut self) {
-        self.shipping.settle(&self.place, self.next);
-        self.log.push("all arrived".into());
+        let arrived = self.shipping.settle(&self.place, self.next);
+        self.log.push(format!("{arrived} of {} rows arrived", self.next));
     }
 
     fn finish(mut self) {

@@ -81,8 +81,8 @@ impl Shipping {
         }
     }
 
-    /// Waits until all that stands in files, `rows` in all, has arrived.
-    pub(super) fn settle(&mut self, place: &Place, rows: u64) {
+    /// Waits until all that stands in files, `rows` in all, has arrived; answers how many have.
+    pub(super) fn settle(&mut self, place: &Place, rows: u64) -> u64 {
         self.start(place);
         match self {
             Shipping::Thread(sink, ship) => {
@@ -96,6 +96,7 @@ impl Shipping {
                     std::thread::sleep(Duration::from_millis(1));
                     ship.handle.sync(Duration::from_secs(1));
                 }
+                sink.len() as u64
             }
             Shipping::Process(server, _) => {
                 server.fail(false);
@@ -103,6 +104,7 @@ impl Shipping {
                 while (server.len() as u64) < rows && start.elapsed() < LIMIT {
                     std::thread::sleep(Duration::from_millis(1));
                 }
+                server.len() as u64
             }
         }
     }
