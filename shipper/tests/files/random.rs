@@ -37,6 +37,8 @@ struct Run {
     shipping: Shipping,
     next: u64,
     rotations: u64,
+    /// Files that were renamed over since all had arrived.
+    renamed_over: HashSet<PathBuf>,
     log: Vec<String>,
 }
 
@@ -52,7 +54,16 @@ impl Run {
             place.options.inputs[input].paths.push(path);
         }
         shipping.start(&place);
-        Run { seed, random: Random(seed), place, shipping, next: 0, rotations: 0, log: Vec::new() }
+        Run {
+            seed,
+            random: Random(seed),
+            place,
+            shipping,
+            next: 0,
+            rotations: 0,
+            renamed_over: HashSet::new(),
+            log: Vec::new(),
+        }
     }
 
     fn any_file(&mut self) -> PathBuf {
@@ -126,6 +137,7 @@ impl Run {
     /// Waits until all that stands in files has arrived.
     fn settle(&mut self) {
         let arrived = self.shipping.settle(&self.place, self.next);
+        self.renamed_over.clear();
         self.log.push(format!("{arrived} of {} rows arrived", self.next));
     }
 

@@ -149,17 +149,22 @@ impl Run {
 
     /// As rsync, `sed -i` and editors do: what was there and more is written beside it and renamed over it.
     pub(super) fn rename_over(&mut self, path: PathBuf) {
-        let before = fs::read(&path).unwrap();
-        if before.first() == Some(&0) {
-            // Rows without a header of their own are known by their file alone until they are read.
+        if fs::read(&path).unwrap().first() == Some(&0) {
+            // Rows without a header of their own have one only in this file, until some of them are read.
+            self.write(path.clone());
             self.settle();
+        }
+        if !self.renamed_over.insert(path.clone()) {
+            // Unseen in between, it may have its first inode again: then it looks as if it was deleted and made again.
+            self.settle();
+            self.renamed_over.insert(path.clone());
         }
         if self.random.below(3) == 0 {
             self.stop_or_start();
         }
         let new = path.with_file_name(".new");
         let text = self.text(&path);
-        fs::write(&new, [before, text.into_bytes()].concat()).unwrap();
+        fs::write(&new, [fs::read(&path).unwrap(), text.into_bytes()].concat()).unwrap();
         if self.random.below(3) == 0 {
             // As `rsync -t` does.
             let time = fs::metadata(&path).unwrap().modified().unwrap();
