@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kumon_testing::wait_for;
 
 use crate::stand_in::{Fault, StandIn};
-use crate::support::{HEADER, LIMIT, Place, append, expect, lines, rows};
+use crate::support::{HEADER, LIMIT, Place, Ship, append, expect, lines, rows};
 
 /// A file whose writer doesn't append: it writes where it wrote last, whatever the file is cut to.
 struct Writer {
@@ -168,16 +168,22 @@ fn a_header_behind_a_hole_is_the_header_after_a_restart_and_a_fault_too() {
             let mut writer = Writer::new(&place.path("a.csv"));
             writer.at = hole;
             writer.write((HEADER.to_owned() + &rows(0..10)).as_bytes());
+            let arrive = |ship: &Ship, rows: u64| {
+                wait_for(&format!("{rows} rows"), LIMIT, || {
+                    ship.handle.sync(LIMIT) && sink.len() as u64 >= rows
+                });
+            };
             let ship = place.ship(&sink);
-            expect(&sink, 0..10);
+            arrive(&ship, 10);
             sink.fail(Fault::Away);
             writer.write(rows(10..20).as_bytes());
             ship.wait_until("the halt", |stats| stats.halted.is_some());
             sink.fail(None);
-            expect(&sink, 0..20);
+            arrive(&ship, 20);
             ship.stop();
             writer.write(rows(20..30).as_bytes());
-            let _ship = place.ship(&sink);
+            let ship = place.ship(&sink);
+            arrive(&ship, 30);
             expect(&sink, 0..30);
             assert_eq!(place.dead_letters(), Vec::<serde_json::Value>::new());
         }
