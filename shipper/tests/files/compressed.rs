@@ -14,7 +14,7 @@ use crate::copies::gzip;
 use crate::stand_in::StandIn;
 use crate::support::{HEADER, LIMIT, Place, Ship, append, exactly, expect, lines, rows};
 
-pub(crate) fn packed(text: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn packed(text: &(impl AsRef<[u8]> + ?Sized)) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(text.as_ref()).unwrap();
     encoder.finish().unwrap()

@@ -66,7 +66,7 @@ impl Run {
                 let to = PathBuf::from(format!("{}.gz", path.display()));
                 // Of an older copy.
                 let _ = fs::remove_file(&to);
-                self.write_in_parts(&to, &packed(fs::read(path).unwrap()));
+                self.write_in_parts(&to, &packed(&fs::read(path).unwrap()));
                 fs::remove_file(path).unwrap();
             }
             self.log.push(format!("compress {}", path.display()));
@@ -255,7 +255,7 @@ impl Run {
     pub(super) fn pack(&mut self) {
         let path = self.place.path(&format!("p{}.gz", self.random.below(3)));
         let text = self.text(&path);
-        self.write_in_parts(&path, &packed(text));
+        self.write_in_parts(&path, &packed(&text));
     }
 
     fn write_in_parts(&mut self, path: &Path, bytes: &[u8]) {
