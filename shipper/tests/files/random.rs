@@ -69,7 +69,7 @@ impl Run {
     fn any_file(&mut self) -> PathBuf {
         let file = self.random.below(6);
         let folder = if file < 4 { String::new() } else { format!("{FOLDER}/") };
-        self.place.path(&format!("{folder}{file}.{}", if file % 2 == 0 { "ndjson" } else { "csv" }))
+        self.place.path(&format!("{folder}{file}.{}", if file.is_multiple_of(2) { "ndjson" } else { "csv" }))
     }
 
     fn step(&mut self) {
