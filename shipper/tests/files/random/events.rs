@@ -213,8 +213,10 @@ impl Run {
     /// Starts with other inputs, and then with these again.
     pub(super) fn change_inputs(&mut self) {
         let inputs = self.place.options.inputs.clone();
-        let renames = self.random.below(3) == 0;
-        if renames {
+        let renamed = if self.random.below(3) == 0 { Some(self.any_file()) } else { None };
+        if let Some(path) = &renamed {
+            // Seen by then, as in `let_it_be_seen`.
+            self.write(path.clone());
             self.settle();
         }
         let before = self.shipping.stop(&mut self.random);
@@ -234,15 +236,12 @@ impl Run {
             let path = self.any_file();
             self.meanwhile(&path);
         }
-        if renames {
-            let path = self.any_file();
-            if path.exists() {
-                self.rotations += 1;
-                let to = path.with_extension(format!("{}.old", self.rotations));
-                fs::rename(&path, &to).unwrap();
-                self.log.push(format!("rename {} to {}", path.display(), to.display()));
-                self.write(path);
-            }
+        if let Some(path) = renamed {
+            self.rotations += 1;
+            let to = path.with_extension(format!("{}.old", self.rotations));
+            fs::rename(&path, &to).unwrap();
+            self.log.push(format!("rename {} to {}", path.display(), to.display()));
+            self.write(path);
         }
         let after = self.shipping.stop(&mut self.random);
         self.log.extend(after);
