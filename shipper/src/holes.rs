@@ -167,6 +167,15 @@ impl Holes {
     }
 }
 
+/// Where the first record of a file begins, behind the hole that may be there; at most `end`.
+pub(crate) fn beginning(content: &mut Content, unit: usize, end: u64) -> io::Result<u64> {
+    let mut at = 0;
+    while search(content, &mut at, end)?.0 == Behind::Unknown {}
+    // As above: with two bytes a character, a few NULs are none.
+    let is_hole = unit == 1 || at >= SHORTEST as u64;
+    Ok(if is_hole { at - at % unit as u64 } else { 0 })
+}
+
 /// Moves `at` on over NULs; answers how many of them had to be read as well. What was never written is not.
 fn search(content: &mut Content, at: &mut u64, size: u64) -> io::Result<(Behind, usize)> {
     let (mut buffer, mut read) = (vec![0; 128 << 10], 0);

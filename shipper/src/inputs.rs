@@ -373,12 +373,17 @@ impl Inputs {
     }
 
     /// Keeps in mind the header of a CSV file whose content goes on in another one: what comes in its place may have
-    /// none.
-    pub(crate) fn remember_header(&mut self, source: &Source) {
-        let header = source.tail.header();
-        if let Some(id) = source.foreign_id().filter(|_| !header.is_empty()) {
-            self.headers.insert(id, header.to_vec());
+    /// none. In the checkpoint, too, from the moment on when that knows the file's content by the other one.
+    pub(crate) fn remember_header(&mut self, source: &Source) -> io::Result<()> {
+        let Some(entry) = source.entry() else { return Ok(()) };
+        if entry.header.is_empty() {
+            // Or it is too long for the checkpoint.
+            self.headers.insert(entry.id, source.tail.header().to_vec());
+            return Ok(());
         }
+        let generation = new_generation()?.to_string();
+        self.remembered.want(Entry { generation, delivered: Mark::START, sent: Mark::START, ..entry });
+        Ok(())
     }
 
     /// Keeps in mind what is known of a file that the next run has to look for.

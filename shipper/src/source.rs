@@ -324,8 +324,9 @@ impl Source {
     /// Whether a file that holds other content than what was read is shorter than that, and may be about to hold it
     /// again.
     pub(crate) fn is_being_rewritten(&mut self) -> io::Result<bool> {
-        if self.tail.size()? >= self.tail.read.offset {
-            return Ok(false);
+        if self.tail.size()? >= self.tail.read.or_behind(self.tail.sent).offset {
+            // It was shorter when it was looked at, and may hold all of it again by now.
+            return self.stands();
         }
         // Looked at again, whatever it is then.
         (self.dirty, self.looked) = (false, None);

@@ -155,8 +155,7 @@ impl Sources {
         let source = &mut self.all[index];
         let renewed = match copy {
             Ok(Some(copy)) => {
-                self.inputs.remember_header(source);
-                source.move_to(copy).map(|()| {
+                self.inputs.remember_header(source).and_then(|()| source.move_to(copy)).map(|()| {
                     self.unlisted = true;
                     Vec::new()
                 })

@@ -11,7 +11,7 @@ use std::{fs, io, mem};
 use crate::batch::{Batch, Document, StreamName, Undecodable};
 use crate::content::{Content, Kind};
 use crate::decode::{Decoder, Step, Unreadable};
-use crate::holes::Holes;
+use crate::holes::{Holes, beginning};
 use crate::mark::{Mark, Window};
 use crate::throttle::throttled;
 
@@ -129,23 +129,29 @@ impl Tail {
 
     /// Tells the decoder what stands before `read`, as much of it as it needs. Answers why it can't go on.
     fn resume(&mut self) -> Option<String> {
-        let mut wanted = CHUNK as u64;
+        let (mut wanted, mut from) = (CHUNK as u64, 0);
         loop {
             // Content that is gone or cut shows at the next fill, before anything is decoded.
-            let (head, last) = self.delivered_bytes(wanted).ok()?;
+            let (head, last) = self.delivered_bytes(from, wanted).ok()?;
+            if from == 0 && head.first() == Some(&0) {
+                from = beginning(&mut self.content, self.decoder.unit(), self.read.offset).ok()?;
+                if from > 0 {
+                    continue;
+                }
+            }
             match self.decoder.resume(&head, last) {
                 Ok(true) => return None,
-                Ok(false) if wanted < self.read.offset => wanted *= 2,
+                Ok(false) if wanted < self.read.offset - from => wanted *= 2,
                 Ok(false) => return Some("its header is gone".to_owned()),
                 Err(why) => return Some(why.to_string()),
             }
         }
     }
 
-    /// The first of the bytes before `read`, and the last one.
-    fn delivered_bytes(&mut self, wanted: u64) -> io::Result<(Vec<u8>, u8)> {
-        let (mut head, mut last) = (vec![0; wanted.min(self.read.offset) as usize], [0]);
-        self.content.read_exact_at(&mut head, 0)?;
+    /// The first of the bytes between there and `read`, and the last one.
+    fn delivered_bytes(&mut self, from: u64, wanted: u64) -> io::Result<(Vec<u8>, u8)> {
+        let (mut head, mut last) = (vec![0; wanted.min(self.read.offset - from) as usize], [0]);
+        self.content.read_exact_at(&mut head, from)?;
         self.content.read_exact_at(&mut last, self.read.offset - 1)?;
         Ok((head, last[0]))
     }

@@ -197,7 +197,8 @@ impl State {
             } else if self.ids.insert(id) {
                 // KuMon's own rows have none but the process's.
                 let n = document.get("n").unwrap_or(&document["process.pid"]);
-                self.numbers.push(n.as_u64().or_else(|| n.as_str()?.parse().ok()).unwrap());
+                let n = n.as_u64().or_else(|| n.as_str()?.parse().ok());
+                self.numbers.push(n.unwrap_or_else(|| panic!("no number in {document}")));
                 201
             } else {
                 self.resends += 1;

@@ -14,9 +14,9 @@ use crate::copies::gzip;
 use crate::stand_in::StandIn;
 use crate::support::{HEADER, LIMIT, Place, Ship, append, exactly, expect, lines, rows};
 
-fn packed(text: &str) -> Vec<u8> {
+pub(crate) fn packed(text: &(impl AsRef<[u8]> + ?Sized)) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.write_all(text.as_ref()).unwrap();
     encoder.finish().unwrap()
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use kumon_testing::wait_for;
 
-use crate::stand_in::StandIn;
-use crate::support::{HEADER, LIMIT, Place, append, expect, lines, rows};
+use crate::stand_in::{Fault, StandIn};
+use crate::support::{HEADER, LIMIT, Place, Ship, append, expect, lines, rows};
 
 /// A file whose writer doesn't append: it writes where it wrote last, whatever the file is cut to.
 struct Writer {
@@ -167,6 +167,37 @@ fn a_hole_that_fills_up_late_costs_no_row() {
     expect(&sink, 0..200);
     ship.sync();
     assert_eq!(place.dead_letters(), Vec::<serde_json::Value>::new());
+}
+
+/// Whatever makes the shipper look at the header once more.
+#[test]
+fn a_header_behind_a_hole_is_the_header_after_a_restart_and_a_fault_too() {
+    for hole in [1, 1000, 300_000, 1 << 40] {
+        for sink in [StandIn::default(), StandIn::store()] {
+            let place = Place::new();
+            let mut writer = Writer::new(&place.path("a.csv"));
+            writer.at = hole;
+            writer.write((HEADER.to_owned() + &rows(0..10)).as_bytes());
+            let arrive = |ship: &Ship, rows: u64| {
+                wait_for(&format!("{rows} rows"), LIMIT, || {
+                    ship.handle.sync(LIMIT) && sink.len() as u64 >= rows
+                });
+            };
+            let ship = place.ship(&sink);
+            arrive(&ship, 10);
+            sink.fail(Fault::Away);
+            writer.write(rows(10..20).as_bytes());
+            ship.wait_until("the halt", |stats| stats.halted.is_some());
+            sink.fail(None);
+            arrive(&ship, 20);
+            ship.stop();
+            writer.write(rows(20..30).as_bytes());
+            let ship = place.ship(&sink);
+            arrive(&ship, 30);
+            expect(&sink, 0..30);
+            assert_eq!(place.dead_letters(), Vec::<serde_json::Value>::new());
+        }
+    }
 }
 
 #[test]

@@ -1,26 +1,34 @@
 //! A shipper in a process of its own that ships to a stand-in over HTTP, and can be killed at any moment.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kumon_shipper::Shipper;
 use kumon_shipper::elasticsearch::{Authentication, ElasticsearchSink, Options};
-use kumon_testing::Child;
+use kumon_shipper::{Input, Shipper};
+use kumon_testing::{Child, wait_for};
 
 use crate::bulk_server::{BulkServer, TIMEOUT};
 use crate::copies::gzip;
 use crate::random::{Random, seeds};
-use crate::support::{Place, append, lines, options};
+use crate::support::{HEADER, LIMIT, Place, append, lines, open, options, rows};
 
 /// A busy machine takes its time.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts one for the inputs of this folder.
+/// Starts one for the usual inputs of this folder.
 pub(crate) fn spawn(folder: &Path, server: &BulkServer) -> Child {
+    spawn_with(&options(folder).inputs, folder, server)
+}
+
+/// Starts one for these inputs, which are the usual ones of this folder but for their order and patterns.
+pub(crate) fn spawn_with(inputs: &[Input], folder: &Path, server: &BulkServer) -> Child {
+    let inputs: Vec<_> = inputs.iter().map(|input| (&input.dataset, &input.paths)).collect();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "kills::shipper_over_http", "--nocapture"]);
     command.env("SHIPPER_OVER_HTTP", folder).env("BULK_URL", &server.url);
+    command.env("INPUTS", serde_json::to_string(&inputs).unwrap());
     Child::spawn(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
@@ -44,6 +52,12 @@ fn shipper_over_http() {
     });
     let mut options = options(&folder);
     options.batch_bytes = 2000;
+    let inputs: Vec<(String, Vec<String>)> = serde_json::from_str(&std::env::var("INPUTS").unwrap()).unwrap();
+    let with = |(dataset, paths)| {
+        let usual = options.inputs.iter().find(|input| input.dataset == dataset);
+        Input { paths, ..usual.unwrap().clone() }
+    };
+    options.inputs = inputs.into_iter().map(with).collect();
     let (shipper, handle) = Shipper::new(options, Box::new(sink.unwrap())).unwrap();
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
@@ -75,7 +89,7 @@ fn nothing_is_lost_or_doubled_by_many_kills_while_the_sink_fails_too() {
             append(&log, &lines(next..next + 50));
             next += 50;
             let rotated = place.path(&format!("log.ndjson.{kill}"));
-            std::fs::rename(&log, &rotated).unwrap();
+            fs::rename(&log, &rotated).unwrap();
             if kill % 20 == 9 {
                 gzip(&rotated);
             }
@@ -87,6 +101,24 @@ fn nothing_is_lost_or_doubled_by_many_kills_while_the_sink_fails_too() {
         "{kills} SIGKILLs in {:.0} s, {next} rows, {resends} of them sent again: 0 lost, 0 doubled",
         start.elapsed().as_secs_f32()
     );
+}
+
+/// The writer of a file that is copied and truncated goes on without a header.
+#[test]
+fn a_kill_right_behind_a_truncation_leaves_the_rows_that_follow_their_header() {
+    for delay in 0..15 {
+        let (place, server) = (Place::new(), BulkServer::start(0));
+        let log = place.path("log.csv");
+        append(&log, &(HEADER.to_owned() + &rows(0..2000)));
+        let mut child = spawn(place.folder.path(), &server);
+        wait_for("the first rows", LIMIT, || server.len() > 0);
+        fs::copy(&log, place.path("log.csv.1")).unwrap();
+        open(&log).set_len(0).unwrap();
+        std::thread::sleep(Duration::from_millis(2 * delay));
+        child.kill().unwrap();
+        append(&log, &rows(2000..2010));
+        settle(&place, &server, 2010);
+    }
 }
 
 /// Lets a shipper deliver all there is, and checks it.

@@ -1,20 +1,20 @@
-//! Random interleavings of what writers, rotators, sinks and kills do. After each run every row must have arrived,
-//! and none twice. What a rotator destroys before anybody could read it is left out: a file is truncated or deleted
-//! only when its rows have arrived, as far as the sink says.
+//! Random interleavings of what writers, rotators, administrators, sinks and kills do. After each run every row must
+//! have arrived, and none twice. What is destroyed before anybody could read it is left out: a file is truncated or
+//! deleted only when its rows have arrived, as far as the sink says.
+
+mod events;
+mod shipping;
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kumon_testing::Child;
-
+use self::shipping::Shipping;
 use crate::bulk_server::BulkServer;
-use crate::copies::gzip;
-use crate::kills;
 use crate::restart::{StandInKind, spawn};
-use crate::stand_in::{Fault, StandIn};
-use crate::support::{HEADER, LIMIT, Place, Ship, append, lines, open, rows};
+use crate::stand_in::StandIn;
+use crate::support::{HEADER, Place, append, lines, rows};
 
 /// SplitMix64: repeatable from its seed.
 pub(crate) struct Random(pub(crate) u64);
@@ -29,147 +29,92 @@ impl Random {
     }
 }
 
-/// What ships, and what it ships to.
-enum Shipping {
-    /// In this process, to a stand-in for the sink.
-    Thread(StandIn, Option<Ship>),
-    /// In a process that is killed at any moment, to a stand-in that speaks HTTP.
-    Process(BulkServer, Option<Child>),
-}
-
-impl Shipping {
-    fn stop_or_start(&mut self, place: &Place, random: &mut Random) -> String {
-        match self {
-            Shipping::Thread(_, ship @ Some(_)) => {
-                let limit = Duration::from_millis(random.below(30));
-                ship.take().unwrap().stop_within(limit);
-                format!("stop within {limit:?}")
-            }
-            Shipping::Process(_, child @ Some(_)) if random.below(4) > 0 => {
-                std::thread::sleep(Duration::from_millis(random.below(40)));
-                child.take().unwrap().kill().unwrap();
-                "kill".to_owned()
-            }
-            Shipping::Process(_, child @ Some(_)) => {
-                kills::stop(child.take().unwrap());
-                "stop".to_owned()
-            }
-            _ => {
-                self.start(place);
-                "start".to_owned()
-            }
-        }
-    }
-
-    fn start(&mut self, place: &Place) {
-        match self {
-            Shipping::Thread(sink, ship) => _ = ship.get_or_insert_with(|| place.ship(sink)),
-            Shipping::Process(server, child) => {
-                child.get_or_insert_with(|| kills::spawn(place.folder.path(), server));
-            }
-        }
-    }
-
-    fn fault(&mut self, random: &mut Random) -> String {
-        match self {
-            Shipping::Thread(sink, _) => {
-                let faults = [
-                    None,
-                    Some(Fault::Away),
-                    Some(Fault::Refuses),
-                    Some(Fault::AnswersGetLost),
-                    Some(Fault::LosesUncommitted),
-                ];
-                let fault = random.below(faults.len() as u64) as usize;
-                sink.fail(faults[fault]);
-                format!("fault {fault}")
-            }
-            Shipping::Process(server, _) => {
-                let faulty = random.below(3) > 0;
-                server.fail(faulty);
-                format!("faults {faulty}")
-            }
-        }
-    }
-
-    /// Waits until all that stands in files, `rows` in all, has arrived.
-    fn settle(&mut self, place: &Place, rows: u64) {
-        self.start(place);
-        match self {
-            Shipping::Thread(sink, ship) => {
-                sink.fail(None);
-                let (ship, start) = (ship.as_ref().unwrap(), Instant::now());
-                while !ship.handle.sync(Duration::from_secs(1)) {
-                    assert!(start.elapsed() < LIMIT, "{:?}", ship.stats());
-                }
-            }
-            Shipping::Process(server, _) => {
-                server.fail(false);
-                let start = Instant::now();
-                while (server.len() as u64) < rows && start.elapsed() < LIMIT {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            }
-        }
-    }
-
-    /// A clean stop, and what has arrived then, in order.
-    fn finish(&mut self) -> Vec<u64> {
-        match self {
-            Shipping::Thread(sink, ship) => {
-                let _ = ship.take().map(Ship::stop);
-                sink.in_order()
-            }
-            Shipping::Process(server, child) => {
-                child.take().map(kills::stop).unwrap_or_default();
-                server.numbers()
-            }
-        }
-    }
-}
-
 /// One run: what was written, and where.
 struct Run {
+    seed: u64,
     random: Random,
     place: Place,
     shipping: Shipping,
     next: u64,
     rotations: u64,
+    /// Files that were renamed over since all had arrived.
+    renamed_over: HashSet<PathBuf>,
     log: Vec<String>,
 }
+
+/// The folder that comes and goes; a wildcard stands for it.
+const FOLDER: &str = "d";
 
 impl Run {
     fn new(seed: u64, mut shipping: Shipping) -> Run {
         let mut place = Place::new();
         place.options.batch_bytes = 1500;
+        for (input, pattern) in [(0, "*/*.ndjson"), (0, "p*.gz"), (1, "*/*.csv")] {
+            let path = place.path(pattern).to_str().unwrap().to_owned();
+            place.options.inputs[input].paths.push(path);
+        }
         shipping.start(&place);
-        Run { random: Random(seed), place, shipping, next: 0, rotations: 0, log: Vec::new() }
+        Run {
+            seed,
+            random: Random(seed),
+            place,
+            shipping,
+            next: 0,
+            rotations: 0,
+            renamed_over: HashSet::new(),
+            log: Vec::new(),
+        }
+    }
+
+    fn any_file(&mut self) -> PathBuf {
+        let file = self.random.below(6);
+        let folder = if file < 4 { String::new() } else { format!("{FOLDER}/") };
+        self.place.path(&format!("{folder}{file}.{}", if file.is_multiple_of(2) { "ndjson" } else { "csv" }))
     }
 
     fn step(&mut self) {
-        let file = self.random.below(4);
-        let path = self.place.path(&format!("{file}.{}", if file < 2 { "ndjson" } else { "csv" }));
-        match self.random.below(20) {
-            0 | 1 => {
-                let what = self.shipping.fault(&mut self.random);
-                self.log.push(what);
-            }
-            2 | 3 => self.stop_or_start(),
-            4 if path.exists() => self.rename(path),
-            5 if path.exists() => self.copy_and_truncate(path),
-            6 if path.exists() => self.replace(path),
+        let path = self.any_file();
+        match self.random.below(40) {
+            0..4 => self.fault(),
+            4..8 => self.stop_or_start(),
+            8 | 9 if path.exists() => self.rename(path),
+            10 | 11 if path.exists() => self.copy_and_truncate(path),
+            12 if path.exists() => self.replace(path),
+            13 if path.exists() => self.leave_a_hole(path),
+            14 => self.take_space(path),
+            15 | 16 if path.exists() => self.rename_over(path),
+            17 if self.place.path(FOLDER).exists() => self.move_folder(),
+            18 => self.change_inputs(),
+            19 | 20 => self.pack(),
             _ => self.write(path),
         }
     }
 
+    /// What else happens while something takes its time.
+    fn meanwhile(&mut self, path: &Path) {
+        match self.random.below(5) {
+            0 => self.stop_or_start(),
+            1 => self.fault(),
+            2 => std::thread::sleep(Duration::from_millis(self.random.below(300))),
+            _ => self.write(path.to_owned()),
+        }
+    }
+
+    /// New rows for this file, as a writer of it would write them.
+    fn text(&mut self, path: &Path) -> String {
+        let numbers = self.next..self.next + 1 + self.random.below(40);
+        self.next = numbers.end;
+        self.log.push(format!("rows {numbers:?} for {}", path.display()));
+        let is_empty = fs::metadata(path).map_or(0, |file| file.len()) == 0;
+        match path.extension().is_some_and(|extension| extension == "csv") {
+            true => (if is_empty { HEADER } else { "" }).to_owned() + &rows(numbers),
+            false => lines(numbers),
+        }
+    }
+
     fn write(&mut self, path: PathBuf) {
-        let count = 1 + self.random.below(40);
-        let is_csv = path.extension().is_some_and(|extension| extension == "csv");
-        let header =
-            if is_csv && fs::metadata(&path).map_or(0, |file| file.len()) == 0 { HEADER } else { "" };
-        let numbers = self.next..self.next + count;
-        self.next += count;
-        let text = header.to_owned() + &if is_csv { rows(numbers.clone()) } else { lines(numbers.clone()) };
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let text = self.text(&path);
         // In two parts, of which the first may end within a line.
         let cut = self.random.below(text.len() as u64) as usize;
         append(&path, &text[..cut]);
@@ -177,7 +122,11 @@ impl Run {
             std::thread::sleep(Duration::from_millis(self.random.below(5)));
         }
         append(&path, &text[cut..]);
-        self.log.push(format!("write {numbers:?} to {}", path.display()));
+    }
+
+    fn fault(&mut self) {
+        let what = self.shipping.fault(&mut self.random);
+        self.log.push(what);
     }
 
     fn stop_or_start(&mut self) {
@@ -185,92 +134,30 @@ impl Run {
         self.log.push(what);
     }
 
-    /// What nobody ever saw of a file is nobody's loss but its own; what it held is known from then on, and what
-    /// follows, whatever happens to shipper and sink, must not be lost.
-    fn let_it_be_seen(&mut self, path: &Path) {
-        self.write(path.to_owned());
-        self.shipping.settle(&self.place, self.next);
-        self.log.push("all arrived".into());
-        for _ in 0..self.random.below(4) {
-            match self.random.below(4) {
-                0 => self.stop_or_start(),
-                1 => {
-                    let what = self.shipping.fault(&mut self.random);
-                    self.log.push(what);
-                }
-                _ => self.write(path.to_owned()),
-            }
-        }
+    /// Waits until all that stands in files has arrived.
+    fn settle(&mut self) {
+        let arrived = self.shipping.settle(&self.place, self.next);
+        self.renamed_over.clear();
+        self.log.push(format!("{arrived} of {} rows arrived", self.next));
     }
 
-    fn rename(&mut self, path: PathBuf) {
-        self.let_it_be_seen(&path);
-        self.rotations += 1;
-        let extension = path.extension().unwrap().to_str().unwrap().to_owned();
-        let extension = if self.random.below(2) == 0 { "old".to_owned() } else { extension };
-        let to = path.with_extension(format!("{}.{extension}", self.rotations));
-        fs::rename(&path, &to).unwrap();
-        self.log.push(format!("rename {} to {}", path.display(), to.display()));
-        self.compress(&to);
-    }
-
-    fn copy_and_truncate(&mut self, path: PathBuf) {
-        self.let_it_be_seen(&path);
-        self.rotations += 1;
-        // Sometimes over an older copy.
-        let number = if self.random.below(3) == 0 { 0 } else { self.rotations };
-        let to = PathBuf::from(format!("{}.{number}", path.display()));
-        fs::copy(&path, &to).unwrap();
-        open(&path).set_len(0).unwrap();
-        self.log.push(format!("copy {} to {} and truncate it", path.display(), to.display()));
-        self.compress(&to);
-        self.settle_copy(number);
-    }
-
-    /// A copy that the next one may overwrite is given the time to be read.
-    fn settle_copy(&mut self, number: u64) {
-        if number == 0 {
-            self.shipping.settle(&self.place, self.next);
-        }
-    }
-
-    fn compress(&mut self, path: &Path) {
-        if self.random.below(2) == 0 {
-            std::thread::sleep(Duration::from_millis(self.random.below(20)));
-            gzip(path);
-            self.log.push(format!("compress {}", path.display()));
-        }
-    }
-
-    /// Truncates the file, or deletes it and lets another one take its inode; what it held must have arrived.
-    fn replace(&mut self, path: PathBuf) {
-        self.shipping.settle(&self.place, self.next);
-        if self.random.below(3) == 0 {
-            self.stop_or_start();
-        }
-        if self.random.below(2) == 0 {
-            open(&path).set_len(0).unwrap();
-            self.log.push(format!("truncate {}", path.display()));
-        } else {
-            fs::remove_file(&path).unwrap();
-            self.log.push(format!("delete {}", path.display()));
-        }
-        self.write(path);
-    }
-
-    fn finish(mut self, seed: u64) {
-        self.shipping.settle(&self.place, self.next);
+    fn finish(mut self) {
+        self.settle();
         let arrived = self.shipping.finish();
         let once: HashSet<u64> = arrived.iter().copied().collect();
         let lost: Vec<u64> = (0..self.next).filter(|n| !once.contains(n)).collect();
         let mut seen = HashSet::new();
         let doubled: Vec<u64> = arrived.into_iter().filter(|n| !seen.insert(*n)).collect();
-        assert!(
-            lost.is_empty() && doubled.is_empty(),
-            "seed {seed}: lost {lost:?}, doubled {doubled:?}\n{}",
-            self.log.join("\n")
-        );
-        assert!(self.place.dead_letters().is_empty(), "seed {seed}: {:?}", self.place.dead_letters());
+        assert!(lost.is_empty() && doubled.is_empty(), "lost {lost:?}, doubled {doubled:?}");
+        assert!(self.place.dead_letters().is_empty(), "{:?}", self.place.dead_letters());
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("seed {}:\n{}", self.seed, self.log.join("\n"));
+        }
     }
 }
 
@@ -289,11 +176,14 @@ pub(crate) fn seeds(time: Duration) -> impl Iterator<Item = u64> {
 }
 
 fn any_interleaving(time: Duration, shipping: impl Fn(u64) -> Shipping) {
+    let (mut runs, mut rows) = (0, 0);
     for seed in seeds(time) {
         let mut run = Run::new(seed, shipping(seed));
         (0..60).for_each(|_| run.step());
-        run.finish(seed);
+        (runs, rows) = (runs + 1, rows + run.next);
+        run.finish();
     }
+    println!("{runs} runs, {rows} rows: 0 lost, 0 doubled");
 }
 
 #[test]
