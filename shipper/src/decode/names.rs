@@ -2,11 +2,13 @@
 //! exclude each other. docs/shipper.md has the rules.
 
 mod scan;
+mod shape;
 mod tidy;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+pub(super) use shape::{Comparison, Shape, is_flat};
 pub(super) use tidy::tidy;
 
 pub(super) const TIMESTAMP: &str = "@timestamp";

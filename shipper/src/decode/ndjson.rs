@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::names::{TIMESTAMP, is_within, tidy};
+use super::names::{Comparison, Shape, TIMESTAMP, is_flat, is_within, tidy};
 use super::{BYTE_ORDER_MARK, Origin, Step, Times, time, write_string};
 
 /// A longer line is refused: it would have to stand in memory whole.
@@ -26,6 +26,8 @@ pub(crate) struct NdjsonDecoder {
     max_record: usize,
     /// Within a line whose beginning was refused or shipped already.
     within_line: bool,
+    /// Of rows whose names need no look.
+    shape: Shape,
 }
 
 impl NdjsonDecoder {
@@ -39,6 +41,7 @@ impl NdjsonDecoder {
             own_times,
             max_record: MAX_RECORD,
             within_line: false,
+            shape: Shape::default(),
         }
     }
 
@@ -80,9 +83,9 @@ impl NdjsonDecoder {
 
     /// Of a line that is none, with a row at its end: what stands before that. A power cut left NULs instead of the line
     /// end.
-    fn split(&self, line: &[u8], offset: u64, json: &mut Vec<u8>) -> Option<Step> {
+    fn split(&mut self, line: &[u8], offset: u64, json: &mut Vec<u8>) -> Option<Step> {
         let row = &line[memchr::memrchr(0, line)? + 1..];
-        TopLevel::read(std::str::from_utf8(row.trim_ascii()).ok()?, None).ok()?;
+        TopLevel::read(std::str::from_utf8(row.trim_ascii()).ok()?, None, &self.shape).ok()?;
         let cut = memchr::memchr(0, line)?;
         let used = cut + line[cut..].iter().take_while(|byte| **byte == 0).count();
         Some(match self.write_document(line[..cut].trim_ascii(), offset, json) {
@@ -101,16 +104,21 @@ impl NdjsonDecoder {
         }
     }
 
-    fn write_document(&self, line: &[u8], offset: u64, json: &mut Vec<u8>) -> Result<(), String> {
+    fn write_document(&mut self, line: &[u8], offset: u64, json: &mut Vec<u8>) -> Result<(), String> {
         let line =
             std::str::from_utf8(line).map_err(|e| format!("not UTF-8 at byte {}", e.valid_up_to() + 1))?;
-        let tidied = tidy(line);
-        let (original, line) = (line, &*tidied);
-        let mut top = TopLevel::read(line, self.timestamp_field.as_deref())?;
-        if top.timestamp.is_none() && original != line {
-            // Its field may have another name by now.
-            top.timestamp = TopLevel::read(original, self.timestamp_field.as_deref())?.timestamp;
+        let field = self.timestamp_field.as_deref();
+        let mut top = TopLevel::read(line, field, &self.shape)?;
+        let tidied = if top.can_stay(line) { Cow::Borrowed(line) } else { tidy(line) };
+        if let Cow::Owned(tidied) = &tidied {
+            // The field of its time may have another name by now.
+            let timestamp = top.timestamp;
+            top = TopLevel::read(tidied, field, &self.shape)?;
+            top.timestamp = top.timestamp.or(timestamp);
+        } else if !top.has_known_names {
+            self.shape.learn(line);
         }
+        let line = &*tidied;
 
         let time = self.time(&top)?.map(time::render);
         json.push(b'{');
@@ -176,17 +184,26 @@ struct TopLevel<'a> {
     own_time: Option<&'a str>,
     /// The value of the input's timestamp field, if that is another one.
     timestamp: Option<&'a str>,
+    /// Whether its names are those of a shape.
+    has_known_names: bool,
 }
 
 impl<'a> TopLevel<'a> {
     /// Reads a JSON object without building it.
-    fn read(line: &'a str, timestamp_field: Option<&str>) -> Result<TopLevel<'a>, String> {
+    fn read(line: &'a str, timestamp_field: Option<&str>, shape: &Shape) -> Result<TopLevel<'a>, String> {
         let mut json = serde_json::Deserializer::from_str(line);
         let top = json
-            .deserialize_map(TopLevelVisitor { timestamp_field })
+            .deserialize_map(TopLevelVisitor { timestamp_field, names: shape.compare() })
             .map_err(|e| format!("no JSON object: {e}"))?;
         json.end().map_err(|e| format!("more than one JSON object: {e}"))?;
         Ok(top)
+    }
+
+    /// Whether the names of the row can stay as they are, as far as that is known without a look at each.
+    fn can_stay(&self, line: &str) -> bool {
+        let may_be_time =
+            |value: &str| value.starts_with(['"', '-']) || value.starts_with(|c: char| c.is_ascii_digit());
+        self.has_known_names && self.own_time.is_none_or(may_be_time) && is_flat(line)
     }
 }
 
@@ -196,6 +213,7 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 struct TopLevelVisitor<'f> {
     timestamp_field: Option<&'f str>,
+    names: Comparison<'f>,
 }
 
 impl<'de> Visitor<'de> for TopLevelVisitor<'_> {
@@ -205,9 +223,10 @@ impl<'de> Visitor<'de> for TopLevelVisitor<'_> {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TopLevel<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<TopLevel<'de>, A::Error> {
         let mut top = TopLevel::default();
         while let Some(Key(key)) = map.next_key()? {
+            self.names.add(&key);
             match &*key {
                 "host" => top.has_host = true,
                 "log" => top.has_log = true,
@@ -224,6 +243,7 @@ impl<'de> Visitor<'de> for TopLevelVisitor<'_> {
                 map.next_value::<IgnoredAny>()?;
             }
         }
+        top.has_known_names = self.names.is_same();
         Ok(top)
     }
 }
@@ -278,6 +298,30 @@ mod tests {
         assert_eq!(row["@timestamp"], "2026-11-21T01:45:26Z");
         assert!(decode(b"{}\n", None).unwrap()["@timestamp"].is_string());
         assert!(decode(b"{\"host\":1,\"log\":2}\n", None).unwrap()["@timestamp"].is_string());
+    }
+
+    #[test]
+    fn rows_with_the_names_of_those_before_are_looked_at_where_their_values_differ() {
+        let mut decoder = NdjsonDecoder::new(Origin::new(&Common::default(), "/a"), None, Times::default());
+        let mut decode = |line: &str| -> serde_json::Value {
+            let mut json = Vec::new();
+            assert!(matches!(decoder.step(line.as_bytes(), 0, false, &mut json), Step::Row(_)), "{line}");
+            serde_json::from_slice(&json)
+                .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&json)))
+        };
+        let usual = "{\"@timestamp\":\"2026-11-21T00:00:00Z\",\"a\":1,\"b.c\":2}\n";
+        for _ in 0..3 {
+            assert_eq!(decode(usual)["@timestamp"], "2026-11-21T00:00:00Z");
+        }
+        // No time, and names within.
+        let row = decode("{\"@timestamp\":true,\"a\":1,\"b.c\":2}\n");
+        assert_eq!((&row["@timestamp_"], row["@timestamp"].is_string()), (&true.into(), true));
+        let row = decode("{\"@timestamp\":\"2026-11-21T00:00:00Z\",\"a\":[{\"\":1}],\"b.c\":2}\n");
+        assert_eq!(row["a"][0]["_"], 1);
+        // One more, one less, another one.
+        assert_eq!(decode("{\"@timestamp\":1795225526,\"a\":1,\"b.c\":2,\"b\":3}\n")["b.value"], 3);
+        assert_eq!(decode("{\"@timestamp\":1795225526,\"a\":1}\n")["a"], 1);
+        assert_eq!(decode("{\"@timestamp\":1795225526,\"a\":1,\"_id\":2}\n")["_id_"], 2);
     }
 
     #[test]
