@@ -84,17 +84,18 @@ fn by_powers_of_two(waits: &[(i64, i64)]) -> BTreeMap<u64, u64> {
     histogram
 }
 
-/// Each of theirs is one of ours; the two programs read the clock a moment apart. Both are sorted.
+/// Each of theirs is one of ours. The original reads the clock at tracepoints a moment after the scheduler has read its own:
+/// more than that moment lies between where the hypervisor takes the CPU away in it, which may happen to one in fifty. Both
+/// are sorted.
 fn assert_each_is_told(theirs: &[(i64, i64)], mut ours: Vec<(i64, i64)>) {
-    let mut missing = Vec::new();
-    for (tid, wait) in theirs {
-        let same = |other: &(i64, i64)| other.0 == *tid && (other.1 - wait).abs() <= 100 + wait / 50;
-        match ours.iter().position(same) {
-            Some(index) => drop(ours.remove(index)),
-            None => missing.push((tid, wait)),
-        }
-    }
+    let mut take = |tid: i64, wait: i64, moment: i64| {
+        let same = |other: &(i64, i64)| other.0 == tid && (other.1 - wait).abs() <= moment + wait / 50;
+        ours.iter().position(same).map(|index| ours.remove(index))
+    };
+    let apart: Vec<_> = theirs.iter().filter(|(tid, wait)| take(*tid, *wait, 100).is_none()).collect();
+    let missing: Vec<_> = apart.iter().filter(|(tid, wait)| take(*tid, *wait, 2_000).is_none()).collect();
     assert!(missing.is_empty(), "missing {missing:?}, left over {ours:?}");
+    assert!(apart.len() <= 1 + theirs.len() / 50, "{apart:?} of {}", theirs.len());
 }
 
 #[test]
