@@ -52,8 +52,8 @@ impl Comparison<'_> {
     }
 
     /// Whether they are all the same, and none is missing.
-    pub(in crate::decode) fn is_same(mut self) -> bool {
-        self.are_same && self.names.next().is_none()
+    pub(in crate::decode) fn is_same(&self) -> bool {
+        self.are_same && self.names.len() == 0
     }
 }
 
