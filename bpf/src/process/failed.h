@@ -39,6 +39,14 @@ struct {
 
 u64 last_ticket = 0;
 
+/* Reads a text of the caller's. An empty one has a byte, its NUL; older kernels (6.1) say that it has none.
+ */
+static __always_inline long read_text(char *to, u32 size, const char *from) {
+    long bytes = bpf_probe_read_user_str(to, size, from);
+
+    return bytes ?: 1;
+}
+
 /*
  * Appends the arguments as the caller's memory still holds them. Looked at once by the verifier, too; what an
  * argument leaves to the next one lies in the buffer for the reason that append_names() tells.
@@ -68,8 +76,8 @@ __noinline int append_args(u32 index, u64 argv) {
             buffer->args_cut = 1;
             continue;
         }
-        bytes = bpf_probe_read_user_str((char *)buffer->text + ((offset + used) & (MAX_TEXT_BYTES - 1)),
-                                        MAX_ARGS_BYTES, arg);
+        bytes =
+            read_text((char *)buffer->text + ((offset + used) & (MAX_TEXT_BYTES - 1)), MAX_ARGS_BYTES, arg);
         if (bytes <= 0)
             break;
         /* An argument that fills the room has most likely lost its rest. */
@@ -87,7 +95,7 @@ __noinline int append_args(u32 index, u64 argv) {
 /* Reads what a call was given, as the caller's memory and folders still have it. */
 static __always_inline void read_call(struct exec_buffer *buffer, u32 index, struct exec_call *call) {
     begin_exec(buffer);
-    add_filename(buffer, bpf_probe_read_user_str(buffer->text, MAX_PATH_BYTES, call->path));
+    add_filename(buffer, read_text(buffer->text, MAX_PATH_BYTES, call->path));
     if (buffer->event.filename_bytes) {
         buffer->place = starting_place(buffer->text[0], call->folder);
         append_names_of(index);
