@@ -53,8 +53,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 EXECVEAT, EMPTY_PATH = 322, 0x1000
 def strings(*all): return (ctypes.c_char_p * (len(all) + 1))(*all, None)
 def execveat(folder, path, *args, flags=0):
-    # A path of this process's own memory: what is only in a file's page is not there before the kernel reads it.
-    libc.syscall(EXECVEAT, folder, ctypes.create_string_buffer(path), strings(*args), strings(), flags)
+    libc.syscall(EXECVEAT, folder, ctypes.c_char_p(path), strings(*args), strings(), flags)
     return ctypes.get_errno()
 ";
 /// The arguments by which readlink tells where its file lies.

@@ -4,8 +4,7 @@
 //! text (`text.rs`); other secrets have a shape that tells (`shapes.rs`); and some programs' options and arguments are
 //! secret by their place (`options.rs`, with the tables of `programs.rs`). A shell's script is read as the commands it
 //! has (`shell.rs`), which pass secrets on to each other (`script.rs`). What it doesn't know it shows; who must be sure
-//! leaves the arguments out
-//! (`max_args_bytes: 0`).
+//! leaves the arguments out (`max_args_bytes: 0`).
 
 mod names;
 mod options;
