@@ -57,8 +57,8 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Their ids, as this one's pid namespace sees them; those of other namespaces are left out. Looked up once a second;
-    /// where they can't be looked up, those that were found last.
+    /// Their ids, as this one's pid namespace sees them; those of other namespaces are left out. One that has worked on it
+    /// stays among them until it ends. Looked up once a second; where they can't be looked up, those that were found last.
     pub(crate) fn of(&mut self, root: &Path) -> &[u32] {
         if self.looked_up.is_none_or(|looked_up| looked_up.elapsed() >= INTERVAL) {
             self.looked_up = Some(Instant::now());
@@ -98,11 +98,22 @@ impl Processes {
         }
         processes.sort_unstable();
         processes.dedup();
+        // A process gives up its announcement first and ends a little later: its end is no more to be observed than the rest.
+        let mut ending = self.found.clone();
+        ending.retain(|pid| !processes.contains(pid) && is_alive(*pid));
+        let alone = alone && ending.is_empty();
+        processes.extend(ending);
         let settled = now.duration_since(changed).is_ok_and(|age| age > SETTLED);
         self.alone_since = (alone && settled).then_some(changed);
         self.found = processes;
         Ok(())
     }
+}
+
+/// Not knowing of a process is an answer; any other one is of a process that is there.
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 /// A file that can't be removed is looked at again, no more.
@@ -194,8 +205,10 @@ mod tests {
         both.sort_unstable();
         assert_eq!(look_up(&mut processes, root.path()), both);
         drop(file);
-        assert_eq!(look_up(&mut processes, root.path()), [own]);
+        both.sort_unstable_by_key(|pid| *pid != own);
+        assert_eq!(look_up(&mut processes, root.path()), both, "it has not ended yet");
         other.kill().unwrap();
         other.wait().unwrap();
+        assert_eq!(look_up(&mut processes, root.path()), [own]);
     }
 }

@@ -130,8 +130,8 @@ impl Spool {
         })
     }
 
-    /// The processes that work on the spool, this one among them; looked up once a second. Where they can't be looked up,
-    /// those that were known last.
+    /// The processes that work on the spool, this one among them, each until it ends; looked up once a second. Where they
+    /// can't be looked up, those that were known last.
     pub fn processes(&mut self) -> &[u32] {
         self.processes.of(&self.root)
     }
