@@ -21,6 +21,8 @@ struct Field {
     r#type: String,
     #[serde(default)]
     unit: String,
+    #[serde(default)]
+    ecs: String,
     description: String,
     #[serde(default)]
     constraints: Constraints,
@@ -35,6 +37,18 @@ struct Constraints {
 
 /// The columns every metric starts with; the row types leave them out but for the time.
 const COMMON: [&str; 4] = ["timestamp", "host_name", "host_id", "boot_id"];
+
+/// What a row says of its subject, by the document's field name; with the member of `SubjectFields` that has it. The row
+/// types leave these columns out: they are filled in at one place for all metrics.
+const SUBJECT: [(&str, &str); 7] = [
+    ("process.entity_id", "entity_id"),
+    ("process.pid", "pid"),
+    ("process.name", "name"),
+    ("user.id", "uid"),
+    ("group.id", "gid"),
+    ("kumon.cgroup.id", "cgroup_id"),
+    ("container.id", "container_id"),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
@@ -76,14 +90,15 @@ fn read(path: &Path) -> Result<Schema, Box<dyn Error>> {
 /// Writes the struct of one metric's rows and its `Row` implementation.
 fn row(code: &mut String, schema: &Schema) -> Result<(), Box<dyn Error>> {
     let fields = &schema.fields[COMMON.len()..];
+    let own: Vec<&Field> = fields.iter().filter(|field| field.of_subject().is_none()).collect();
     let name = camel(&schema.name);
-    let lifetime = if fields.iter().any(|f| f.r#type == "string") { "<'a>" } else { "" };
+    let lifetime = if own.iter().any(|f| f.r#type == "string") { "<'a>" } else { "" };
     let elided = if lifetime.is_empty() { "" } else { "<'_>" };
 
     writeln!(code, "/// A row of the metric `{}`: {}.", schema.name, schema.title)?;
     writeln!(code, "#[derive(Debug, Clone, Default, PartialEq)]\npub struct {name}{lifetime} {{")?;
     writeln!(code, "    /// Nanoseconds since the Unix epoch.\n    pub timestamp: i64,")?;
-    for field in fields {
+    for field in own {
         let unit = if field.unit.is_empty() { String::new() } else { format!(" ({})", field.unit) };
         writeln!(
             code,
@@ -99,12 +114,23 @@ fn row(code: &mut String, schema: &Schema) -> Result<(), Box<dyn Error>> {
         schema.name
     )?;
     writeln!(code, "    fn timestamp(&self) -> i64 {{\n        self.timestamp\n    }}\n")?;
-    writeln!(code, "    fn write_fields(&self, record: &mut Record<'_>) {{")?;
+    let subject = if fields.iter().any(|field| field.of_subject().is_some()) { "subject" } else { "_" };
+    writeln!(code, "    fn write_fields(&self, {subject}: &SubjectFields<'_>, record: &mut Record<'_>) {{")?;
     for field in fields {
-        writeln!(code, "        record.field(&self.{});", field.name)?;
+        match field.of_subject() {
+            Some(member) => writeln!(code, "        record.field(&subject.{member});")?,
+            None => writeln!(code, "        record.field(&self.{});", field.name)?,
+        }
     }
     writeln!(code, "    }}\n}}\n")?;
     Ok(())
+}
+
+impl Field {
+    /// The member of `SubjectFields` that fills the column.
+    fn of_subject(&self) -> Option<&'static str> {
+        SUBJECT.iter().find_map(|(ecs, member)| (self.ecs == *ecs).then_some(*member))
+    }
 }
 
 fn rust_type(field: &Field) -> Result<String, String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::events;
-use crate::sched::shared;
+use crate::types;
 
 /// ns of one unit of a histogram of latencies, `LATENCY_UNIT` there.
 const LATENCY_UNIT: u64 = 125;
@@ -87,9 +87,9 @@ impl Histogram {
     /// Reads a `struct histogram`, which is the last member of a map's value.
     pub(crate) fn at_end_of(value: &[u8]) -> Histogram {
         let mut histogram = Histogram::default();
-        let start = value.len().saturating_sub(size_of::<shared::histogram>());
+        let start = value.len().saturating_sub(size_of::<types::histogram>());
         // SAFETY: struct histogram holds integers only.
-        if let Some(kernel) = unsafe { events::read::<shared::histogram>(&value[start..]) } {
+        if let Some(kernel) = unsafe { events::read::<types::histogram>(&value[start..]) } {
             let buckets = kernel.buckets.iter().map(|bucket| (bucket.count, bucket.sum));
             histogram.add(kernel.max, kernel.inverse_min, buckets);
         }
@@ -164,29 +164,29 @@ impl Histogram {
     }
 }
 
-/// Appends the row of a histogram's summary and one for each of its octaves; none where it is empty. The former may have
+/// Emits the row of a histogram's summary and one for each of its octaves; none where it is empty. The former may have
 /// fields of its own: `Runqlat { throttled_count: 1 }`.
 ///
 /// ```ignore
-/// append_histogram!(spool, histogram, LATENCY, Biolatency, BiolatencyHist, { timestamp, interval, disk });
+/// emit_histogram!(emitter, subject, histogram, LATENCY, Biolatency, BiolatencyHist, { timestamp, interval, disk });
 /// ```
-macro_rules! append_histogram {
-    ($spool:expr, $histogram:expr, $scale:expr, $Row:ident $({ $($own:ident: $own_value:expr),* })?, $Hist:ident, { $($field:ident $(: $value:expr)?),* }) => {
+macro_rules! emit_histogram {
+    ($emitter:expr, $subject:expr, $histogram:expr, $scale:expr, $Row:ident $({ $($own:ident: $own_value:expr),* })?, $Hist:ident, { $($field:ident),* }) => {
         if let Some($crate::histogram::Summary { count, sum, min, max, p50, p90, p99 }) = $histogram.summary() {
-            $spool.append(&::kumon_schema::rows::$Row {
-                $($field $(: $value)?,)* $($($own: $own_value,)*)? count, sum, min, max, p50, p90, p99,
-            });
+            let row = ::kumon_schema::rows::$Row {
+                $($field,)* $($($own: $own_value,)*)? count, sum, min, max, p50, p90, p99,
+            };
+            $emitter.emit(&row, $subject);
             for octave in $histogram.octaves($scale.unit) {
                 let $crate::histogram::Octave { low, high, count } = octave;
                 let label = ($scale.label)(&octave);
-                $spool.append(&::kumon_schema::rows::$Hist {
-                    $($field $(: $value)?,)* low, high, label: label.as_bytes(), count,
-                });
+                let row = ::kumon_schema::rows::$Hist { $($field,)* low, high, label: label.as_bytes(), count };
+                $emitter.emit(&row, $subject);
             }
         }
     };
 }
-pub(crate) use append_histogram;
+pub(crate) use emit_histogram;
 
 /// What a histogram's values are.
 pub(crate) struct Scale {

@@ -1,38 +1,8 @@
-//! Intervals of summaries, and the kernel's aggregates of an interval (include/interval.h).
+//! The kernel's aggregates of an interval (include/interval.h).
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::{Duration, Instant};
 
 use libbpf_rs::{AsRawLibbpf, Map, MapCore, MapFlags, MapHandle, OpenMap, OpenMapMut, Result, libbpf_sys};
-
-use crate::started::Poll;
-
-/// Tells when an interval is over.
-#[derive(Debug)]
-pub(crate) struct Interval {
-    length: Duration,
-    began: Instant,
-}
-
-impl Interval {
-    /// The first interval begins now.
-    pub(crate) fn new(length: Duration) -> Interval {
-        Interval { length, began: Instant::now() }
-    }
-
-    /// When the interval ended (ns since the Unix epoch) and how long it was (ns), where it is over or cut short by
-    /// `last`; the next one begins. Both are those of this moment, not of the poll's `now`, so read right after it: since then
-    /// others may have waited for the kernel.
-    pub(crate) fn over(&mut self, poll: &Poll<'_>) -> Option<(i64, u64)> {
-        if poll.now.saturating_duration_since(self.began) < self.length && !poll.last {
-            return None;
-        }
-        let end = Instant::now();
-        let length = end.saturating_duration_since(self.began);
-        self.began = end;
-        Some((poll.clock.now(), length.as_nanos() as u64))
-    }
-}
 
 /// Two maps that take turns: one is filled by the programs while the other is read and emptied.
 pub(crate) struct IntervalMaps {

@@ -1,17 +1,17 @@
 //! The collectors that run in the kernel: one folder per BPF object, each feeding one or more metrics.
 
+mod active;
 mod block;
-mod clock;
-mod collector;
-mod containers;
 mod db;
-mod entity;
+mod error;
 mod events;
 mod file;
-mod filter;
 mod histogram;
 mod interval;
+mod libbpf_log;
+mod losses;
 mod object;
+mod object_settings;
 mod path;
 mod privilege;
 mod probe;
@@ -19,19 +19,17 @@ mod process;
 mod sched;
 mod selection;
 mod settings;
-mod started;
 mod tcp;
-mod top;
+#[cfg(test)]
+mod tests;
 mod tracepoint;
+mod types;
+
+use kumon_collect::{Collector, Hook, LeftOut};
 
 pub use block::{BiolatencySettings, BitesizeSettings};
-pub use clock::Clock;
-pub use collector::{Collector, CollectorError, Hook, LeftOut, Loss, ProgramCost, Refusal, Running};
-pub use containers::Containers;
 pub use db::DbslowerSettings;
-pub use entity::Entities;
 pub use file::{Enabled, FileHooks, FilegoneSettings, FilelifeSettings};
-pub use filter::{Cgroup, Comm, Filter, Sample};
 pub use privilege::capabilities;
 pub use process::{ExecSettings, ExitSettings};
 pub use sched::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
@@ -47,7 +45,7 @@ pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
 /// be applied on this node. Leaves nothing behind.
 pub fn hooks(settings: &Settings) -> Vec<Hook> {
     let needed = collectors(settings).into_iter().flat_map(|collector| collector.probe());
-    needed.chain(selection::refused_filters(settings)).collect()
+    needed.chain(selection::refused_filters(&settings.filters())).collect()
 }
 
 /// The metrics that are not asked for by name and that this kernel could have only at a price.
@@ -56,12 +54,19 @@ pub fn left_out(settings: &Settings) -> Vec<LeftOut> {
 }
 
 fn all(settings: &Settings) -> [Box<dyn Collector>; 6] {
+    let object = settings.object();
     [
-        Box::new(process::Process::new(settings)),
-        Box::new(sched::Sched::new(settings)),
-        Box::new(block::Block::new(settings)),
-        Box::new(tcp::Tcp::new(settings)),
-        Box::new(db::Db::new(settings)),
-        Box::new(file::File::new(settings)),
+        Box::new(process::Process::new(object, &settings.exec, &settings.exit)),
+        Box::new(sched::Sched::new(
+            object,
+            settings.max_waiting_threads,
+            &settings.runqlat,
+            &settings.runqslower,
+            &settings.cputime,
+        )),
+        Box::new(block::Block::new(object, &settings.biolatency, &settings.bitesize)),
+        Box::new(tcp::Tcp::new(object, &settings.tcplife)),
+        Box::new(db::Db::new(object, &settings.dbslower)),
+        Box::new(file::File::new(object, settings.file_hooks, &settings.filelife, &settings.filegone)),
     ]
 }

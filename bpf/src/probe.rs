@@ -13,7 +13,7 @@ use libbpf_rs::libbpf_sys::{
 use libbpf_rs::{Btf, ReferencesType};
 
 use crate::privilege::{self, explain};
-use crate::{object, tracepoint};
+use crate::{libbpf_log, tracepoint};
 
 /// Strategy name of a BTF-typed tracepoint, see `struct Hook`.
 pub(crate) const TP_BTF: &str = "tp_btf";
@@ -221,7 +221,7 @@ fn load_instructions(
     instructions: &[bpf_insn],
 ) -> Result<OwnedFd, String> {
     let Ok(c_name) = CString::new(name) else { return Err(format!("'{name}' is no name of an event")) };
-    object::listen_to_libbpf();
+    libbpf_log::listen();
     // SAFETY: the name is a C string; libbpf puts the prefix of the attach type before it.
     let id = unsafe { libbpf_sys::libbpf_find_vmlinux_btf_id(c_name.as_ptr(), attach_type) };
     if id < 0 {

@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use kumon_collect::{Cgroup, CollectorError, Filter, Hook, Sample, cgroup2_mount};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, OpenMapMut, OpenObject, Result};
 
-use crate::containers::cgroup2_mount;
-use crate::filter::{Cgroup, Filter, Sample};
-use crate::process::shared::{filter_key, filter_kind, selection, shared_settings};
-use crate::{CollectorError, Hook, Settings};
+use crate::error::because;
+use crate::object_settings::ObjectSettings;
+use crate::types::{filter_key, filter_kind, selection, shared_settings};
 
 /// How often paths of cgroups are looked up: a restarted service or container has a new one under the old path.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,13 +21,13 @@ const LOOK_UP_INTERVAL: Duration = Duration::from_secs(1);
 const NOBODY: u32 = u32::MAX;
 
 /// Filters that can't be applied on this node, each as a hook that has the reason: collectors with one don't start.
-pub(crate) fn refused_filters(settings: &Settings) -> Vec<Hook> {
+pub(crate) fn refused_filters(filters: &[(&'static str, &Filter)]) -> Vec<Hook> {
     let folders = CgroupFolders::of_this_node();
-    let refused = |(metric, filter): (&'static str, &Filter)| {
+    let refused = |&(metric, filter): &(&'static str, &Filter)| {
         let why = filter.cgroup.iter().find_map(|cgroup| folders.check(cgroup).err())?;
         Some(Hook::new(vec![metric], "filter by cgroup", Err(why)))
     };
-    settings.filters().into_iter().filter_map(refused).collect()
+    filters.iter().filter_map(refused).collect()
 }
 
 /// What the metrics of an object select, in the order of its `enum metric`.
@@ -45,7 +45,7 @@ pub(crate) struct Selection {
 impl Selection {
     /// One filter and sample for each metric of the object's `enum metric`.
     pub(crate) fn new<'a>(
-        settings: &Settings,
+        settings: &ObjectSettings,
         metrics: impl IntoIterator<Item = (&'a Filter, Sample)>,
     ) -> Selection {
         Selection {
@@ -67,7 +67,7 @@ impl Selection {
         collector: &'static str,
         object: &mut OpenObject,
     ) -> std::result::Result<(), CollectorError> {
-        self.check_cgroups().map_err(CollectorError::because(collector, "applying its filter by cgroup"))?;
+        self.check_cgroups().map_err(because(collector, "applying its filter by cgroup"))?;
         for mut map in object.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
             match name.as_str() {
@@ -75,7 +75,7 @@ impl Selection {
                 "filter_values" => map.set_max_entries(self.values().max(1)),
                 _ => Ok(()),
             }
-            .map_err(CollectorError::because(collector, &format!("setting its {name}")))?;
+            .map_err(because(collector, &format!("setting its {name}")))?;
         }
         Ok(())
     }

@@ -79,7 +79,7 @@ fn every_request_of_a_marked_process_is_counted_once_across_many_intervals() {
         let values = ["min", "p50", "p90", "p99", "max"].map(|column| row.number(column));
         assert!(values.is_sorted() && values[0] > 0, "{row:?}");
     }
-    let missed = |loss: &&kumon_bpf::Loss| loss.reason == "missed run";
+    let missed = |loss: &&kumon_collect::Loss| loss.reason == "missed run";
     let others = collected.losses.iter().filter(|loss| !missed(loss));
     assert_eq!(others.map(|loss| loss.count).sum::<u64>(), 0);
 }

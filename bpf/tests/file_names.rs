@@ -156,7 +156,7 @@ fn filters_ask_about_who_deletes_and_samples_are_counted() {
         for metric in ["filelife", "filegone"] {
             assert_eq!(folder.rows(&creator, metric).len(), 0, "{metric}");
             assert_eq!(folder.rows(&deleter, metric).len(), FILES, "{metric}");
-            let left_out = |of: &&kumon_bpf::Loss| of.metric == metric && of.reason == "sampled out";
+            let left_out = |of: &&kumon_collect::Loss| of.metric == metric && of.reason == "sampled out";
             let left_out: u64 = sample.losses.iter().filter(left_out).map(|loss| loss.count).sum();
             let told = folder.rows(&sample, metric).len();
             assert!((FILES / 20..FILES / 5).contains(&told), "{metric}: one in ten of {FILES} is {told}");

@@ -12,7 +12,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{BusyCpus, Cgroup, Collected, Collecting, NAP, Programs, Row, assert_close, nearly, usage_of};
-use kumon_bpf::{Filter, Settings, collectors};
+use kumon_bpf::{Settings, collectors};
+use kumon_collect::Filter;
 use kumon_testing::{require, require_bpf, wait_for};
 
 const NOBODY: u32 = 65_534;

@@ -9,7 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{Collected, Collecting, Row};
-use kumon_bpf::{Clock, Settings};
+use kumon_bpf::Settings;
+use kumon_collect::Clock;
 use kumon_testing::{load_size, require_bpf, time_scale};
 
 fn storm_size() -> u64 {

@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Cgroup, Collecting, Row, TASK_STORAGE, kernel_is_at_least};
-use kumon_bpf::{Clock, Settings};
+use kumon_bpf::Settings;
+use kumon_collect::Clock;
 use kumon_testing::{require_bpf, wait_for};
 
 const SIGKILL: i64 = 9;
@@ -306,11 +307,7 @@ const SPOOL: &str = "KUMON_TEST_SPOOL";
 #[ignore = "a process that another test starts"]
 fn works_on_a_spool() {
     let Some(root) = std::env::var_os(SPOOL) else { return };
-    let _spool = kumon_spool::Spool::open(
-        std::path::Path::new(&root),
-        kumon_schema::Common::default(),
-        kumon_spool::Limits::default(),
-    )
-    .unwrap();
+    let _spool =
+        kumon_spool::Spool::open(std::path::Path::new(&root), kumon_spool::Limits::default()).unwrap();
     std::io::stdin().read_line(&mut String::new()).unwrap();
 }

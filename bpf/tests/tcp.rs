@@ -11,7 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{Collecting, Original, Row};
-use kumon_bpf::{Clock, Settings};
+use kumon_bpf::Settings;
+use kumon_collect::Clock;
 use kumon_testing::{require, require_bpf, require_program, time_scale, wait_for};
 
 /// What the client sends and what the server answers, in bytes.

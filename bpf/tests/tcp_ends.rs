@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use common::{Collecting, Load, Row, SETTLE, SOCKET_COOKIES, kernel_is_at_least};
-use kumon_bpf::{Clock, Settings};
+use kumon_bpf::Settings;
+use kumon_collect::Clock;
 use kumon_testing::{require_bpf, require_program};
 
 /// Each of these makes one session or attempt and says which ports it had: `<kind> <of the opener> <of the accepter>`.

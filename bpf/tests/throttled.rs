@@ -16,7 +16,7 @@ const SPIN: [&str; 2] = ["-c", "while :; do :; done"];
 
 fn settings(processes: &[&Child]) -> Settings {
     let pids: Vec<u32> = processes.iter().map(|process| process.id()).collect();
-    let of_them: kumon_bpf::Filter = serde_json::from_str(&format!(r#"{{"pid": {pids:?}}}"#)).unwrap();
+    let of_them: kumon_collect::Filter = serde_json::from_str(&format!(r#"{{"pid": {pids:?}}}"#)).unwrap();
     let mut settings = Settings { ring_buffer_bytes: 4 << 20, ..Settings::default() };
     settings.runqslower.threshold = Duration::from_nanos(1);
     settings.runqslower.filter = of_them.clone();

@@ -191,7 +191,7 @@ fn collect(busy: bool) -> (BTreeMap<i64, Account>, Collected) {
     let mut load = Load::start(busy);
     load.hear("ready");
     let mut settings = Settings { ring_buffer_bytes: 16 << 20, ..Settings::default() };
-    let of_load: kumon_bpf::Filter =
+    let of_load: kumon_collect::Filter =
         serde_json::from_str(&format!(r#"{{"pid": [{}]}}"#, load.process.id())).unwrap();
     settings.runqslower.threshold = threshold();
     settings.runqslower.filter = of_load.clone();

@@ -12,12 +12,12 @@ mod schema;
 
 /// One type per metric, generated from its schema: fill it, and the spool writes it.
 pub mod rows {
-    use crate::record::{Record, Row};
+    use crate::record::{Record, Row, SubjectFields};
 
     include!(concat!(env!("OUT_DIR"), "/rows.rs"));
 }
 
 pub use docs::metrics_page;
 pub use escape::{escape, escape_invalid, printable, unescape};
-pub use record::{Common, Record, Row, Time, Value, write_row};
+pub use record::{Common, Record, Row, SubjectFields, Time, Value, write_row};
 pub use schema::{Field, FieldType, Kind, Schema, SchemaError, all, builtin};

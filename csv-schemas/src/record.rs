@@ -13,7 +13,27 @@ pub trait Row {
     fn timestamp(&self) -> i64;
 
     /// Appends the columns after the common ones, in the schema's order.
-    fn write_fields(&self, record: &mut Record<'_>);
+    fn write_fields(&self, subject: &SubjectFields<'_>, record: &mut Record<'_>);
+}
+
+/// Whom a row is about: the columns that all metrics fill in the same way, each where a metric has it. What is empty
+/// stays empty in the row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubjectFields<'a> {
+    /// `process.entity_id`.
+    pub entity_id: &'a [u8],
+    /// `process.pid`, as the initial pid namespace has it.
+    pub pid: Option<u64>,
+    /// `process.name`: the kernel's `comm`.
+    pub name: &'a [u8],
+    /// `user.id`, the real one.
+    pub uid: Option<u64>,
+    /// `group.id`, the real one.
+    pub gid: Option<u64>,
+    /// `kumon.cgroup.id`: the inode of the folder in cgroup v2.
+    pub cgroup_id: Option<u64>,
+    /// `container.id`.
+    pub container_id: &'a [u8],
 }
 
 /// The values every row of this node and boot carries.
@@ -32,13 +52,13 @@ pub struct Common {
 pub struct Time(pub i64);
 
 /// Appends `row` as one CSV record, its line end included.
-pub fn write_row<R: Row>(out: &mut Vec<u8>, common: &Common, row: &R) {
+pub fn write_row<R: Row>(out: &mut Vec<u8>, common: &Common, row: &R, subject: &SubjectFields<'_>) {
     let mut record = Record { out, first: true };
     record.field(&Time(row.timestamp()));
     record.field(common.host_name.as_bytes());
     record.field(common.host_id.as_bytes());
     record.field(common.boot_id.as_bytes());
-    row.write_fields(&mut record);
+    row.write_fields(subject, &mut record);
     record.out.push(b'\n');
 }
 
@@ -139,7 +159,7 @@ fn display(out: &mut Vec<u8>, value: &impl std::fmt::Display) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Common, write_row};
+    use super::{Common, SubjectFields, write_row};
     use crate::rows::Exec;
 
     fn parse(line: &[u8]) -> Vec<Vec<u8>> {
@@ -159,7 +179,8 @@ mod tests {
             (u64::MAX, "9223372036854775807"),
         ] {
             let mut line = Vec::new();
-            write_row(&mut line, &Common::default(), &Exec { pid: number, ..Exec::default() });
+            let subject = SubjectFields { pid: Some(number), ..SubjectFields::default() };
+            write_row(&mut line, &Common::default(), &Exec::default(), &subject);
             assert_eq!(parse(&line)[6], text.as_bytes());
         }
     }
@@ -168,8 +189,9 @@ mod tests {
     fn hostile_names_survive_a_real_csv_reader_byte_by_byte() {
         for hostile in [&b"a,b\"\n=1+1"[..], b"=cmd|'/C calc'!A0", b"\r\n", b"\xff\xfe\\xff", b"\"", b" , "] {
             let mut line = Vec::new();
-            let row = Exec { timestamp: 1_763_689_526_123_456_789, name: hostile, pid: 7, ..Exec::default() };
-            write_row(&mut line, &Common::default(), &row);
+            let row = Exec { timestamp: 1_763_689_526_123_456_789, ..Exec::default() };
+            let subject = SubjectFields { name: hostile, pid: Some(7), ..SubjectFields::default() };
+            write_row(&mut line, &Common::default(), &row, &subject);
             let columns = parse(&line);
             assert_eq!(columns[0], b"2025-11-21T01:45:26.123456Z");
             assert_eq!(columns[6], b"7");

@@ -12,6 +12,7 @@
 
 mod acknowledged;
 mod announce;
+mod batch;
 mod file;
 mod folder;
 mod lock;
@@ -20,6 +21,7 @@ mod shed;
 mod writer;
 
 pub use acknowledged::Acknowledged;
+pub use batch::RowBatch;
 pub use file::{FileName, SpoolFile, list, open, read, remove, sidecar};
 pub use folder::make_folder;
 pub use lock::{FolderLock, is_being_written, lock_for_reading, release_reading};

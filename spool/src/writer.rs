@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kumon_schema::{Common, Row, Schema, builtin, write_row};
+use kumon_schema::{Schema, builtin};
 
 use crate::announce::{Announcement, Processes};
+use crate::batch::RowBatch;
 use crate::file::{FileName, entries, open, read, replace, sidecar};
 use crate::folder::Folder;
 use crate::shed::{Shedding, SizeWatch, shed};
@@ -90,7 +91,6 @@ fn advice(error: &io::Error) -> &'static str {
 #[derive(Debug)]
 pub struct Spool {
     root: PathBuf,
-    common: Common,
     limits: Limits,
     writers: BTreeMap<&'static str, MetricWriter>,
     stats: Stats,
@@ -113,12 +113,11 @@ impl Spool {
     ///
     /// # Errors
     /// When it can't be made or used.
-    pub fn open(root: &Path, common: Common, limits: Limits) -> Result<Spool, SpoolError> {
+    pub fn open(root: &Path, limits: Limits) -> Result<Spool, SpoolError> {
         fs::create_dir_all(root).map_err(failed(root, "making the spool folder"))?;
         remove_unfinished(root).map_err(failed(root, "removing files that a crash left unfinished"))?;
         Ok(Spool {
             root: root.to_owned(),
-            common,
             limits,
             writers: BTreeMap::new(),
             stats: Stats::default(),
@@ -136,20 +135,24 @@ impl Spool {
         self.processes.of(&self.root)
     }
 
-    /// Appends a row to its metric's file. It is in the file after the next [`flush`](Spool::flush).
-    pub fn append<R: Row>(&mut self, row: &R) {
-        *self.stats.rows_in.entry(R::METRIC).or_default() += 1;
-        let writer = self.writers.entry(R::METRIC).or_insert_with(|| MetricWriter::new(R::METRIC));
-        if writer.waiting.len() >= self.limits.waiting_bytes.max(WRITE_BYTES) {
-            *self.stats.lost.entry((R::METRIC.to_owned(), Lost::WriteFailed)).or_default() += 1;
-            return;
-        }
-        write_row(&mut writer.waiting, &self.common, row);
-        writer.waiting_rows += 1;
-        if writer.waiting.len() >= WRITE_BYTES {
-            // A failure shows again at the next flush, which is the caller's chance to report it.
-            let _ = writer.write(&self.root, &self.limits, &mut self.stats, &mut self.size);
-        }
+    /// Appends the rows of a batch to their metrics' files, and empties it. They are in the files after the next
+    /// [`flush`](Spool::flush).
+    pub fn append(&mut self, batch: &mut RowBatch) {
+        let Spool { root, limits, writers, stats, size, .. } = self;
+        batch.drain(|metric, records| {
+            *stats.rows_in.entry(metric).or_default() += records.count;
+            let writer = writers.entry(metric).or_insert_with(|| MetricWriter::new(metric));
+            if writer.waiting.len() >= limits.waiting_bytes.max(WRITE_BYTES) {
+                *stats.lost.entry((metric.to_owned(), Lost::WriteFailed)).or_default() += records.count;
+                return;
+            }
+            writer.waiting.extend_from_slice(&records.bytes);
+            writer.waiting_rows += records.count;
+            if writer.waiting.len() >= WRITE_BYTES {
+                // A failure shows again at the next flush, which is the caller's chance to report it.
+                let _ = writer.write(root, limits, stats, size);
+            }
+        });
     }
 
     /// Writes what was appended, closes files that are full or old, and has files above the size limit shed; what came of
@@ -232,11 +235,6 @@ impl Spool {
     /// What came in, went out and was lost since the start.
     pub fn stats(&self) -> &Stats {
         &self.stats
-    }
-
-    /// The node's identity, as every row carries it.
-    pub fn common(&self) -> &Common {
-        &self.common
     }
 }
 

@@ -6,15 +6,19 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kumon_schema::rows::Exec;
-use kumon_schema::{Common, builtin};
-use kumon_spool::{Acknowledged, Limits, Lost, Spool, is_being_written, list, lock_for_reading};
+use kumon_schema::{Common, SubjectFields, builtin};
+use kumon_spool::{Acknowledged, Limits, Lost, RowBatch, Spool, is_being_written, list, lock_for_reading};
 use kumon_testing::{SmallDisk, wait_for};
 
-fn exec(pid: u64) -> Exec<'static> {
-    Exec { pid, name: b"a,b\"\n=1+1", ..Exec::default() }
+fn exec(pid: u64) -> RowBatch {
+    let mut batch = RowBatch::new(Arc::new(Common::default()));
+    let subject = SubjectFields { pid: Some(pid), name: b"a,b\"\n=1+1", ..SubjectFields::default() };
+    batch.append(&Exec::default(), &subject);
+    batch
 }
 
 /// The pids in all exec files of the spool, in the files' order, as a plain CSV reader sees them.
@@ -45,9 +49,9 @@ fn pids(root: &Path) -> Vec<u64> {
 fn rows_stand_in_files_in_order_and_files_close_by_size() {
     let root = tempfile::tempdir().unwrap();
     let limits = Limits { file_bytes: 1000, ..Limits::default() };
-    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    let mut spool = Spool::open(root.path(), limits).unwrap();
     for pid in 0..100 {
-        spool.append(&exec(pid));
+        spool.append(&mut exec(pid));
         spool.flush().unwrap();
     }
     assert_eq!(pids(root.path()), (0..100).collect::<Vec<_>>());
@@ -64,9 +68,9 @@ fn rows_stand_in_files_in_order_and_files_close_by_size() {
 fn files_close_by_age() {
     let root = tempfile::tempdir().unwrap();
     let limits = Limits { file_age: Duration::ZERO, ..Limits::default() };
-    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    let mut spool = Spool::open(root.path(), limits).unwrap();
     for pid in 0..3 {
-        spool.append(&exec(pid));
+        spool.append(&mut exec(pid));
         spool.flush().unwrap();
     }
     assert_eq!(list(root.path()).unwrap().len(), 3);
@@ -76,10 +80,10 @@ fn files_close_by_age() {
 fn at_the_limit_the_oldest_unread_files_go_and_exactly_their_undelivered_rows_are_counted() {
     let root = tempfile::tempdir().unwrap();
     let limits = Limits { file_age: Duration::ZERO, ..Limits::default() };
-    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    let mut spool = Spool::open(root.path(), limits).unwrap();
     for file in 0..4 {
         for row in 0..10 {
-            spool.append(&exec(file * 10 + row));
+            spool.append(&mut exec(file * 10 + row));
         }
         spool.flush().unwrap();
     }
@@ -95,7 +99,7 @@ fn at_the_limit_the_oldest_unread_files_go_and_exactly_their_undelivered_rows_ar
     assert!(lock_for_reading(&in_flight).unwrap());
 
     let limits = Limits { spool_bytes: 1, ..Limits::default() };
-    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    let mut spool = Spool::open(root.path(), limits).unwrap();
     wait_for("shedding", Duration::from_secs(15), || {
         spool.flush().unwrap();
         !spool.stats().lost.is_empty()
@@ -108,11 +112,11 @@ fn at_the_limit_the_oldest_unread_files_go_and_exactly_their_undelivered_rows_ar
 fn a_spool_that_had_room_is_looked_at_soon_once_that_is_used_up() {
     let root = tempfile::tempdir().unwrap();
     let limits = Limits { file_age: Duration::ZERO, spool_bytes: 4_000, ..Limits::default() };
-    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    let mut spool = Spool::open(root.path(), limits).unwrap();
     spool.flush().unwrap();
     let size = || list(root.path()).unwrap().iter().map(|file| file.size).sum::<u64>();
     for pid in 0.. {
-        spool.append(&exec(pid));
+        spool.append(&mut exec(pid));
         spool.flush().unwrap();
         if size() > 6_000 {
             break;
@@ -129,8 +133,8 @@ fn a_spool_that_had_room_is_looked_at_soon_once_that_is_used_up() {
 fn a_schema_beside_the_files_that_a_power_cut_emptied_is_written_again() {
     let root = tempfile::tempdir().unwrap();
     let write = || {
-        let mut spool = Spool::open(root.path(), Common::default(), Limits::default()).unwrap();
-        spool.append(&exec(1));
+        let mut spool = Spool::open(root.path(), Limits::default()).unwrap();
+        spool.append(&mut exec(1));
         spool.close().unwrap();
     };
     write();
@@ -145,9 +149,9 @@ fn a_schema_beside_the_files_that_a_power_cut_emptied_is_written_again() {
 fn a_file_that_cant_be_shed_keeps_no_other_one_and_what_is_gone_is_counted() {
     let root = tempfile::tempdir().unwrap();
     let limits = Limits { file_age: Duration::ZERO, ..Limits::default() };
-    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    let mut spool = Spool::open(root.path(), limits).unwrap();
     for file in 0..3 {
-        spool.append(&exec(file));
+        spool.append(&mut exec(file));
         spool.flush().unwrap();
     }
     // What nobody may open for writing, not even root.
@@ -156,7 +160,7 @@ fn a_file_that_cant_be_shed_keeps_no_other_one_and_what_is_gone_is_counted() {
     fs::create_dir(&kept).unwrap();
 
     let limits = Limits { spool_bytes: 1, ..Limits::default() };
-    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
+    let mut spool = Spool::open(root.path(), limits).unwrap();
     let mut error = String::new();
     wait_for("shedding", Duration::from_secs(15), || {
         error = spool.flush().map_or_else(|e| e.to_string(), |()| String::new());
@@ -172,8 +176,8 @@ fn a_file_that_cant_be_shed_keeps_no_other_one_and_what_is_gone_is_counted() {
 fn as_far_as_the_umask_lets_it_the_group_may_lock_files_for_shedding() {
     let root = tempfile::tempdir().unwrap();
     let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o007));
-    let mut spool = Spool::open(root.path(), Common::default(), Limits::default()).unwrap();
-    spool.append(&exec(1));
+    let mut spool = Spool::open(root.path(), Limits::default()).unwrap();
+    spool.append(&mut exec(1));
     spool.flush().unwrap();
     nix::sys::stat::umask(before);
     let mode = fs::metadata(&list(root.path()).unwrap()[0].path).unwrap().permissions().mode();
@@ -193,10 +197,10 @@ fn a_link_in_the_shared_folder_leads_no_writer_astray() {
 #[test]
 fn rows_that_can_t_be_written_until_the_end_are_counted() {
     let root = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(root.path(), Common::default(), Limits::default()).unwrap();
+    let mut spool = Spool::open(root.path(), Limits::default()).unwrap();
     // Where the metric's folder should be.
     fs::write(root.path().join("exec"), "").unwrap();
-    spool.append(&exec(1));
+    spool.append(&mut exec(1));
     spool.close().unwrap_err();
     assert_eq!(spool.stats().lost, [(("exec".to_owned(), Lost::WriteFailed), 1)].into());
 }
@@ -218,7 +222,7 @@ fn what_a_crash_left_unfinished_is_removed() {
     fs::create_dir(root.path().join("exec")).unwrap();
     let unfinished = root.path().join("exec/.exec-0123456789abcdef0123456789ab.v1.csv");
     fs::write(&unfinished, "timest").unwrap();
-    Spool::open(root.path(), Common::default(), Limits::default()).unwrap();
+    Spool::open(root.path(), Limits::default()).unwrap();
     assert!(!unfinished.exists());
 }
 
@@ -232,10 +236,10 @@ fn on_a_full_disk_rows_wait_and_are_written_once_there_is_room() {
     let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![0; 40 << 10]).unwrap();
     let root = disk.path().join("spool");
-    let mut spool = Spool::open(&root, Common::default(), Limits::default()).unwrap();
+    let mut spool = Spool::open(&root, Limits::default()).unwrap();
     let mut error = None;
     for pid in 0..500 {
-        spool.append(&exec(pid));
+        spool.append(&mut exec(pid));
         error = spool.flush().err().or(error);
     }
     let error = error.expect("500 rows don't fit in 24 KiB").to_string();
@@ -259,8 +263,8 @@ fn records_that_a_failing_disk_kept_are_not_written_once_more() {
     let disk = SmallDisk::mount(place.path(), c"size=64k");
     let ballast = disk.path().join("ballast");
     let root = disk.path().join("spool");
-    let mut spool = Spool::open(&root, Common::default(), Limits::default()).unwrap();
-    spool.append(&exec(0));
+    let mut spool = Spool::open(&root, Limits::default()).unwrap();
+    spool.append(&mut exec(0));
     spool.flush().unwrap();
     let file = list(&root).unwrap().remove(0).path;
     // Only appending is allowed from here on: taking back fails.
@@ -270,7 +274,7 @@ fn records_that_a_failing_disk_kept_are_not_written_once_more() {
     }
     fs::write(&ballast, vec![0; 40 << 10]).unwrap();
     for pid in 1..500 {
-        spool.append(&exec(pid));
+        spool.append(&mut exec(pid));
     }
     spool.flush().unwrap_err();
     assert!(pids(&root).len() > 10, "some whole rows were written before the disk was full");
@@ -291,8 +295,8 @@ fn a_metric_s_folder_replaced_by_a_link_leads_no_writer_and_no_reader_elsewhere(
     }
     let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let limits = Limits { file_age: Duration::ZERO, ..Limits::default() };
-    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
-    spool.append(&exec(1));
+    let mut spool = Spool::open(root.path(), limits).unwrap();
+    spool.append(&mut exec(1));
     spool.flush().unwrap();
     let (file, folder) = (list(root.path()).unwrap().remove(0), root.path().join("exec"));
     // Who may write to the spool folder, and is another user.
@@ -301,7 +305,7 @@ fn a_metric_s_folder_replaced_by_a_link_leads_no_writer_and_no_reader_elsewhere(
     std::os::unix::fs::lchown(&folder, Some(65534), Some(65534)).unwrap();
     fs::write(elsewhere.path().join(file.name.to_string()), "secret").unwrap();
 
-    spool.append(&exec(2));
+    spool.append(&mut exec(2));
     let refused = spool.flush().unwrap_err().to_string();
     assert!(refused.contains("a link to a folder of another user"), "{refused}");
     assert!(kumon_spool::open(&file.path).is_err() && kumon_spool::remove(&file.path).is_err());
@@ -329,8 +333,8 @@ fn links_planted_in_the_spool_are_followed_by_nobody() {
     assert_eq!(list(root.path()).unwrap(), []);
     assert!(kumon_spool::open(&folder.join(name)).is_err());
     assert!(Acknowledged::read(root.path()).is_err());
-    let mut spool = Spool::open(root.path(), Common::default(), limits).unwrap();
-    spool.append(&exec(1));
+    let mut spool = Spool::open(root.path(), limits).unwrap();
+    spool.append(&mut exec(1));
     spool.flush().unwrap();
     assert_eq!(fs::read_to_string(&secret).unwrap(), "pid\n1\n");
     assert!(!folder.join(format!(".{name}")).is_symlink(), "an unfinished file that is none is removed");

@@ -1,16 +1,13 @@
 //! Rows of biolatency and biolatency_hist.
 
-use kumon_spool::Spool;
+use kumon_collect::{Emitter, Interval, OTHER, PollContext, Subject, boottime, top};
 
 use super::BiolatencySettings;
 use super::skeleton::types;
-use crate::clock;
-use crate::containers::Containers;
+use crate::active::Source;
 use crate::events;
-use crate::histogram::{Histogram, LATENCY, append_histogram};
-use crate::interval::{Interval, IntervalMaps};
-use crate::started::{Poll, Source};
-use crate::top::{OTHER, top};
+use crate::histogram::{Histogram, LATENCY, emit_histogram};
+use crate::interval::IntervalMaps;
 
 /// By the number that the BPF program gives an operation.
 const OPERATIONS: [&str; 5] = ["read", "write", "flush", "discard", "other"];
@@ -18,7 +15,6 @@ const OPERATIONS: [&str; 5] = ["read", "write", "flush", "discard", "other"];
 pub(super) struct Biolatency {
     interval: Interval,
     top: usize,
-    containers: Containers,
     latencies: IntervalMaps,
 }
 
@@ -33,23 +29,19 @@ struct Latencies {
 
 impl Biolatency {
     pub(super) fn new(latencies: IntervalMaps, settings: &BiolatencySettings) -> Biolatency {
-        let (interval, containers) = (Interval::new(settings.interval), Containers::of_this_node());
-        Biolatency { interval, top: settings.top, containers, latencies }
+        Biolatency { interval: Interval::new(settings.interval), top: settings.top, latencies }
     }
+}
 
-    fn append(
-        &mut self,
-        latencies: &Latencies,
-        read: u64,
-        (timestamp, interval): (i64, u64),
-        spool: &mut Spool,
-    ) {
-        let (disk, operation) = (&latencies.disk, latencies.operation.as_bytes());
-        let cgroup_id = (latencies.cgroup != 0).then_some(latencies.cgroup);
-        let container = cgroup_id.and_then(|cgroup| self.containers.id(cgroup, read)).unwrap_or_default();
-        let container_id = container.as_bytes();
-        append_histogram!(spool, latencies.histogram, LATENCY, Biolatency, BiolatencyHist, {
-            timestamp, interval, disk, operation, cgroup_id, container_id
+impl Latencies {
+    fn emit(&self, seen: u64, (timestamp, interval): (i64, u64), emitter: &mut Emitter<'_>) {
+        let (disk, operation) = (&self.disk, self.operation.as_bytes());
+        let subject = match self.cgroup {
+            0 => Subject::Node,
+            id => Subject::Cgroup { id, seen },
+        };
+        emit_histogram!(emitter, &subject, self.histogram, LATENCY, Biolatency, BiolatencyHist, {
+            timestamp, interval, disk, operation
         });
     }
 }
@@ -59,8 +51,8 @@ impl Source for Biolatency {
         "reading the latencies of an interval"
     }
 
-    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
-        let Some(time) = self.interval.over(poll) else { return Ok(()) };
+    fn read(&mut self, context: &mut PollContext<'_>) -> libbpf_rs::Result<()> {
+        let Some(time) = self.interval.over(context) else { return Ok(()) };
         let mut other = Latencies {
             disk: OTHER.to_vec(),
             operation: "other",
@@ -77,10 +69,8 @@ impl Source for Biolatency {
             other.histogram.merge(&latencies.histogram);
         }
         rows.push(other);
-        let read = clock::boottime();
-        for latencies in &rows {
-            self.append(latencies, read, time, poll.spool);
-        }
+        let seen = boottime();
+        rows.iter().for_each(|latencies| latencies.emit(seen, time, &mut context.emitter));
         Ok(())
     }
 }

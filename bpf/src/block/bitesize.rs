@@ -3,51 +3,33 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use kumon_spool::Spool;
+use kumon_collect::{Emitter, Interval, PollContext, Process, Subject, boottime, top};
 
 use super::BitesizeSettings;
 use super::skeleton::types;
-use crate::Entities;
-use crate::clock;
-use crate::containers::Containers;
+use crate::active::Source;
 use crate::events;
-use crate::histogram::{Histogram, SIZE, append_histogram};
-use crate::interval::{Interval, IntervalMaps};
-use crate::started::{Poll, Source};
-use crate::top::{OTHER, top};
+use crate::histogram::{Histogram, SIZE, emit_histogram};
+use crate::interval::IntervalMaps;
 
 pub(super) struct Bitesize {
     interval: Interval,
     top: usize,
-    entities: Entities,
-    containers: Containers,
     sizes: IntervalMaps,
 }
 
-/// The sizes of the requests that one process made under one name, or those of the rest.
-#[derive(Default)]
+/// A process under one of its names: its start in ns of CLOCK_BOOTTIME, its id, its name.
+type Key = (u64, u32, Vec<u8>);
+
+/// The sizes of the requests that one process made under one name.
 struct Sizes {
-    entity_id: String,
-    pid: Option<u64>,
-    name: Vec<u8>,
-    cgroup: Option<u64>,
+    cgroup: u64,
     histogram: Histogram,
 }
 
 impl Bitesize {
-    pub(super) fn new(sizes: IntervalMaps, settings: &BitesizeSettings, entities: Entities) -> Bitesize {
-        let (interval, containers) = (Interval::new(settings.interval), Containers::of_this_node());
-        Bitesize { interval, top: settings.top, entities, containers, sizes }
-    }
-
-    fn append(&mut self, sizes: &Sizes, read: u64, (timestamp, interval): (i64, u64), spool: &mut Spool) {
-        let Sizes { entity_id, pid, name, cgroup, histogram } = sizes;
-        let (entity_id, pid, cgroup_id) = (entity_id.as_bytes(), *pid, *cgroup);
-        let container = cgroup_id.and_then(|cgroup| self.containers.id(cgroup, read)).unwrap_or_default();
-        let container_id = container.as_bytes();
-        append_histogram!(spool, histogram, SIZE, Bitesize, BitesizeHist, {
-            timestamp, interval, entity_id, pid, name, cgroup_id, container_id
-        });
+    pub(super) fn new(sizes: IntervalMaps, settings: &BitesizeSettings) -> Bitesize {
+        Bitesize { interval: Interval::new(settings.interval), top: settings.top, sizes }
     }
 }
 
@@ -56,32 +38,41 @@ impl Source for Bitesize {
         "reading the sizes of an interval"
     }
 
-    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
-        let Some(time) = self.interval.over(poll) else { return Ok(()) };
-        let mut other = Sizes { name: OTHER.to_vec(), ..Sizes::default() };
-        let mut processes = BTreeMap::new();
-        let entities = &self.entities;
-        self.sizes.take(|key, value| match sizes(key, value, entities) {
-            Some(sizes) => add(&mut processes, sizes),
-            None => other.histogram.merge(&Histogram::at_end_of(value)),
+    fn read(&mut self, context: &mut PollContext<'_>) -> libbpf_rs::Result<()> {
+        let Some(time) = self.interval.over(context) else { return Ok(()) };
+        let (mut processes, mut other) = (BTreeMap::new(), Histogram::default());
+        self.sizes.take(|key, value| match sizes(key, value) {
+            Some((key, sizes)) => add(&mut processes, key, sizes),
+            None => other.merge(&Histogram::at_end_of(value)),
         })?;
-        let processes = processes.into_values().collect();
-        let (mut rows, rest) = top(processes, self.top, |sizes| sizes.histogram.sum());
-        for sizes in &rest {
-            other.histogram.merge(&sizes.histogram);
+        let (largest, rest) =
+            top(processes.into_iter().collect(), self.top, |(_, sizes): &(Key, Sizes)| sizes.histogram.sum());
+        for (_, sizes) in &rest {
+            other.merge(&sizes.histogram);
         }
-        rows.push(other);
-        let read = clock::boottime();
-        for sizes in &rows {
-            self.append(sizes, read, time, poll.spool);
+        let seen = boottime();
+        for ((start, pid, name), Sizes { cgroup, histogram }) in &largest {
+            let (uid, gid) = (None, None);
+            let process = Process { pid: *pid, start: *start, name, uid, gid, cgroup: *cgroup, seen };
+            emit(histogram, &Subject::Process(process), time, &mut context.emitter);
         }
+        emit(&other, &Subject::Others, time, &mut context.emitter);
         Ok(())
     }
 }
 
+fn emit(
+    histogram: &Histogram,
+    subject: &Subject<'_>,
+    (timestamp, interval): (i64, u64),
+    emitter: &mut Emitter<'_>,
+) {
+    emit_histogram!(emitter, subject, histogram, SIZE, Bitesize, BitesizeHist, { timestamp, interval });
+}
+
 /// Adds to those of the same process and name: what it has read in execve is kept apart until it has its name.
-fn add(processes: &mut BTreeMap<(String, Vec<u8>), Sizes>, sizes: Sizes) {
-    match processes.entry((sizes.entity_id.clone(), sizes.name.clone())) {
+fn add(processes: &mut BTreeMap<Key, Sizes>, key: Key, sizes: Sizes) {
+    match processes.entry(key) {
         Entry::Vacant(entry) => {
             entry.insert(sizes);
         }
@@ -90,16 +81,11 @@ fn add(processes: &mut BTreeMap<(String, Vec<u8>), Sizes>, sizes: Sizes) {
 }
 
 /// None for what found no key of its own.
-fn sizes(key: &[u8], value: &[u8], entities: &Entities) -> Option<Sizes> {
+fn sizes(key: &[u8], value: &[u8]) -> Option<(Key, Sizes)> {
     // SAFETY: both hold integers and arrays of them only.
     let key = unsafe { events::read::<types::process_key>(key) }.filter(|key| key.is_key != 0)?;
     // SAFETY: as above.
     let head = unsafe { events::read::<types::process_sizes>(value) }?;
-    Some(Sizes {
-        entity_id: entities.id(key.pid, key.start),
-        pid: Some(key.pid.into()),
-        name: events::name(&head.name).to_vec(),
-        cgroup: Some(head.cgroup),
-        histogram: Histogram::at_end_of(value),
-    })
+    let sizes = Sizes { cgroup: head.cgroup, histogram: Histogram::at_end_of(value) };
+    Some(((key.start, key.pid, events::name(&head.name).to_vec()), sizes))
 }

@@ -7,10 +7,14 @@ mod settings;
 
 pub use settings::{BiolatencySettings, BitesizeSettings};
 
+use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook};
+
+use crate::active::{BpfCollector, Source};
+use crate::losses::Metrics;
 use crate::object::{self, Opened, skeleton};
+use crate::object_settings::ObjectSettings;
+use crate::probe;
 use crate::selection::Selection;
-use crate::started::{Metrics, Source, Started};
-use crate::{Collector, CollectorError, Entities, Hook, Running, Settings, probe};
 use biolatency::Biolatency;
 use bitesize::Bitesize;
 use skeleton::OpenBlockSkel;
@@ -25,20 +29,26 @@ const BITESIZE_HIST: &str = "bitesize_hist";
 
 /// The collector of biolatency and bitesize.
 pub(crate) struct Block {
-    settings: Settings,
+    object: ObjectSettings,
+    biolatency: BiolatencySettings,
+    bitesize: BitesizeSettings,
 }
 
 impl Block {
-    pub(crate) fn new(settings: &Settings) -> Block {
-        Block { settings: settings.clone() }
+    pub(crate) fn new(
+        object: ObjectSettings,
+        biolatency: &BiolatencySettings,
+        bitesize: &BitesizeSettings,
+    ) -> Block {
+        Block { object, biolatency: biolatency.clone(), bitesize: bitesize.clone() }
     }
 
     /// Its object, configured and sized.
     pub(crate) fn open(&self) -> Result<Opened<OpenBlockSkel<'static>>, CollectorError> {
-        let Settings { biolatency, bitesize, .. } = &self.settings;
+        let Block { biolatency, bitesize, .. } = self;
         let filters = [(&biolatency.filter, biolatency.sample), (&bitesize.filter, bitesize.sample)];
-        let selection = Selection::new(&self.settings, filters);
-        let mut open = object::open::<skeleton::BlockSkelBuilder>(NAME, &self.settings, selection)?;
+        let selection = Selection::new(&self.object, filters);
+        let mut open = object::open::<skeleton::BlockSkelBuilder>(NAME, &self.object, selection)?;
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.with_biolatency = biolatency.enabled;
             constants.latencies_per_cgroup = biolatency.per_cgroup;
@@ -65,7 +75,7 @@ impl Collector for Block {
     }
 
     fn metrics(&self) -> Vec<&'static str> {
-        let Settings { biolatency, bitesize, .. } = &self.settings;
+        let Block { biolatency, bitesize, .. } = self;
         let enabled = [
             (BIOLATENCY, biolatency.enabled),
             (BIOLATENCY_HIST, biolatency.enabled),
@@ -82,23 +92,21 @@ impl Collector for Block {
             events.push("block_rq_merge");
         }
         let mut hooks: Vec<Hook> = events.into_iter().map(|event| tp_btf(self.metrics(), event)).collect();
-        if self.settings.bitesize.enabled {
+        if self.bitesize.enabled {
             hooks.push(tp_btf(vec![BITESIZE, BITESIZE_HIST], "sched_process_exec"));
         }
         hooks
     }
 
-    fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
-        let Settings { biolatency, bitesize, .. } = &self.settings;
+    fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {
+        let Block { biolatency, bitesize, .. } = self;
         let mut loaded = self.open()?.load()?;
-        let entities =
-            Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         if biolatency.enabled {
             sources.push(Box::new(Biolatency::new(loaded.interval("latencies")?, biolatency)));
         }
         if bitesize.enabled {
-            sources.push(Box::new(Bitesize::new(loaded.interval("sizes")?, bitesize, entities)));
+            sources.push(Box::new(Bitesize::new(loaded.interval("sizes")?, bitesize)));
         }
         let links = loaded.attach()?;
         let metrics = Metrics {
@@ -111,6 +119,6 @@ impl Collector for Block {
                 _ => &[BIOLATENCY, BITESIZE],
             },
         };
-        Ok(Box::new(Started::new(loaded, links, sources, metrics)))
+        Ok(Box::new(BpfCollector::new(loaded, links, sources, metrics)))
     }
 }

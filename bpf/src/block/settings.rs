@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::settings::{INTERVAL, TOP, entries, interval};
-use crate::{Filter, Sample};
+use kumon_collect::settings::{INTERVAL, TOP, entries, interval};
+use kumon_collect::{Filter, Sample};
 
 /// Settings of the metrics biolatency and biolatency_hist.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -14,15 +14,18 @@ mod settings;
 use std::io;
 use std::time::Instant;
 
+use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook, comm_words};
 use libbpf_rs::Link;
 
 pub use settings::DbslowerSettings;
 
-use crate::containers::Containers;
+use crate::active::{Attached, BpfCollector, EventSource};
+use crate::error::because;
+use crate::losses::Metrics;
 use crate::object::{self, skeleton};
+use crate::object_settings::ObjectSettings;
+use crate::probe;
 use crate::selection::Selection;
-use crate::started::{Attached, EventSource, Metrics, Started};
-use crate::{Collector, CollectorError, Entities, Hook, Running, Settings, filter, probe};
 use rows::Rows;
 use servers::Servers;
 use skeleton::DbSkel;
@@ -34,12 +37,13 @@ const DBSLOWER: &str = "dbslower";
 
 /// The collector of dbslower.
 pub(crate) struct Db {
-    settings: Settings,
+    object: ObjectSettings,
+    dbslower: DbslowerSettings,
 }
 
 impl Db {
-    pub(crate) fn new(settings: &Settings) -> Db {
-        Db { settings: settings.clone() }
+    pub(crate) fn new(object: ObjectSettings, dbslower: &DbslowerSettings) -> Db {
+        Db { object, dbslower: dbslower.clone() }
     }
 }
 
@@ -49,7 +53,7 @@ impl Collector for Db {
     }
 
     fn metrics(&self) -> Vec<&'static str> {
-        self.settings.dbslower.enabled.then_some(DBSLOWER).into_iter().collect()
+        self.dbslower.enabled.then_some(DBSLOWER).into_iter().collect()
     }
 
     fn probe(&self) -> Vec<Hook> {
@@ -60,30 +64,27 @@ impl Collector for Db {
         ]
     }
 
-    fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
-        let settings = &self.settings.dbslower;
+    fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {
+        let settings = &self.dbslower;
         // What the kernel says to programs that it can't load is less than this.
         probe::attach_cookie()
             .map_err(io::Error::other)
-            .map_err(CollectorError::because(NAME, "looking for what probes at the servers need"))?;
-        let selection = Selection::new(&self.settings, [(&settings.filter, settings.sample)]);
-        let mut open = object::open::<skeleton::DbSkelBuilder>(NAME, &self.settings, selection)?;
+            .map_err(because(NAME, "looking for what probes at the servers need"))?;
+        let selection = Selection::new(&self.object, [(&settings.filter, settings.sample)]);
+        let mut open = object::open::<skeleton::DbSkelBuilder>(NAME, &self.object, selection)?;
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.threshold = settings.threshold.as_nanos().try_into().unwrap_or(u64::MAX);
             constants.max_statement_bytes = settings.max_statement_bytes;
-            constants.server_names = servers::NAMES.map(|name| filter::comm_words(name.as_bytes()));
+            constants.server_names = servers::NAMES.map(|name| comm_words(name.as_bytes()));
         }
         let loaded = open.load()?;
-        let entities =
-            Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
-        let rows = Rows { entities, containers: Containers::of_this_node(), mask: settings.mask };
-        let events = EventSource::new(&loaded.skeleton.maps.events, rows)
-            .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
+        let events = EventSource::new(&loaded.skeleton.maps.events, Rows { mask: settings.mask })
+            .map_err(because(NAME, "opening its ring buffer"))?;
         let server_started = object::attach_program(NAME, &loaded.skeleton.progs.server_started)?;
         let mut attached = ToServers { server_started: Some(server_started), servers: Servers::default() };
         attached.renew(&loaded.skeleton, Instant::now());
         let metrics = Metrics { all: &[DBSLOWER], enabled: self.metrics(), served_by: |_| &[DBSLOWER] };
-        Ok(Box::new(Started::new(loaded, attached, vec![Box::new(events)], metrics)))
+        Ok(Box::new(BpfCollector::new(loaded, attached, vec![Box::new(events)], metrics)))
     }
 }
 

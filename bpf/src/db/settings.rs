@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::settings::duration;
-use crate::{Filter, Sample};
+use kumon_collect::settings::duration;
+use kumon_collect::{Filter, Sample};
 
 /// Settings of the metric dbslower.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

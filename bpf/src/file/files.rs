@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::settings::Settings;
+use super::FilelifeSettings;
 
 /// When and by whom a file was created.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,9 +32,9 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn new(settings: &Settings) -> Files {
-        let max_age = settings.filelife.max_age.as_nanos().try_into().unwrap_or(u64::MAX);
-        let max_files = settings.filelife.max_files as usize;
+    pub(super) fn new(settings: &FilelifeSettings) -> Files {
+        let max_age = settings.max_age.as_nanos().try_into().unwrap_or(u64::MAX);
+        let max_files = settings.max_files as usize;
         Files { created: BTreeMap::new(), max_files, max_age, swept: 0, lost: 0 }
     }
 
@@ -126,16 +126,14 @@ mod tests {
     use std::time::Duration;
 
     use super::{Creation, Files};
-    use crate::Settings;
+    use crate::file::FilelifeSettings;
 
     const NAMESPACE: u32 = 1;
     const SECOND: u64 = 1_000_000_000;
 
     fn files(max_files: u32) -> Files {
-        let mut settings = Settings::default();
-        settings.filelife.max_files = max_files;
-        settings.filelife.max_age = Duration::from_secs(10);
-        Files::new(&settings)
+        let max_age = Duration::from_secs(10);
+        Files::new(&FilelifeSettings { max_files, max_age, ..FilelifeSettings::default() })
     }
 
     fn creation(time: u64) -> Creation {

@@ -1,13 +1,13 @@
 //! Collects creations, deletions and renames of files and produces filelife and filegone.
 //!
 //! They come from functions of the kernel by fentry or kprobes, or else from the tracepoints of the system calls: see
-//! `rung`. Those tell of a deletion with the path that was asked for; which file it means is then known in user space
+//! `backend`. Those tell of a deletion with the path that was asked for; which file it means is then known in user space
 //! only.
 
 mod files;
 
+mod backend;
 mod rows;
-mod rung;
 mod settings;
 mod uring;
 
@@ -16,19 +16,21 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
+use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook, LeftOut};
 use libbpf_rs::skel::OpenSkel;
 
-pub use rung::FileHooks;
+pub use backend::FileHooks;
 pub use settings::{Enabled, FilegoneSettings, FilelifeSettings};
 
-use crate::containers::Containers;
+use crate::active::{BpfCollector, EventSource};
+use crate::error::because;
+use crate::losses::Metrics;
 use crate::object::{self, skeleton};
+use crate::object_settings::ObjectSettings;
 use crate::selection::Selection;
-use crate::started::{EventSource, Metrics, Started};
-use crate::{Collector, CollectorError, Entities, Hook, LeftOut, Running, Settings};
+use backend::{AttachBackend, Choice};
 use files::Files;
 use rows::Rows;
-use rung::{Choice, Rung};
 use uring::{Submission, UringCalls};
 
 skeleton!("file");
@@ -39,18 +41,27 @@ const FILEGONE: &str = "filegone";
 
 /// The collector of filelife and filegone.
 pub(crate) struct File {
-    settings: Settings,
+    object: ObjectSettings,
+    hooks: FileHooks,
+    filelife: FilelifeSettings,
+    filegone: FilegoneSettings,
     /// Found out when it is asked for first.
     choice: OnceLock<Choice>,
 }
 
 impl File {
-    pub(crate) fn new(settings: &Settings) -> File {
-        File { settings: settings.clone(), choice: OnceLock::new() }
+    pub(crate) fn new(
+        object: ObjectSettings,
+        hooks: FileHooks,
+        filelife: &FilelifeSettings,
+        filegone: &FilegoneSettings,
+    ) -> File {
+        let (filelife, filegone) = (filelife.clone(), filegone.clone());
+        File { object, hooks, filelife, filegone, choice: OnceLock::new() }
     }
 
     fn enabled(&self) -> [(&'static str, Enabled); 2] {
-        [(FILELIFE, self.settings.filelife.enabled), (FILEGONE, self.settings.filegone.enabled)]
+        [(FILELIFE, self.filelife.enabled), (FILEGONE, self.filegone.enabled)]
     }
 
     /// The metrics of which `enabled` is one of these.
@@ -62,31 +73,32 @@ impl File {
     fn choice(&self) -> &Choice {
         self.choice.get_or_init(|| {
             let metrics = self.those(&[Enabled::Yes, Enabled::Auto]);
-            Choice::of(self.settings.file_hooks.rungs(), &metrics)
+            Choice::of(self.hooks.backends(), &metrics)
         })
     }
 
     /// Where calls by io_uring are counted, because nothing else shows them.
-    fn counted_submission(&self, rung: Rung) -> Option<Submission> {
-        let submission = (rung == Rung::Tracepoint).then(Submission::of_this_kernel)??;
+    fn counted_submission(&self, backend: AttachBackend) -> Option<Submission> {
+        let submission = (backend == AttachBackend::Tracepoint).then(Submission::of_this_kernel)??;
         submission.hook(self.metrics()).strategy.is_ok().then_some(submission)
     }
 
-    fn start_on(&self, rung: Rung) -> Result<Box<dyn Running>, CollectorError> {
+    fn start_on(&self, backend: AttachBackend) -> Result<Box<dyn ActiveCollector>, CollectorError> {
         let metrics = self.metrics();
-        let Settings { filelife, filegone, .. } = &self.settings;
+        let File { filelife, filegone, .. } = self;
         // Which file was short-lived is known in user space only, and so is what a sample leaves out.
         let selection = Selection::new(
-            &self.settings,
+            &self.object,
             [(&filelife.filter, filelife.sample), (&filegone.filter, filegone.sample)],
         );
-        let mut open = object::open::<skeleton::FileSkelBuilder>(NAME, &self.settings, selection)?;
+        let mut open = object::open::<skeleton::FileSkelBuilder>(NAME, &self.object, selection)?;
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.filelife = metrics.contains(&FILELIFE);
             constants.filegone = metrics.contains(&FILEGONE);
         }
-        let mut sections: Vec<String> = rung.needed(&metrics).iter().map(rung::Needed::section).collect();
-        let submission = self.counted_submission(rung);
+        let mut sections: Vec<String> =
+            backend.needed(&metrics).iter().map(backend::Needed::section).collect();
+        let submission = self.counted_submission(backend);
         if let Some(submission) = &submission {
             sections.push(submission.section());
             if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
@@ -98,27 +110,24 @@ impl File {
             program.set_autoload(needed);
         }
         // Task storage is younger than the tracepoints.
-        let unused = if rung == Rung::Tracepoint {
+        let unused = if backend == AttachBackend::Tracepoint {
             &mut open.skeleton.maps.removals
         } else {
             &mut open.skeleton.maps.file_calls
         };
-        unused.set_autocreate(false).map_err(CollectorError::because(NAME, "leaving out an unused map"))?;
+        unused.set_autocreate(false).map_err(because(NAME, "leaving out an unused map"))?;
         let loaded = open.load()?;
-        let entities =
-            Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
-        let files = metrics.contains(&FILELIFE).then(|| Files::new(&self.settings));
+        let files = metrics.contains(&FILELIFE).then(|| Files::new(filelife));
         let uring_calls = submission
             .map(|_| UringCalls::new(&loaded.skeleton.maps.uring_calls, self.metrics()))
             .transpose();
-        let uring_calls =
-            uring_calls.map_err(CollectorError::because(NAME, "opening its count of calls by io_uring"))?;
-        let rows = Rows::new(entities, Containers::of_this_node(), files, uring_calls, own_mount_namespace());
+        let uring_calls = uring_calls.map_err(because(NAME, "opening its count of calls by io_uring"))?;
+        let rows = Rows::new(files, uring_calls, own_mount_namespace());
         let events = EventSource::new(&loaded.skeleton.maps.events, rows)
-            .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
+            .map_err(because(NAME, "opening its ring buffer"))?;
         let links = loaded.attach()?;
         let metrics = Metrics { all: &[FILELIFE, FILEGONE], enabled: metrics, served_by };
-        Ok(Box::new(Started::new(loaded, links, vec![Box::new(events)], metrics)))
+        Ok(Box::new(BpfCollector::new(loaded, links, vec![Box::new(events)], metrics)))
     }
 }
 
@@ -129,7 +138,7 @@ impl Collector for File {
 
     fn metrics(&self) -> Vec<&'static str> {
         let auto = self.those(&[Enabled::Auto]);
-        if !auto.is_empty() && self.choice().rung.is_cheap() {
+        if !auto.is_empty() && self.choice().backend.is_cheap() {
             return self.those(&[Enabled::Yes, Enabled::Auto]);
         }
         self.those(&[Enabled::Yes])
@@ -155,33 +164,33 @@ impl Collector for File {
         if metrics.is_empty() {
             return Vec::new();
         }
-        let Choice { rung, refused, .. } = self.choice();
-        let hook = |needed: rung::Needed| Hook {
+        let Choice { backend, refused, .. } = self.choice();
+        let hook = |needed: backend::Needed| Hook {
             strategy: needed.probe(),
             metrics: needed.metrics,
             event: needed.event,
             refused: refused.clone(),
         };
-        let counted = self.counted_submission(*rung).map(|submission| submission.hook(metrics.clone()));
-        rung.needed(&metrics).into_iter().map(hook).chain(counted).collect()
+        let counted = self.counted_submission(*backend).map(|submission| submission.hook(metrics.clone()));
+        backend.needed(&metrics).into_iter().map(hook).chain(counted).collect()
     }
 
-    fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
+    fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {
         let choice = self.choice();
         if let Some(reason) = &choice.impossible {
             let reason = io::Error::other(reason.as_str());
-            return Err(CollectorError::because(NAME, "looking for its hooks")(reason));
+            return Err(because(NAME, "looking for its hooks")(reason));
         }
-        let best = choice.rung;
+        let best = choice.backend;
         let mut started = self.start_on(best);
         // A probe is less than the whole: what the verifier says to the real programs shows only here.
-        for &rung in self.settings.file_hooks.rungs().iter().filter(|&&rung| rung > best) {
+        for &backend in self.hooks.backends().iter().filter(|&&backend| backend > best) {
             let Err(refused) = started else { break };
-            if self.those(&[Enabled::Yes]).is_empty() && !rung.is_cheap() {
+            if self.those(&[Enabled::Yes]).is_empty() && !backend.is_cheap() {
                 return Err(refused);
             }
-            log::warn!("{refused}; going on with {}", rung.name());
-            started = self.start_on(rung);
+            log::warn!("{refused}; going on with {}", backend.name());
+            started = self.start_on(backend);
         }
         started
     }

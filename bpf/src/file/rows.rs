@@ -1,20 +1,17 @@
 //! From the events of file.bpf.c to rows.
 
+use kumon_collect::{Loss, PollContext, Process, Subject};
 use kumon_schema::rows;
-use kumon_spool::Spool;
 
 use super::FILELIFE;
 use super::files::{Creation, Files};
 use super::skeleton::types::{self, action as kind, told};
 use super::uring::UringCalls;
-use crate::containers::Containers;
-use crate::started::EventRows;
-use crate::{Clock, Entities, Loss, events, path};
+use crate::active::EventRows;
+use crate::{events, path};
 
 /// Makes the rows of filelife and filegone.
 pub(super) struct Rows {
-    entities: Entities,
-    containers: Containers,
     /// What was created lately; none without filelife.
     files: Option<Files>,
     /// Where calls by io_uring are not seen.
@@ -26,18 +23,18 @@ pub(super) struct Rows {
 }
 
 impl EventRows for Rows {
-    fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
+    fn emit(&mut self, event: &[u8], context: &mut PollContext<'_>) {
         // SAFETY: the type is integers and arrays of them.
         let Some(head) = (unsafe { events::read::<types::file_event>(event) }) else { return };
         let [old, new] = paths(&head, &event[size_of::<types::file_event>()..]);
         if is_told(&head, told::TOLD_FILEGONE) {
-            self.filegone(&head, &old, &new, clock, spool);
+            emit_filegone(&head, &old, &new, context);
         }
         // A path that isn't known to its root could be taken for another one.
         if head.incomplete == 0
             && let Some(mut files) = self.files.take()
         {
-            self.follow(&mut files, &head, old, new, clock, spool);
+            self.follow(&mut files, &head, old, new, context);
             self.files = Some(files);
         }
     }
@@ -53,14 +50,8 @@ impl EventRows for Rows {
 }
 
 impl Rows {
-    pub(super) fn new(
-        entities: Entities,
-        containers: Containers,
-        files: Option<Files>,
-        uring_calls: Option<UringCalls>,
-        mount_namespace: u32,
-    ) -> Rows {
-        Rows { entities, containers, files, uring_calls, mount_namespace, sampled_out: 0 }
+    pub(super) fn new(files: Option<Files>, uring_calls: Option<UringCalls>, mount_namespace: u32) -> Rows {
+        Rows { files, uring_calls, mount_namespace, sampled_out: 0 }
     }
 
     /// Keeps track of what was created, and tells of what was deleted.
@@ -70,8 +61,7 @@ impl Rows {
         event: &types::file_event,
         old: Vec<u8>,
         new: Vec<u8>,
-        clock: &Clock,
-        spool: &mut Spool,
+        context: &mut PollContext<'_>,
     ) {
         let namespace = event.mount_namespace;
         if event.action == kind::ACTION_CREATE {
@@ -87,7 +77,7 @@ impl Rows {
         match event.action {
             kind::ACTION_UNLINK => {
                 if let Some(creation) = files.deleted(namespace, &old, event.time) {
-                    self.filelife(event, b"unlink", &old, &creation, clock, spool);
+                    self.filelife(event, b"unlink", &old, &creation, context);
                 }
             }
             kind::ACTION_RENAME => {
@@ -97,7 +87,7 @@ impl Rows {
                     return;
                 }
                 if let Some(creation) = files.deleted(namespace, &new, event.time) {
-                    self.filelife(event, b"replace", &new, &creation, clock, spool);
+                    self.filelife(event, b"replace", &new, &creation, context);
                 }
                 files.renamed(namespace, &old, &new);
             }
@@ -121,45 +111,13 @@ impl Rows {
         (namespace == self.mount_namespace).then(|| path::followed(path))?
     }
 
-    fn filegone(
-        &mut self,
-        event: &types::file_event,
-        old: &[u8],
-        new: &[u8],
-        clock: &Clock,
-        spool: &mut Spool,
-    ) {
-        let (action, new_path): (&[u8], &[u8]) = match event.action {
-            kind::ACTION_RMDIR => (b"rmdir", b""),
-            kind::ACTION_RENAME => (b"rename", new),
-            kind::ACTION_EXCHANGE => (b"exchange", new),
-            _ => (b"unlink", b""),
-        };
-        spool.append(&rows::Filegone {
-            timestamp: clock.wall(event.time),
-            action,
-            entity_id: self.entities.id(event.pid, event.start).as_bytes(),
-            pid: event.pid.into(),
-            name: events::name(&event.name),
-            path: old,
-            new_path,
-            incomplete: Some(event.incomplete != 0),
-            size: size(event),
-            uid: event.uid.into(),
-            gid: event.gid.into(),
-            cgroup_id: Some(event.cgroup),
-            container_id: self.containers.id(event.cgroup, event.time).unwrap_or_default().as_bytes(),
-        });
-    }
-
     fn filelife(
         &mut self,
         event: &types::file_event,
         action: &[u8],
         path: &[u8],
         creation: &Creation,
-        clock: &Clock,
-        spool: &mut Spool,
+        context: &mut PollContext<'_>,
     ) {
         if !is_told(event, told::TOLD_FILELIFE) {
             return;
@@ -168,24 +126,49 @@ impl Rows {
             self.sampled_out += 1;
             return;
         }
-        spool.append(&rows::Filelife {
-            timestamp: clock.wall(event.time),
+        let creator_entity_id = context.emitter.entity_id(creation.pid, creation.start);
+        let row = rows::Filelife {
+            timestamp: context.clock.wall(event.time),
             action,
-            entity_id: self.entities.id(event.pid, event.start).as_bytes(),
-            pid: event.pid.into(),
-            name: events::name(&event.name),
             path,
             age: event.time.saturating_sub(creation.time),
             size: size(event),
-            creator_entity_id: self.entities.id(creation.pid, creation.start).as_bytes(),
+            creator_entity_id: creator_entity_id.as_bytes(),
             creator_pid: creation.pid.into(),
             creator_name: &creation.name,
-            uid: event.uid.into(),
-            gid: event.gid.into(),
-            cgroup_id: Some(event.cgroup),
-            container_id: self.containers.id(event.cgroup, event.time).unwrap_or_default().as_bytes(),
-        });
+        };
+        context.emitter.emit(&row, &subject(event));
     }
+}
+
+fn emit_filegone(event: &types::file_event, old: &[u8], new: &[u8], context: &mut PollContext<'_>) {
+    let (action, new_path): (&[u8], &[u8]) = match event.action {
+        kind::ACTION_RMDIR => (b"rmdir", b""),
+        kind::ACTION_RENAME => (b"rename", new),
+        kind::ACTION_EXCHANGE => (b"exchange", new),
+        _ => (b"unlink", b""),
+    };
+    let row = rows::Filegone {
+        timestamp: context.clock.wall(event.time),
+        action,
+        path: old,
+        new_path,
+        incomplete: Some(event.incomplete != 0),
+        size: size(event),
+    };
+    context.emitter.emit(&row, &subject(event));
+}
+
+fn subject(event: &types::file_event) -> Subject<'_> {
+    Subject::Process(Process {
+        pid: event.pid,
+        start: event.start,
+        name: events::name(&event.name),
+        uid: Some(event.uid),
+        gid: Some(event.gid),
+        cgroup: event.cgroup,
+        seen: event.time,
+    })
 }
 
 fn is_told(event: &types::file_event, row: told) -> bool {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::settings::{duration, entries};
-use crate::{Filter, Sample};
+use kumon_collect::settings::{duration, entries};
+use kumon_collect::{Filter, Sample};
 
 /// Settings of the metric filelife.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -1,9 +1,10 @@
 //! Calls by io_uring, where nothing shows them but the tracepoint of their submission: how many there were.
 
+use kumon_collect::{Hook, Loss};
 use libbpf_rs::{Map, MapHandle};
 
 use super::{FILEGONE, FILELIFE};
-use crate::{Hook, Loss, object, probe};
+use crate::{losses, probe};
 
 /// What `kumon check` says of the tracepoint.
 const ONLY_COUNTS: &str = "tp_btf, only counts calls by io_uring: they are not looked into";
@@ -59,7 +60,7 @@ impl UringCalls {
 
     /// Counters that can't be read are left out.
     pub(super) fn losses(&self) -> Vec<Loss> {
-        let counts = object::sum_of_cpus(&self.counts).unwrap_or_default();
+        let counts = losses::sum_of_cpus(&self.counts).unwrap_or_default();
         let told =
             [FILELIFE, FILEGONE].into_iter().zip(counts).filter(|(metric, _)| self.metrics.contains(metric));
         told.map(|(metric, count)| Loss { metric, reason: REASON, count }).collect()

@@ -7,23 +7,21 @@ mod mask;
 mod rows;
 mod settings;
 
+use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook};
 use libbpf_rs::skel::OpenSkel;
 
 pub use settings::{ExecSettings, ExitSettings};
 
-use crate::containers::Containers;
+use crate::active::{BpfCollector, EventSource};
+use crate::error::because;
+use crate::losses::Metrics;
 use crate::object::{self, skeleton};
+use crate::object_settings::ObjectSettings;
+use crate::probe;
 use crate::selection::Selection;
-use crate::started::{EventSource, Metrics, Started};
-use crate::{Collector, CollectorError, Entities, Hook, Running, Settings, probe};
 use rows::Rows;
 
 skeleton!("process");
-
-/// The types of include/, which are the same in every object.
-pub(crate) mod shared {
-    pub(crate) use super::skeleton::types::{filter_key, filter_kind, selection, shared_settings};
-}
 
 const NAME: &str = "process";
 const EXEC: &str = "exec";
@@ -36,26 +34,28 @@ const SYSCALLS: [&str; 4] =
 
 /// The collector of exec and exit.
 pub(crate) struct Process {
-    settings: Settings,
+    object: ObjectSettings,
+    exec: ExecSettings,
+    exit: ExitSettings,
 }
 
 impl Process {
-    pub(crate) fn new(settings: &Settings) -> Process {
-        Process { settings: settings.clone() }
+    pub(crate) fn new(object: ObjectSettings, exec: &ExecSettings, exit: &ExitSettings) -> Process {
+        Process { object, exec: exec.clone(), exit: exit.clone() }
     }
 
     fn failed_execs(&self) -> bool {
-        self.settings.exec.enabled && self.settings.exec.failed
+        self.exec.enabled && self.exec.failed
     }
 
     /// Since Linux 6.16 the tracepoint has a second argument, `group_dead`.
     fn exit_says_whether_group_is_dead(&self) -> bool {
-        probe::parameters("sched_process_exit") == Some(2) && !self.settings.as_on_old_kernels
+        probe::parameters("sched_process_exit") == Some(2) && !self.object.as_on_old_kernels
     }
 
     /// Linux 6.10 and later do.
     fn exec_says_when_it_is_prepared(&self) -> bool {
-        probe::parameters(PREPARE_EXEC).is_some() && !self.settings.as_on_old_kernels
+        probe::parameters(PREPARE_EXEC).is_some() && !self.object.as_on_old_kernels
     }
 
     /// Whether failed execs are asked for and can be had. Where they can't, exec and exit go on without them.
@@ -78,16 +78,16 @@ impl Collector for Process {
     }
 
     fn metrics(&self) -> Vec<&'static str> {
-        let enabled = [(EXEC, self.settings.exec.enabled), (EXIT, self.settings.exit.enabled)];
+        let enabled = [(EXEC, self.exec.enabled), (EXIT, self.exit.enabled)];
         enabled.into_iter().filter_map(|(metric, enabled)| enabled.then_some(metric)).collect()
     }
 
     fn probe(&self) -> Vec<Hook> {
         let mut hooks = Vec::new();
-        if self.settings.exec.enabled {
+        if self.exec.enabled {
             hooks.push(tp_btf(EXEC, "sched_process_exec"));
         }
-        if self.settings.exit.enabled {
+        if self.exit.enabled {
             hooks.push(tp_btf(EXIT, "sched_process_exit"));
             if !self.exit_says_whether_group_is_dead() {
                 hooks.push(tp_btf(EXIT, "sched_process_free"));
@@ -102,11 +102,10 @@ impl Collector for Process {
         hooks
     }
 
-    fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
-        let Settings { exec, exit, .. } = &self.settings;
-        let selection =
-            Selection::new(&self.settings, [(&exec.filter, exec.sample), (&exit.filter, exit.sample)]);
-        let mut open = object::open::<skeleton::ProcessSkelBuilder>(NAME, &self.settings, selection)?;
+    fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {
+        let Process { object, exec, exit } = self;
+        let selection = Selection::new(object, [(&exec.filter, exec.sample), (&exit.filter, exit.sample)]);
+        let mut open = object::open::<skeleton::ProcessSkelBuilder>(NAME, object, selection)?;
         let failed_execs = self.can_see_failed_execs();
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.max_args_bytes = exec.max_args_bytes;
@@ -123,7 +122,7 @@ impl Collector for Process {
             open.size_map("kept_execs", 1)?;
         }
         let calls = open.skeleton.maps.exec_calls.set_autocreate(failed_execs);
-        calls.map_err(CollectorError::because(NAME, "leaving out what failed execs take"))?;
+        calls.map_err(because(NAME, "leaving out what failed execs take"))?;
         for mut program in open.skeleton.open_object_mut().progs_mut() {
             if program.section().to_string_lossy().starts_with("tracepoint/") {
                 program.set_autoload(failed_execs);
@@ -131,18 +130,15 @@ impl Collector for Process {
         }
         open.skeleton.progs.prepare_exec.set_autoload(failed_execs && self.exec_says_when_it_is_prepared());
         let loaded = open.load()?;
-        let entities =
-            Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
-        let rows = Rows { entities, containers: Containers::of_this_node(), mask: exec.mask };
-        let events = EventSource::new(&loaded.skeleton.maps.events, rows)
-            .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
+        let events = EventSource::new(&loaded.skeleton.maps.events, Rows { mask: exec.mask })
+            .map_err(because(NAME, "opening its ring buffer"))?;
         let links = loaded.attach()?;
         let metrics = Metrics {
             all: &[EXEC, EXIT],
             enabled: self.metrics(),
             served_by: |program| if ["on_exit", "on_free"].contains(&program) { &[EXIT] } else { &[EXEC] },
         };
-        Ok(Box::new(Started::new(loaded, links, vec![Box::new(events)], metrics)))
+        Ok(Box::new(BpfCollector::new(loaded, links, vec![Box::new(events)], metrics)))
     }
 }
 

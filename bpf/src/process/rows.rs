@@ -1,35 +1,32 @@
 //! From the events of process.bpf.c to rows.
 
+use kumon_collect::{PollContext, Process, Subject};
 use kumon_schema::rows;
-use kumon_spool::Spool;
 
 use super::mask;
 use super::skeleton::types::{self, way};
-use crate::containers::Containers;
-use crate::started::EventRows;
-use crate::{Clock, Entities, events, path};
+use crate::active::EventRows;
+use crate::{events, path};
 
 /// Makes the rows of exec and exit.
 pub(super) struct Rows {
-    pub(super) entities: Entities,
-    pub(super) containers: Containers,
     /// Whether secrets in arguments are masked.
     pub(super) mask: bool,
 }
 
 impl EventRows for Rows {
-    fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
+    fn emit(&mut self, event: &[u8], context: &mut PollContext<'_>) {
         // SAFETY: the types are integers and arrays of them.
         unsafe {
             match events::read::<types::metric>(event) {
                 Some(types::metric::METRIC_EXEC) => {
                     if let Some(exec) = events::read::<types::exec_event>(event) {
-                        self.exec(&exec, &event[size_of::<types::exec_event>()..], clock, spool);
+                        self.exec(&exec, &event[size_of::<types::exec_event>()..], context);
                     }
                 }
                 Some(types::metric::METRIC_EXIT) => {
                     if let Some(exit) = events::read::<types::exit_event>(event) {
-                        self.exit(&exit, clock, spool);
+                        emit_exit(&exit, context);
                     }
                 }
                 _ => {}
@@ -39,20 +36,17 @@ impl EventRows for Rows {
 }
 
 impl Rows {
-    fn exec(&mut self, event: &types::exec_event, text: &[u8], clock: &Clock, spool: &mut Spool) {
+    fn exec(&mut self, event: &types::exec_event, text: &[u8], context: &mut PollContext<'_>) {
         let process = &event.process;
         let (filename, text) = split(text, event.filename_bytes);
         let (names, text) = split(text, event.names_bytes);
         let (args, _) = split(text, event.args_bytes);
         let filename = filename.strip_suffix(b"\0").unwrap_or(filename);
-        spool.append(&rows::Exec {
-            timestamp: clock.wall(process.time),
+        let row = rows::Exec {
+            timestamp: context.clock.wall(process.time),
             action: if event.return_value == 0 { b"exec" } else { b"exec-failed" },
-            entity_id: self.entities.id(process.pid, process.start).as_bytes(),
-            pid: process.pid.into(),
             ppid: process.ppid.into(),
             parent_name: events::name(&process.parent_name),
-            name: events::name(&process.name),
             executable: &executable(event, filename, names),
             filename,
             incomplete: Some(event.way == way::WAY_INCOMPLETE),
@@ -60,34 +54,10 @@ impl Rows {
             args_count: Some(event.args_count.into()),
             truncated: Some(event.truncated != 0),
             return_value: event.return_value.into(),
-            uid: process.uid.into(),
-            gid: process.gid.into(),
             effective_uid: Some(event.effective_uid.into()),
             effective_gid: Some(event.effective_gid.into()),
-            cgroup_id: Some(process.cgroup),
-            container_id: self.containers.id(process.cgroup, process.time).unwrap_or_default().as_bytes(),
-        });
-    }
-
-    fn exit(&mut self, event: &types::exit_event, clock: &Clock, spool: &mut Spool) {
-        let process = &event.process;
-        let status = Status(event.status);
-        spool.append(&rows::Exit {
-            timestamp: clock.wall(process.time),
-            entity_id: self.entities.id(process.pid, process.start).as_bytes(),
-            pid: process.pid.into(),
-            ppid: process.ppid.into(),
-            parent_name: events::name(&process.parent_name),
-            name: events::name(&process.name),
-            exit_code: status.exit_code(),
-            signal: status.signal(),
-            core_dumped: status.core_dumped(),
-            duration: process.time.saturating_sub(process.start),
-            uid: process.uid.into(),
-            gid: process.gid.into(),
-            cgroup_id: Some(process.cgroup),
-            container_id: self.containers.id(process.cgroup, process.time).unwrap_or_default().as_bytes(),
-        });
+        };
+        context.emitter.emit(&row, &subject(process));
     }
 
     /// The arguments lie one after the other, each with its NUL; the last one lacks it where they were cut.
@@ -96,6 +66,33 @@ impl Rows {
         let args: Vec<&[u8]> = args.split(|&byte| byte == 0).collect();
         if self.mask { mask::command_line(&args) } else { args.join(&b' ') }
     }
+}
+
+fn emit_exit(event: &types::exit_event, context: &mut PollContext<'_>) {
+    let process = &event.process;
+    let status = Status(event.status);
+    let row = rows::Exit {
+        timestamp: context.clock.wall(process.time),
+        ppid: process.ppid.into(),
+        parent_name: events::name(&process.parent_name),
+        exit_code: status.exit_code(),
+        signal: status.signal(),
+        core_dumped: status.core_dumped(),
+        duration: process.time.saturating_sub(process.start),
+    };
+    context.emitter.emit(&row, &subject(process));
+}
+
+fn subject(process: &types::process_info) -> Subject<'_> {
+    Subject::Process(Process {
+        pid: process.pid,
+        start: process.start,
+        name: events::name(&process.name),
+        uid: Some(process.uid),
+        gid: Some(process.gid),
+        cgroup: process.cgroup,
+        seen: process.time,
+    })
 }
 
 fn split(text: &[u8], bytes: u32) -> (&[u8], &[u8]) {

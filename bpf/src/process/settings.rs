@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::settings::entries;
-use crate::{Filter, Sample};
+use kumon_collect::settings::entries;
+use kumon_collect::{Filter, Sample};
 
 /// Settings of the metric exec.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

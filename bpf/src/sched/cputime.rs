@@ -3,35 +3,29 @@
 use std::collections::HashMap;
 use std::io::Read;
 
+use kumon_collect::{Emitter, Interval, PollContext, Process, Subject, boottime, top};
 use kumon_schema::rows;
-use kumon_spool::Spool;
 use libbpf_rs::{Iter, Link};
 
 use super::CputimeSettings;
 use super::skeleton::{SchedSkel, types};
-use crate::Entities;
-use crate::clock;
-use crate::containers::Containers;
+use crate::active::Source;
 use crate::events;
-use crate::interval::{Interval, IntervalMaps};
-use crate::started::{Poll, Source};
-use crate::top::{OTHER, top};
+use crate::interval::IntervalMaps;
 
 pub(super) struct Cputime {
     interval: Interval,
     top: usize,
-    entities: Entities,
-    containers: Containers,
     /// Attached to nothing: each opening of it walks over all tasks.
     iterator: Link,
     ended: IntervalMaps,
     /// What is read and not yet written, by process or thread.
-    processes: HashMap<Process, Usage>,
+    threads: HashMap<Key, Usage>,
 }
 
 /// A process, or one of its threads: the process's start in ns of CLOCK_BOOTTIME, its id, and that of the thread, 0 for
 /// all of them. All zeros for those that found no place in the kernel.
-type Process = (u64, u32, u32);
+type Key = (u64, u32, u32);
 
 /// The kernel's TASK_COMM_LEN bytes.
 type Name = [i8; 16];
@@ -53,16 +47,13 @@ impl Cputime {
         skeleton: &SchedSkel<'static>,
         ended: IntervalMaps,
         settings: &CputimeSettings,
-        entities: Entities,
     ) -> libbpf_rs::Result<Cputime> {
         Ok(Cputime {
             interval: Interval::new(settings.interval),
             top: settings.top,
-            entities,
-            containers: Containers::of_this_node(),
             iterator: skeleton.progs.read_tasks.attach()?,
             ended,
-            processes: HashMap::new(),
+            threads: HashMap::new(),
         })
     }
 
@@ -82,15 +73,15 @@ impl Source for Cputime {
         "reading the tasks' CPU time"
     }
 
-    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
-        let Some((timestamp, interval)) = self.interval.over(poll) else { return Ok(()) };
+    fn read(&mut self, context: &mut PollContext<'_>) -> libbpf_rs::Result<()> {
+        let Some((timestamp, interval)) = self.interval.over(context) else { return Ok(()) };
         self.read_tasks()?;
         let mut ended = Vec::new();
         self.ended.take(|_, usage| ended.push(usage.to_vec()))?;
         for usage in &ended {
             self.add(usage);
         }
-        self.append(timestamp, interval, poll.spool);
+        self.emit(timestamp, interval, &mut context.emitter);
         Ok(())
     }
 }
@@ -100,31 +91,35 @@ impl Cputime {
         // SAFETY: struct process_usage holds integers and arrays of them only.
         let Some(record) = (unsafe { events::read::<types::process_usage>(usage) }) else { return };
         let types::process_key { start, pid, tid } = record.process;
-        let sum = self.processes.entry((start, pid, tid)).or_default();
+        let sum = self.threads.entry((start, pid, tid)).or_default();
         (sum.name, sum.thread_name) = (record.name, record.thread_name);
         sum.cgroup = record.cgroup;
         let types::cpu_usage { on_cpu, off_cpu, voluntary, involuntary } = record.usage;
         sum.add(&Usage { on_cpu, off_cpu, voluntary, involuntary, ..Usage::default() });
     }
 
-    fn append(&mut self, timestamp: i64, interval: u64, spool: &mut Spool) {
-        let read = clock::boottime();
-        let (largest, other) = split(self.processes.drain().collect(), self.top);
+    fn emit(&mut self, timestamp: i64, interval: u64, emitter: &mut Emitter<'_>) {
+        let seen = boottime();
+        let (largest, other) = split(self.threads.drain().collect(), self.top);
         for ((start, pid, tid), usage) in &largest {
-            let entity_id = self.entities.id(*pid, *start);
-            spool.append(&rows::Cputime {
-                entity_id: entity_id.as_bytes(),
-                pid: Some(u64::from(*pid)),
-                name: events::name(&usage.name),
+            let row = rows::Cputime {
                 tid: (*tid != 0).then_some((*tid).into()),
                 thread_name: events::name(&usage.thread_name),
-                cgroup_id: Some(usage.cgroup),
-                container_id: self.containers.id(usage.cgroup, read).unwrap_or_default().as_bytes(),
                 ..row(usage, timestamp, interval)
-            });
+            };
+            let process = Process {
+                pid: *pid,
+                start: *start,
+                name: events::name(&usage.name),
+                uid: None,
+                gid: None,
+                cgroup: usage.cgroup,
+                seen,
+            };
+            emitter.emit(&row, &Subject::Process(process));
         }
         if other.ran() {
-            spool.append(&rows::Cputime { name: OTHER, ..row(&other, timestamp, interval) });
+            emitter.emit(&row(&other, timestamp, interval), &Subject::Others);
         }
     }
 }
@@ -144,10 +139,9 @@ impl Usage {
 }
 
 /// The processes or threads that ran longest, and the sum of all others that ran.
-fn split(mut processes: Vec<(Process, Usage)>, limit: usize) -> (Vec<(Process, Usage)>, Usage) {
-    processes.retain(|(_, usage)| usage.ran());
-    let (unnamed, named): (Vec<_>, Vec<_>) =
-        processes.into_iter().partition(|(process, _)| *process == Process::default());
+fn split(mut threads: Vec<(Key, Usage)>, limit: usize) -> (Vec<(Key, Usage)>, Usage) {
+    threads.retain(|(_, usage)| usage.ran());
+    let (unnamed, named): (Vec<_>, Vec<_>) = threads.into_iter().partition(|(key, _)| *key == Key::default());
     let (largest, rest) = top(named, limit, |(_, usage)| usage.on_cpu);
     let mut other = Usage::default();
     for (_, usage) in unnamed.iter().chain(&rest) {
@@ -170,9 +164,9 @@ fn row(usage: &Usage, timestamp: i64, interval: u64) -> rows::Cputime<'static> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Process, Usage, split};
+    use super::{Key, Usage, split};
 
-    fn processes() -> Vec<(Process, Usage)> {
+    fn processes() -> Vec<(Key, Usage)> {
         let process = |n: u32| {
             let n64 = u64::from(n);
             let usage = Usage { on_cpu: n64 * n64, off_cpu: 1_000 - n64, voluntary: n64, ..Usage::default() };

@@ -9,27 +9,25 @@ mod settings;
 use std::io;
 use std::time::{Duration, Instant};
 
+use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook, Sample};
 use libbpf_rs::{Link, MapType};
 use rustix::time::{ClockId, clock_gettime};
 
 pub use settings::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
 
-use crate::containers::Containers;
+use crate::active::{Attached, BpfCollector, EventSource, Source};
+use crate::error::because;
+use crate::losses::Metrics;
 use crate::object::{self, Opened, skeleton};
+use crate::object_settings::ObjectSettings;
+use crate::probe;
 use crate::selection::{Selection, in_initial_pid_namespace};
-use crate::started::{Attached, EventSource, Metrics, Source, Started};
-use crate::{Collector, CollectorError, Entities, Hook, Running, Sample, Settings, probe};
 use cputime::Cputime;
 use runqlat::{Runqlat, RunqlatPerCgroup};
 use runqslower::Runqslower;
 use skeleton::{OpenSchedSkel, SchedSkel};
 
 skeleton!("sched");
-
-/// The types of include/histogram.h, which are the same in every object.
-pub(crate) mod shared {
-    pub(crate) use super::skeleton::types::histogram;
-}
 
 const NAME: &str = "sched";
 const RUNQLAT: &str = "runqlat";
@@ -39,31 +37,42 @@ const CPUTIME: &str = "cputime";
 
 /// The collector of runqlat, runqslower and cputime.
 pub(crate) struct Sched {
-    settings: Settings,
+    object: ObjectSettings,
+    /// Where they are kept in a map of this size.
+    max_waiting_threads: u32,
+    runqlat: RunqlatSettings,
+    runqslower: RunqslowerSettings,
+    cputime: CputimeSettings,
 }
 
 impl Sched {
-    pub(crate) fn new(settings: &Settings) -> Sched {
-        Sched { settings: settings.clone() }
+    pub(crate) fn new(
+        object: ObjectSettings,
+        max_waiting_threads: u32,
+        runqlat: &RunqlatSettings,
+        runqslower: &RunqslowerSettings,
+        cputime: &CputimeSettings,
+    ) -> Sched {
+        let (runqlat, runqslower, cputime) = (runqlat.clone(), runqslower.clone(), cputime.clone());
+        Sched { object, max_waiting_threads, runqlat, runqslower, cputime }
     }
 
     fn measures_waits(&self) -> bool {
-        self.settings.runqlat.enabled || self.settings.runqslower.enabled
+        self.runqlat.enabled || self.runqslower.enabled
     }
 
     /// Its object, configured and sized.
     pub(crate) fn open(&self) -> Result<Opened<OpenSchedSkel<'static>>, CollectorError> {
-        let Settings { runqlat, runqslower, cputime, .. } = &self.settings;
+        let Sched { runqlat, runqslower, cputime, .. } = self;
         let filters = [
             (&runqlat.filter, runqlat.sample),
             (&runqslower.filter, runqslower.sample),
             (&cputime.filter, Sample::default()),
         ];
-        let selection = Selection::new(&self.settings, filters);
-        let mut open = object::open::<skeleton::SchedSkelBuilder>(NAME, &self.settings, selection)?;
+        let selection = Selection::new(&self.object, filters);
+        let mut open = object::open::<skeleton::SchedSkelBuilder>(NAME, &self.object, selection)?;
         self.configure(&mut open.skeleton);
-        self.keep_tasks(&mut open.skeleton)
-            .map_err(CollectorError::because(NAME, "keeping what tasks did"))?;
+        self.keep_tasks(&mut open.skeleton).map_err(because(NAME, "keeping what tasks did"))?;
         open.make_interval("ended", if cputime.enabled { cputime.max_ended } else { 1 })?;
         if runqlat.enabled && runqlat.per_cgroup {
             open.make_interval("cgroup_waits", runqlat.max_cgroups)?;
@@ -74,16 +83,16 @@ impl Sched {
     }
 
     fn configure(&self, open: &mut OpenSchedSkel<'_>) {
-        let settings = &self.settings;
+        let Sched { runqlat, runqslower, cputime, .. } = self;
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
-            constants.with_runqlat = settings.runqlat.enabled;
-            constants.waits_per_cgroup = settings.runqlat.per_cgroup;
-            constants.with_cputime = settings.cputime.enabled;
-            constants.per_thread = settings.cputime.threads;
+            constants.with_runqlat = runqlat.enabled;
+            constants.waits_per_cgroup = runqlat.per_cgroup;
+            constants.with_cputime = cputime.enabled;
+            constants.per_thread = cputime.threads;
             constants.lists_all_tasks = in_initial_pid_namespace();
-            if settings.runqslower.enabled {
+            if runqslower.enabled {
                 // 0 would switch it off.
-                constants.slow_threshold = nanoseconds(settings.runqslower.threshold).max(1);
+                constants.slow_threshold = nanoseconds(runqslower.threshold).max(1);
             }
             let now = clock_gettime(ClockId::Monotonic);
             constants.collecting_since = (now.tv_sec * 1_000_000_000 + now.tv_nsec) as u64;
@@ -104,7 +113,7 @@ impl Sched {
     /// are certain: what a task has done already would be told again.
     fn keep_tasks(&self, open: &mut OpenSchedSkel<'_>) -> libbpf_rs::Result<()> {
         let usable = probe::task_storage().is_ok() && probe::task_storage_is_always_found();
-        if usable && !self.settings.as_on_old_kernels {
+        if usable && !self.object.as_on_old_kernels {
             return Ok(());
         }
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
@@ -112,7 +121,7 @@ impl Sched {
         }
         open.maps.tasks.set_type(MapType::Hash)?;
         open.maps.tasks.set_map_flags(0)?;
-        open.maps.tasks.set_max_entries(self.settings.max_waiting_threads)
+        open.maps.tasks.set_max_entries(self.max_waiting_threads)
     }
 
     /// Every task has its record before the first wait is looked at: from its creation on, or from `tasks`.
@@ -122,7 +131,7 @@ impl Sched {
         if self.measures_waits() {
             links.push(object::attach_program(NAME, &programs.newtask)?);
         }
-        tasks.read_tasks().map_err(CollectorError::because(NAME, "reading the tasks that run"))?;
+        tasks.read_tasks().map_err(because(NAME, "reading the tasks that run"))?;
         links.push(object::attach_program(NAME, &programs.sched_switch)?);
         Ok(Hooks { links, wakeups_to_come: self.follows_wakeups() })
     }
@@ -170,7 +179,7 @@ impl Collector for Sched {
     }
 
     fn metrics(&self) -> Vec<&'static str> {
-        let Settings { runqlat, runqslower, cputime, .. } = &self.settings;
+        let Sched { runqlat, runqslower, cputime, .. } = self;
         let enabled = [
             (RUNQLAT, runqlat.enabled),
             (RUNQLAT_HIST, runqlat.enabled),
@@ -199,23 +208,20 @@ impl Collector for Sched {
         hooks
     }
 
-    fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
-        let Settings { runqlat, runqslower, cputime, .. } = &self.settings;
+    fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {
+        let Sched { runqlat, runqslower, cputime, .. } = self;
         if self.measures_waits() {
             // What the kernel says to programs that it can't load is less than this.
             probe::account_of_waits()
                 .map_err(io::Error::other)
-                .map_err(CollectorError::because(NAME, "looking for the account of waits"))?;
+                .map_err(because(NAME, "looking for the account of waits"))?;
         }
         let mut loaded = self.open()?.load()?;
-        let entities =
-            Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
         let opened = "opening its BPF maps";
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         if runqslower.enabled {
-            let rows = Runqslower { entities: entities.clone(), containers: Containers::of_this_node() };
-            let events = EventSource::new(&loaded.skeleton.maps.events, rows);
-            sources.push(Box::new(events.map_err(CollectorError::because(NAME, opened))?));
+            let events = EventSource::new(&loaded.skeleton.maps.events, Runqslower);
+            sources.push(Box::new(events.map_err(because(NAME, opened))?));
         }
         if runqlat.enabled && runqlat.per_cgroup {
             sources.push(Box::new(RunqlatPerCgroup::new(loaded.interval("cgroup_waits")?, runqlat)));
@@ -223,15 +229,14 @@ impl Collector for Sched {
             sources.push(Box::new(Runqlat::new(loaded.interval("waits")?, runqlat)));
         }
         let ended = loaded.interval("ended")?;
-        let mut tasks = Cputime::new(&loaded.skeleton, ended, cputime, entities)
-            .map_err(CollectorError::because(NAME, opened))?;
+        let mut tasks = Cputime::new(&loaded.skeleton, ended, cputime).map_err(because(NAME, opened))?;
         // Last, for what is told before a map is there finds no place.
         let hooks = self.attach(&loaded.skeleton, &mut tasks)?;
         if cputime.enabled {
             sources.push(Box::new(tasks));
         }
         let metrics = Metrics { all: &[RUNQLAT, RUNQSLOWER, CPUTIME], enabled: self.metrics(), served_by };
-        Ok(Box::new(Started::new(loaded, hooks, sources, metrics)))
+        Ok(Box::new(BpfCollector::new(loaded, hooks, sources, metrics)))
     }
 }
 

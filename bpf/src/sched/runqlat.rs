@@ -1,16 +1,13 @@
 //! Rows of runqlat and runqlat_hist.
 
-use kumon_spool::Spool;
+use kumon_collect::{Emitter, Interval, OTHER, PollContext, Subject, boottime, top};
 
 use super::RunqlatSettings;
 use super::skeleton::types;
-use crate::clock;
-use crate::containers::Containers;
+use crate::active::Source;
 use crate::events;
-use crate::histogram::{Histogram, LATENCY, Octave, Summary, append_histogram};
-use crate::interval::{Interval, IntervalMaps};
-use crate::started::{Poll, Source};
-use crate::top::{OTHER, top};
+use crate::histogram::{Histogram, LATENCY, Octave, Summary, emit_histogram};
+use crate::interval::IntervalMaps;
 
 /// The key of the whole node.
 const ALL: &[u8] = b"all";
@@ -72,7 +69,6 @@ pub(super) struct RunqlatPerCgroup {
     interval: Interval,
     top: usize,
     waits: IntervalMaps,
-    containers: Containers,
 }
 
 impl Runqlat {
@@ -86,21 +82,20 @@ impl Source for Runqlat {
         "reading the waits of an interval"
     }
 
-    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
-        let Some(time) = self.interval.over(poll) else { return Ok(()) };
+    fn read(&mut self, context: &mut PollContext<'_>) -> libbpf_rs::Result<()> {
+        let Some(time) = self.interval.over(context) else { return Ok(()) };
         let mut all = Waits::default();
         for of_cpu in self.waits.take_per_cpu()? {
             all.merge(&Waits::read(&of_cpu));
         }
-        append(&all, time, ALL, None, b"", poll.spool);
+        emit(&all, time, ALL, &Subject::Node, &mut context.emitter);
         Ok(())
     }
 }
 
 impl RunqlatPerCgroup {
     pub(super) fn new(waits: IntervalMaps, settings: &RunqlatSettings) -> RunqlatPerCgroup {
-        let (interval, containers) = (Interval::new(settings.interval), Containers::of_this_node());
-        RunqlatPerCgroup { interval, top: settings.top, waits, containers }
+        RunqlatPerCgroup { interval: Interval::new(settings.interval), top: settings.top, waits }
     }
 }
 
@@ -109,8 +104,8 @@ impl Source for RunqlatPerCgroup {
         "reading the waits of each cgroup"
     }
 
-    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
-        let Some(time) = self.interval.over(poll) else { return Ok(()) };
+    fn read(&mut self, context: &mut PollContext<'_>) -> libbpf_rs::Result<()> {
+        let Some(time) = self.interval.over(context) else { return Ok(()) };
         let (mut all, mut other) = (Waits::default(), Waits::default());
         let mut cgroups = Vec::new();
         self.waits.take(|key, value| {
@@ -126,29 +121,25 @@ impl Source for RunqlatPerCgroup {
         for (_, waits) in &rest {
             other.merge(waits);
         }
-        append(&all, time, ALL, None, b"", poll.spool);
-        let read = clock::boottime();
-        for (cgroup, waits) in &largest {
-            let container = self.containers.id(*cgroup, read).unwrap_or_default();
-            append(waits, time, CGROUP, Some(*cgroup), container.as_bytes(), poll.spool);
+        emit(&all, time, ALL, &Subject::Node, &mut context.emitter);
+        let seen = boottime();
+        for (id, waits) in &largest {
+            emit(waits, time, CGROUP, &Subject::Cgroup { id: *id, seen }, &mut context.emitter);
         }
-        append(&other, time, OTHER, None, b"", poll.spool);
+        emit(&other, time, OTHER, &Subject::Others, &mut context.emitter);
         Ok(())
     }
 }
 
-fn append(
+fn emit(
     waits: &Waits,
     (timestamp, interval): (i64, u64),
     key: &[u8],
-    cgroup_id: Option<u64>,
-    container_id: &[u8],
-    spool: &mut Spool,
+    subject: &Subject<'_>,
+    emitter: &mut Emitter<'_>,
 ) {
-    append_histogram!(spool, waits, LATENCY, Runqlat {
+    emit_histogram!(emitter, subject, waits, LATENCY, Runqlat {
         throttled_count: waits.throttled,
         throttled_sum: waits.throttled_sum
-    }, RunqlatHist, {
-        timestamp, interval, key, cgroup_id, container_id
-    });
+    }, RunqlatHist, { timestamp, interval, key });
 }

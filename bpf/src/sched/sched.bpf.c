@@ -199,7 +199,6 @@ struct waits {
     struct histogram histogram;
 };
 EXPORT_TYPE(cgroup_key);
-EXPORT_TYPE(histogram);
 EXPORT_TYPE(waits);
 
 /*

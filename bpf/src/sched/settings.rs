@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::settings::{INTERVAL, TOP, duration, entries, interval};
-use crate::{Filter, Sample};
+use kumon_collect::settings::{INTERVAL, TOP, duration, entries, interval};
+use kumon_collect::{Filter, Sample};
 
 /// Settings of the metrics runqlat and runqlat_hist.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

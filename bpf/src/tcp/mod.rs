@@ -12,15 +12,18 @@ mod sweep;
 
 use std::io::Read;
 
+use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook};
 use libbpf_rs::{Iter, Link};
 
 pub use settings::TcplifeSettings;
 
-use crate::containers::Containers;
+use crate::active::{BpfCollector, EventSource, Source};
+use crate::error::because;
+use crate::losses::Metrics;
 use crate::object::{self, Loaded, skeleton};
+use crate::object_settings::ObjectSettings;
+use crate::probe;
 use crate::selection::Selection;
-use crate::started::{EventSource, Metrics, Source, Started};
-use crate::{Collector, CollectorError, Entities, Hook, Running, Settings, probe};
 use rows::Rows;
 use skeleton::TcpSkel;
 use sweep::Sweep;
@@ -34,17 +37,18 @@ const TRACEPOINTS: [&str; 4] =
 
 /// The collector of tcplife.
 pub(crate) struct Tcp {
-    settings: Settings,
+    object: ObjectSettings,
+    tcplife: TcplifeSettings,
 }
 
 impl Tcp {
-    pub(crate) fn new(settings: &Settings) -> Tcp {
-        Tcp { settings: settings.clone() }
+    pub(crate) fn new(object: ObjectSettings, tcplife: &TcplifeSettings) -> Tcp {
+        Tcp { object, tcplife: tcplife.clone() }
     }
 
     /// Whether sessions are known by the cookies of their sockets.
     fn cookies(&self) -> bool {
-        !self.settings.as_on_old_kernels && probe::socket_cookies()
+        !self.object.as_on_old_kernels && probe::socket_cookies()
     }
 
     /// Whether programs may walk over maps.
@@ -53,9 +57,9 @@ impl Tcp {
     }
 
     fn load(&self) -> Result<Loaded<TcpSkel<'static>>, CollectorError> {
-        let tcplife = &self.settings.tcplife;
-        let selection = Selection::new(&self.settings, [(&tcplife.filter, tcplife.sample)]);
-        let mut open = object::open::<skeleton::TcpSkelBuilder>(NAME, &self.settings, selection)?;
+        let tcplife = &self.tcplife;
+        let selection = Selection::new(&self.object, [(&tcplife.filter, tcplife.sample)]);
+        let mut open = object::open::<skeleton::TcpSkelBuilder>(NAME, &self.object, selection)?;
         let (cookies, sweeps) = (self.cookies(), self.sweeps());
         if !cookies {
             log::warn!(
@@ -89,7 +93,7 @@ impl Collector for Tcp {
     }
 
     fn metrics(&self) -> Vec<&'static str> {
-        self.settings.tcplife.enabled.then_some(TCPLIFE).into_iter().collect()
+        self.tcplife.enabled.then_some(TCPLIFE).into_iter().collect()
     }
 
     fn probe(&self) -> Vec<Hook> {
@@ -100,25 +104,21 @@ impl Collector for Tcp {
         hooks
     }
 
-    fn start(&self) -> Result<Box<dyn Running>, CollectorError> {
+    fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {
         let loaded = self.load()?;
-        let entities =
-            Entities::of_this_boot().map_err(CollectorError::because(NAME, "reading the boot id"))?;
-        let rows = Rows::new(entities, Containers::of_this_node());
-        let events = EventSource::new(&loaded.skeleton.maps.events, rows)
-            .map_err(CollectorError::because(NAME, "opening its ring buffer"))?;
+        let events = EventSource::new(&loaded.skeleton.maps.events, Rows::default())
+            .map_err(because(NAME, "opening its ring buffer"))?;
         let links = loaded.attach()?;
-        find_standing(&loaded.skeleton)
-            .map_err(CollectorError::because(NAME, "looking for standing sessions"))?;
+        find_standing(&loaded.skeleton).map_err(because(NAME, "looking for standing sessions"))?;
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         if self.sweeps() {
             // What it tells is among the events that are read after it.
             let sweep = Sweep::new(&loaded.skeleton);
-            sources.push(Box::new(sweep.map_err(CollectorError::because(NAME, "preparing its sweeps"))?));
+            sources.push(Box::new(sweep.map_err(because(NAME, "preparing its sweeps"))?));
         }
         sources.push(Box::new(events));
         let metrics = Metrics { all: &[TCPLIFE], enabled: self.metrics(), served_by: |_| &[TCPLIFE] };
-        Ok(Box::new(Started::new(loaded, links, sources, metrics)))
+        Ok(Box::new(BpfCollector::new(loaded, links, sources, metrics)))
     }
 }
 

@@ -3,18 +3,16 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
+use kumon_collect::{PollContext, Process, Subject};
 use kumon_schema::rows::Tcplife;
-use kumon_spool::Spool;
 
 use super::skeleton::types;
-use crate::containers::Containers;
-use crate::started::EventRows;
-use crate::{Clock, Entities, events};
+use crate::active::EventRows;
+use crate::events;
 
 /// Makes the rows of tcplife.
+#[derive(Default)]
 pub(super) struct Rows {
-    entities: Entities,
-    containers: Containers,
     /// Closed sessions whose process was gone: what still came for them may have been answered with a RST, of which
     /// the next event tells.
     held: Vec<types::session>,
@@ -23,32 +21,27 @@ pub(super) struct Rows {
 }
 
 impl EventRows for Rows {
-    fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool) {
+    fn emit(&mut self, event: &[u8], context: &mut PollContext<'_>) {
         // SAFETY: the types are integers and arrays of them.
         let session = unsafe { events::read::<types::session>(event) };
         match session {
             Some(session) if session.may_reset != 0 => self.held.push(session),
-            Some(session) => self.session(&session, clock, spool),
+            Some(session) => emit_session(&session, context),
             None => self.reset_sent(event),
         }
     }
 
     /// What was held back in the poll before has its reset by now, if there is one.
-    fn end_poll(&mut self, last: bool, clock: &Clock, spool: &mut Spool) {
-        let due = if last { self.held.len() } else { self.due };
-        let sessions: Vec<types::session> = self.held.drain(..due).collect();
-        for session in &sessions {
-            self.session(session, clock, spool);
+    fn end_poll(&mut self, context: &mut PollContext<'_>) {
+        let due = if context.last { self.held.len() } else { self.due };
+        for session in self.held.drain(..due) {
+            emit_session(&session, context);
         }
         self.due = self.held.len();
     }
 }
 
 impl Rows {
-    pub(super) fn new(entities: Entities, containers: Containers) -> Rows {
-        Rows { entities, containers, held: Vec::new(), due: 0 }
-    }
-
     fn reset_sent(&mut self, event: &[u8]) {
         // SAFETY: the type is an integer.
         let Some(reset) = (unsafe { events::read::<types::reset_sent>(event) }) else { return };
@@ -58,38 +51,48 @@ impl Rows {
             session.error = 0;
         }
     }
+}
 
-    fn session(&mut self, session: &types::session, clock: &Clock, spool: &mut Spool) {
-        let egress = session.direction == types::direction::DIRECTION_EGRESS;
-        let local = Side::new(&session.local, session.bytes_sent);
-        let remote = Side::new(&session.remote, session.bytes_received);
-        let (source, destination) = if egress { (&local, &remote) } else { (&remote, &local) };
-        let owner = (session.owner.pid != 0).then_some(&session.owner);
-        let entity = owner.map(|owner| self.entities.id(owner.pid, owner.start)).unwrap_or_default();
-        let container = owner.and_then(|owner| self.containers.id(owner.cgroup, session.ended));
-        spool.append(&Tcplife {
-            timestamp: clock.wall(session.ended),
-            entity_id: entity.as_bytes(),
-            pid: owner.map(|owner| owner.pid.into()),
-            name: events::name(&session.owner.name),
-            uid: owner.map(|owner| owner.uid.into()),
-            cgroup_id: owner.map(|owner| owner.cgroup),
-            container_id: container.unwrap_or_default().as_bytes(),
-            direction: if egress { b"egress" } else { b"ingress" },
-            network_type: if local.ip.is_ipv4() { b"ipv4" } else { b"ipv6" },
-            transport: b"tcp",
-            source_ip: source.ip.to_string().as_bytes(),
-            source_port: source.port.into(),
-            source_bytes: source.bytes,
-            destination_ip: destination.ip.to_string().as_bytes(),
-            destination_port: destination.port.into(),
-            destination_bytes: destination.bytes,
-            duration: session.ended.saturating_sub(session.opened),
-            end: end(session.end),
-            error: error(session.error).as_bytes(),
-            standing: Some(session.standing != 0),
-        });
+fn emit_session(session: &types::session, context: &mut PollContext<'_>) {
+    let egress = session.direction == types::direction::DIRECTION_EGRESS;
+    let local = Side::new(&session.local, session.bytes_sent);
+    let remote = Side::new(&session.remote, session.bytes_received);
+    let (source, destination) = if egress { (&local, &remote) } else { (&remote, &local) };
+    let (source_ip, destination_ip) = (source.ip.to_string(), destination.ip.to_string());
+    let error = error(session.error);
+    let row = Tcplife {
+        timestamp: context.clock.wall(session.ended),
+        direction: if egress { b"egress" } else { b"ingress" },
+        network_type: if local.ip.is_ipv4() { b"ipv4" } else { b"ipv6" },
+        transport: b"tcp",
+        source_ip: source_ip.as_bytes(),
+        source_port: source.port.into(),
+        source_bytes: source.bytes,
+        destination_ip: destination_ip.as_bytes(),
+        destination_port: destination.port.into(),
+        destination_bytes: destination.bytes,
+        duration: session.ended.saturating_sub(session.opened),
+        end: end(session.end),
+        error: error.as_bytes(),
+        standing: Some(session.standing != 0),
+    };
+    context.emitter.emit(&row, &subject(session));
+}
+
+fn subject(session: &types::session) -> Subject<'_> {
+    let owner = &session.owner;
+    if owner.pid == 0 {
+        return Subject::Unknown;
     }
+    Subject::Process(Process {
+        pid: owner.pid,
+        start: owner.start,
+        name: events::name(&owner.name),
+        uid: Some(owner.uid),
+        gid: None,
+        cgroup: owner.cgroup,
+        seen: session.ended,
+    })
 }
 
 fn end(end: types::end) -> &'static [u8] {

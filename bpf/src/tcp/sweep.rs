@@ -3,11 +3,12 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use kumon_collect::PollContext;
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
 
 use super::run;
 use super::skeleton::TcpSkel;
-use crate::started::{Poll, Source};
+use crate::active::Source;
 
 /// From one sweep to the next. What is gone is forgotten in the second that finds it so.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -59,15 +60,15 @@ impl Source for Sweep {
         "sweeping its maps"
     }
 
-    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
-        if poll.last {
+    fn read(&mut self, context: &mut PollContext<'_>) -> libbpf_rs::Result<()> {
+        if context.last {
             self.find_listeners()?;
             return run(&self.end);
         }
-        if poll.now < self.due {
+        if context.now < self.due {
             return Ok(());
         }
-        self.due = poll.now + PERIOD;
+        self.due = context.now + PERIOD;
         self.sweep()
     }
 }
@@ -131,7 +132,7 @@ mod tests {
         }
         for as_on_old_kernels in [false, true] {
             let settings = Settings { as_on_old_kernels, ..Settings::default() };
-            let loaded = Tcp::new(&settings).load().unwrap();
+            let loaded = Tcp::new(settings.object(), &settings.tcplife).load().unwrap();
             let attach = || -> Vec<Link> { loaded.attach().unwrap() };
             let links = attach();
             let (kept, ended) = (Sessions::new(2), Sessions::new(50));

@@ -18,7 +18,8 @@ use std::sync::mpsc::channel;
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
-use kumon_bpf::{Clock, Enabled, FileHooks, Loss, Settings, collectors};
+use kumon_bpf::{Enabled, FileHooks, Settings, collectors};
+use kumon_collect::{Loss, Scheduler};
 use kumon_schema::{Common, unescape};
 use kumon_spool::{Limits, Spool, SpoolError};
 use kumon_testing::{Child, keep_log, require, require_bpf, require_program, wait_for};
@@ -379,22 +380,24 @@ impl Collecting {
         let stopped = Arc::clone(&stop);
         let (ready, started) = channel();
         let thread = spawn(move || {
-            let collectors = collectors(&settings);
-            let collector = collectors.iter().find(|collector| collector.name() == name).unwrap();
-            let mut running = collector.start().unwrap();
-            let mut spool = Spool::open(&root, Common::default(), Limits::default()).unwrap();
+            let mut collectors = collectors(&settings);
+            collectors.retain(|collector| collector.name() == name);
+            let mut scheduler = Scheduler::start(collectors, Common::default()).unwrap();
+            let mut spool = Spool::open(&root, Limits::default()).unwrap();
+            assert_no_fault(&scheduler);
             ready.send(()).unwrap();
-            loop {
-                let last = stopped.load(Ordering::Acquire);
-                let mut clock = Clock::new();
-                clock.refresh();
-                running.poll(&clock, Instant::now(), last, &mut spool).unwrap();
+            while !stopped.load(Ordering::Acquire) {
+                let own_processes = spool.processes().to_vec();
+                scheduler.poll(&own_processes, &mut spool);
+                assert_no_fault(&scheduler);
                 flush(&mut spool);
-                if last {
-                    return running.losses();
-                }
                 sleep(interval);
             }
+            let own_processes = spool.processes().to_vec();
+            scheduler.finish(&own_processes, &mut spool);
+            assert_no_fault(&scheduler);
+            flush(&mut spool);
+            scheduler.losses()
         });
         started.recv().expect("the collectors start");
         Collecting { spool, stop, thread }
@@ -414,6 +417,12 @@ impl Collecting {
     pub fn stop(self) -> Collected {
         self.stop.store(true, Ordering::Release);
         Collected { losses: self.thread.join().unwrap(), spool: self.spool }
+    }
+}
+
+fn assert_no_fault(scheduler: &Scheduler) {
+    for state in scheduler.states() {
+        assert_eq!(state.fault, None, "{}", state.name);
     }
 }
 

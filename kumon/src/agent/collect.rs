@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use kumon_bpf::{Clock, CollectorError, LeftOut, Loss, ProgramCost, Running, Settings, collectors, left_out};
+use chrono::{SecondsFormat, Utc};
+use kumon_bpf::{Settings, collectors, left_out};
+use kumon_collect::{Clock, CollectorState, LeftOut, Scheduler};
 use kumon_spool::{FolderLock, Spool};
 
 use super::cost::Cost;
-use super::ledger::{self, Ledger};
-use super::status::{self, CollectStatus};
+use super::ledger::Ledger;
+use super::status::{self, CollectStatus, CollectorFault};
 use crate::config::Config;
 use crate::host;
 
@@ -24,12 +26,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const LEDGER_INTERVAL: Duration = Duration::from_secs(10);
 /// How often it is looked whether the status has changed.
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
-/// A collector that could not be started is tried again after this, and twice as long after each further failure …
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// … up to this.
-const LONGEST_RETRY: Duration = Duration::from_secs(600);
-/// How often a fault that lasts is logged.
-const REMINDER: Duration = Duration::from_secs(60);
 /// How old a status file may become though nothing has changed; status::is_stale waits for it.
 const STATUS_AGE: Duration = Duration::from_secs(10);
 
@@ -48,15 +44,17 @@ impl Collecting {
     /// When another agent collects into this state folder, the spool can't be used, or no collector starts.
     pub(super) fn start(config: &Config, paused: Option<Instant>) -> Result<Collecting> {
         let state = config.path.collect();
-        let lock = FolderLock::take(&state).with_context(|| format!("{}: can't be used", state.display()))?;
-        let Some(lock) = lock else {
+        let locked =
+            FolderLock::take(&state).with_context(|| format!("{}: can't be used", state.display()))?;
+        let Some(state_lock) = locked else {
             bail!(
                 "{}: another KuMon collects with this state folder; stop it (see 'kumon status'), or give this one \
                  its own path.state and path.spool",
                 state.display()
             );
         };
-        let spool = Spool::open(&config.path.spool, host::common()?, config.spool_limits())?;
+        let common = host::common()?;
+        let spool = Spool::open(&config.path.spool, config.spool_limits())?;
 
         let off = metrics_off(&config.collectors);
         let status = CollectStatus { pid: std::process::id(), off, ..CollectStatus::default() };
@@ -66,13 +64,21 @@ impl Collecting {
         let (settings, thread_status) = (config.collectors.clone(), status.clone());
         // BPF objects stay in the thread that opened them.
         let work = move || {
-            let (running, failed) = start_collectors(&settings);
-            let usable = !running.is_empty() || failed.is_empty();
-            thread_status.lock().unwrap_or_else(PoisonError::into_inner).failed = reasons(&failed);
+            let scheduler = match Scheduler::start(collectors(&settings), common.clone()) {
+                Ok(scheduler) => scheduler,
+                Err(e) => {
+                    log::error!("collectors can't be started: {e}");
+                    return;
+                }
+            };
+            let states = scheduler.states();
+            let usable = states.is_empty() || states.iter().any(|state| state.next_try.is_none());
+            lock(&thread_status).failed = faults(&states, Instant::now());
             // Who started this thread waits for the report.
             let _ = report.send(usable);
             if usable {
-                let mut worker = Worker::new(running, failed, spool, state, thread_status, lock);
+                let ledger = Ledger::new(common);
+                let mut worker = Worker::new(scheduler, spool, ledger, state, thread_status, state_lock);
                 worker.mark_start(paused);
                 worker.run(&stopped);
             }
@@ -86,7 +92,7 @@ impl Collecting {
 
     /// What it has done so far.
     pub(super) fn status(&self) -> CollectStatus {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.status).clone()
     }
 
     /// Whether it still works; it ends by itself only when a thread dies of a bug.
@@ -101,60 +107,24 @@ impl Collecting {
         if self.thread.join().is_err() {
             log::error!("the collecting thread died; what it had in memory is lost");
         }
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.status).clone()
     }
 }
 
-/// The collectors that could be started, and those that couldn't.
-fn start_collectors(settings: &Settings) -> (Vec<Collector>, Vec<Failed>) {
-    let (mut running, mut failed) = (Vec::new(), Vec::new());
-    for collector in collectors(settings) {
-        match collector.start() {
-            Ok(started) => running.push(Collector::new(collector.name(), started)),
-            Err(e) => {
-                // Who reads it knows metrics by their names.
-                let name = format!("{} ({})", collector.name(), collector.metrics().join(", "));
-                log::error!("the collector {name} is left out: {e}; it is tried again");
-                let (reason, next) = (e.to_string(), Instant::now() + FIRST_RETRY);
-                failed.push(Failed { collector, name, reason, next, pause: FIRST_RETRY });
-            }
-        }
-    }
-    (running, failed)
+/// The collectors that fail, and at what.
+fn faults(states: &[CollectorState], now: Instant) -> BTreeMap<String, CollectorFault> {
+    let fault = |state: &CollectorState| {
+        let reason = state.fault.clone()?;
+        let time = |next: Instant| Utc::now() + next.saturating_duration_since(now);
+        let next_try = state.next_try.map(|next| time(next).to_rfc3339_opts(SecondsFormat::Secs, true));
+        // Who reads it knows metrics by their names.
+        Some((format!("{} ({})", state.name, state.metrics.join(", ")), CollectorFault { reason, next_try }))
+    };
+    states.iter().filter_map(fault).collect()
 }
 
-/// A collector that could not be started: what it lacked may have come meanwhile.
-struct Failed {
-    collector: Box<dyn kumon_bpf::Collector>,
-    /// Its name with those of its metrics.
-    name: String,
-    reason: String,
-    next: Instant,
-    pause: Duration,
-}
-
-impl Failed {
-    fn retry(&mut self) -> Option<Collector> {
-        match self.collector.start() {
-            Ok(running) => {
-                log::info!("the collector {} works now", self.name);
-                Some(Collector::new(self.collector.name(), running))
-            }
-            Err(e) => {
-                let reason = e.to_string();
-                if reason != self.reason {
-                    log::error!("the collector {} is still left out: {reason}", self.name);
-                }
-                self.pause = (self.pause * 2).min(LONGEST_RETRY);
-                (self.reason, self.next) = (reason, Instant::now() + self.pause);
-                None
-            }
-        }
-    }
-}
-
-fn reasons(failed: &[Failed]) -> BTreeMap<String, String> {
-    failed.iter().map(|failed| (failed.name.clone(), failed.reason.clone())).collect()
+fn lock(status: &Mutex<CollectStatus>) -> MutexGuard<'_, CollectStatus> {
+    status.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The metrics that are off on this kernel because nobody asks for them by name, and why.
@@ -167,45 +137,8 @@ fn metrics_off(settings: &Settings) -> BTreeMap<String, String> {
     off
 }
 
-struct Collector {
-    name: &'static str,
-    running: Box<dyn Running>,
-    /// What reading it failed at last, when that was logged, and how often it was not since.
-    fault: Option<(String, Instant, u64)>,
-}
-
-impl Collector {
-    fn new(name: &'static str, running: Box<dyn Running>) -> Collector {
-        Collector { name, running, fault: None }
-    }
-
-    /// Logs what reading it came to: a fault when it is new and then once a minute, and its end.
-    fn note(&mut self, result: Result<(), CollectorError>, now: Instant) {
-        let name = self.name;
-        let Err(e) = result else {
-            if self.fault.take().is_some() {
-                log::info!("the collector {name} works again");
-            }
-            return;
-        };
-        let message = e.to_string();
-        let left_out = match &mut self.fault {
-            Some((known, logged, left_out)) if *known == message && now < *logged + REMINDER => {
-                *left_out += 1;
-                return;
-            }
-            Some((_, _, left_out)) => *left_out,
-            None => 0,
-        };
-        let others = if left_out > 0 { format!(" (and {left_out} more times)") } else { String::new() };
-        log::error!("the collector {name}: {message}{others}");
-        self.fault = Some((message, now, 0));
-    }
-}
-
 struct Worker {
-    running: Vec<Collector>,
-    failed: Vec<Failed>,
+    scheduler: Scheduler,
     spool: Spool,
     clock: Clock,
     ledger: Ledger,
@@ -218,34 +151,23 @@ struct Worker {
 
 impl Worker {
     fn new(
-        running: Vec<Collector>,
-        failed: Vec<Failed>,
+        scheduler: Scheduler,
         spool: Spool,
+        ledger: Ledger,
         state: PathBuf,
         status: Arc<Mutex<CollectStatus>>,
         lock: FolderLock,
     ) -> Worker {
-        let (clock, ledger) = (Clock::new(), Ledger::default());
-        let (status_written, spool_error) = (None, None);
-        Worker {
-            running,
-            failed,
-            spool,
-            clock,
-            ledger,
-            state,
-            status,
-            status_written,
-            spool_error,
-            _lock: lock,
-        }
+        let (clock, status_written, spool_error) = (Clock::new(), None, None);
+        Worker { scheduler, spool, clock, ledger, state, status, status_written, spool_error, _lock: lock }
     }
 
     fn run(mut self, stopped: &Receiver<()>) {
         let (mut next_ledger, mut next_status) = (Instant::now() + LEDGER_INTERVAL, Instant::now());
         while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(POLL_INTERVAL) {
             let now = Instant::now();
-            self.poll(now, false);
+            let own_processes = self.spool.processes().to_vec();
+            self.scheduler.poll(&own_processes, &mut self.spool);
             self.flush();
             if now >= next_ledger {
                 next_ledger = now + LEDGER_INTERVAL;
@@ -253,11 +175,12 @@ impl Worker {
             }
             if now >= next_status {
                 next_status = now + STATUS_INTERVAL;
-                self.retry_failed(now);
+                self.scheduler.retry_failed(now);
                 self.write_status();
             }
         }
-        self.poll(Instant::now(), true);
+        let own_processes = self.spool.processes().to_vec();
+        self.scheduler.finish(&own_processes, &mut self.spool);
         self.flush();
         if let Err(e) = self.spool.settle() {
             log::error!("the spool: {e}");
@@ -268,26 +191,6 @@ impl Worker {
         }
         self.write_status();
         self.mark_end();
-    }
-
-    fn poll(&mut self, now: Instant, last: bool) {
-        self.clock.refresh();
-        for collector in &mut self.running {
-            let result = collector.running.poll(&self.clock, now, last, &mut self.spool);
-            collector.note(result, now);
-        }
-    }
-
-    /// Tries collectors again that could not be started; one at a time, as the others wait meanwhile.
-    fn retry_failed(&mut self, now: Instant) {
-        let due = self.failed.iter().position(|failed| now >= failed.next);
-        let Some(at) = due else { return };
-        if let Some(started) = self.failed[at].retry() {
-            self.running.push(started);
-            self.failed.remove(at);
-        }
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).failed = reasons(&self.failed);
-        self.status_written = None;
     }
 
     /// Says once when something fails in the spool, and once when nothing does any more.
@@ -301,14 +204,10 @@ impl Worker {
         self.spool_error = error;
     }
 
-    fn losses(&self) -> Vec<Loss> {
-        self.running.iter().flat_map(|collector| collector.running.losses()).collect()
-    }
-
     fn write_ledger(&mut self) {
-        let losses = self.losses();
-        let programs: Vec<ProgramCost> = self.running.iter().flat_map(|c| c.running.programs()).collect();
+        let (losses, programs) = (self.scheduler.losses(), self.scheduler.programs());
         let spooled = self.spool.stats().clone();
+        self.clock.refresh();
         self.ledger.collected(&losses, &programs, &spooled, &self.clock, &mut self.spool);
         self.ledger.process("collect", Cost::now(), &self.clock, &mut self.spool);
     }
@@ -316,7 +215,7 @@ impl Worker {
     /// Writes it where it tells something new, or was written long ago.
     fn write_status(&mut self) {
         let mut lost: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-        for loss in self.losses().into_iter().filter(|loss| loss.count > 0) {
+        for loss in self.scheduler.losses().into_iter().filter(|loss| loss.count > 0) {
             *lost.entry(loss.metric.into()).or_default().entry(loss.reason.into()).or_default() += loss.count;
         }
         let spooled = self.spool.stats();
@@ -324,8 +223,10 @@ impl Worker {
             *lost.entry(metric.clone()).or_default().entry(reason.to_string()).or_default() += count;
         }
         let rows = spooled.rows_out.iter().map(|(metric, rows)| ((*metric).to_owned(), *rows)).collect();
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = (&status.rows, &status.lost, &status.spool_error) != (&rows, &lost, &self.spool_error);
+        let failed = faults(&self.scheduler.states(), Instant::now());
+        let mut status = lock(&self.status);
+        let was = (&status.rows, &status.lost, &status.failed, &status.spool_error);
+        let is_new = was != (&rows, &lost, &failed, &self.spool_error);
         if !is_new && self.status_written.is_some_and(|written| written.elapsed() < STATUS_AGE) {
             return;
         }
@@ -333,6 +234,7 @@ impl Worker {
         let cost = Cost::now();
         status.rows = rows;
         status.lost = lost;
+        status.failed = failed;
         status.spool_error.clone_from(&self.spool_error);
         (status.memory, status.cpu_time) = (cost.memory, cost.cpu);
         let written = status::write(&self.state, &*status);
@@ -349,12 +251,12 @@ impl Worker {
                 "collecting stood still for {:.1} s, for its new settings",
                 since.elapsed().as_secs_f64()
             );
-            ledger::pause(&self.clock, &mut self.spool);
+            self.ledger.pause(&self.clock, &mut self.spool);
         }
         let marker = self.state.join("running");
         if marker.exists() {
             log::warn!("the last collector ended without stopping: what was in flight then can't be counted");
-            ledger::gap(&self.clock, &mut self.spool);
+            self.ledger.gap(&self.clock, &mut self.spool);
         }
         if let Err(e) = fs::write(&marker, std::process::id().to_string()) {
             log::warn!("{}: can't be written, a crash will go unnoticed: {e}", marker.display());

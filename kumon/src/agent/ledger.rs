@@ -1,21 +1,29 @@
 //! The `agent` metric: what came in, went out and was lost at each stage since the last row.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use kumon_bpf::{Clock, Loss, ProgramCost};
+use kumon_collect::{Clock, Loss, ProgramCost};
 use kumon_schema::rows::Agent;
-use kumon_spool::{Spool, Stats as SpoolStats};
+use kumon_schema::{Common, SubjectFields};
+use kumon_spool::{RowBatch, Spool, Stats as SpoolStats};
 
 use super::cost::Cost;
 
 /// Turns totals into the rows of one interval.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
     /// The last totals, by what was counted.
     last: BTreeMap<(&'static str, String, String), u64>,
+    rows: RowBatch,
 }
 
 impl Ledger {
+    /// `common` goes into each row.
+    pub(super) fn new(common: Common) -> Ledger {
+        Ledger { last: BTreeMap::new(), rows: RowBatch::new(Arc::new(common)) }
+    }
+
     /// What was added to a total since it was last asked for. One that became less began anew, with its collector.
     fn delta(&mut self, what: &'static str, name: &str, reason: &str, total: u64) -> u64 {
         let last = self.last.insert((what, name.to_owned(), reason.to_owned()), total).unwrap_or(0);
@@ -66,7 +74,7 @@ impl Ledger {
                 rows.push(Entry { runs: Some(runs), run_time: Some(run_time), ..entry });
             }
         }
-        append(rows, "collect", clock, spool);
+        self.append(rows, "collect", clock, spool);
     }
 
     /// Appends the rows of the shipping side.
@@ -83,7 +91,7 @@ impl Ledger {
             }
         }
         rows.push(Entry { stage: "ship", name: "all".into(), lag: Some(stats.lag), ..Entry::default() });
-        append(rows, "ship", clock, spool);
+        self.append(rows, "ship", clock, spool);
     }
 
     /// Appends the row on the process as a whole.
@@ -91,23 +99,53 @@ impl Ledger {
         let cpu_time = Some(self.delta("cpu", component, "", cost.cpu));
         let memory = Some(cost.memory);
         let entry = Entry { stage: "process", name: component.into(), cpu_time, memory, ..Entry::default() };
-        append(vec![entry], component, clock, spool);
+        self.append(vec![entry], component, clock, spool);
     }
-}
 
-/// The last collector ended without stopping: what was in flight then can't be counted.
-pub(super) fn gap(clock: &Clock, spool: &mut Spool) {
-    unseen("gap: the collector ended without stopping, rows in flight are lost uncounted", clock, spool);
-}
+    /// The last collector ended without stopping: what was in flight then can't be counted.
+    pub(super) fn gap(&mut self, clock: &Clock, spool: &mut Spool) {
+        self.unseen(
+            "gap: the collector ended without stopping, rows in flight are lost uncounted",
+            clock,
+            spool,
+        );
+    }
 
-/// The row that tells of a reload of the collectors' settings.
-pub(super) fn pause(clock: &Clock, spool: &mut Spool) {
-    unseen("pause: collecting stood still for a reload, what happened then was not seen", clock, spool);
-}
+    /// Appends the row that tells of a reload of the collectors' settings.
+    pub(super) fn pause(&mut self, clock: &Clock, spool: &mut Spool) {
+        self.unseen(
+            "pause: collecting stood still for a reload, what happened then was not seen",
+            clock,
+            spool,
+        );
+    }
 
-fn unseen(reason: &str, clock: &Clock, spool: &mut Spool) {
-    let entry = Entry { stage: "kernel", name: "all".into(), reason: reason.into(), ..Entry::default() };
-    append(vec![entry], "collect", clock, spool);
+    fn unseen(&mut self, reason: &str, clock: &Clock, spool: &mut Spool) {
+        let entry = Entry { stage: "kernel", name: "all".into(), reason: reason.into(), ..Entry::default() };
+        self.append(vec![entry], "collect", clock, spool);
+    }
+
+    fn append(&mut self, entries: Vec<Entry>, component: &str, clock: &Clock, spool: &mut Spool) {
+        for entry in entries {
+            let row = Agent {
+                timestamp: clock.now(),
+                component: component.as_bytes(),
+                stage: entry.stage.as_bytes(),
+                name: entry.name.as_bytes(),
+                reason: entry.reason.as_bytes(),
+                rows_in: entry.rows_in,
+                rows_out: entry.rows_out,
+                rows_lost: entry.rows_lost,
+                runs: entry.runs,
+                run_time: entry.run_time,
+                cpu_time: entry.cpu_time,
+                memory: entry.memory,
+                lag: entry.lag,
+            };
+            self.rows.append(&row, &SubjectFields::default());
+        }
+        spool.append(&mut self.rows);
+    }
 }
 
 /// A row, owning its texts.
@@ -142,33 +180,13 @@ impl Entry {
     }
 }
 
-fn append(entries: Vec<Entry>, component: &str, clock: &Clock, spool: &mut Spool) {
-    for entry in entries {
-        spool.append(&Agent {
-            timestamp: clock.now(),
-            component: component.as_bytes(),
-            stage: entry.stage.as_bytes(),
-            name: entry.name.as_bytes(),
-            reason: entry.reason.as_bytes(),
-            rows_in: entry.rows_in,
-            rows_out: entry.rows_out,
-            rows_lost: entry.rows_lost,
-            runs: entry.runs,
-            run_time: entry.run_time,
-            cpu_time: entry.cpu_time,
-            memory: entry.memory,
-            lag: entry.lag,
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::Ledger;
+    use super::{Common, Ledger};
 
     #[test]
     fn what_a_collector_lost_since_it_began_anew_is_counted() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(Common::default());
         let added: Vec<u64> = [5, 7, 7, 2, 2, 9].map(|total| ledger.delta("lost", "exec", "", total)).into();
         assert_eq!(added, [5, 2, 0, 2, 0, 7]);
     }

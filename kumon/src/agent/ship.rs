@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use kumon_bpf::Clock;
+use kumon_collect::Clock;
 use kumon_shipper::elasticsearch::ElasticsearchSink;
 use kumon_shipper::{DeadLetterFolder, Delivered, Ended, Halted, Handle, Options, Shipper, Sink};
 use kumon_spool::{Limits, Spool};
@@ -80,7 +80,7 @@ impl Shipping {
         let state = config.path.ship();
         // Shedding is the collecting side's, which counts what is lost.
         let limits = Limits { spool_bytes: u64::MAX, ..config.spool_limits() };
-        let spool = Spool::open(&config.path.spool, common, limits)?;
+        let spool = Spool::open(&config.path.spool, limits)?;
         let alerting = Alerting::start(config, store.as_ref());
         let server = store
             .map(|store| {
@@ -97,7 +97,7 @@ impl Shipping {
             alerting,
             output,
             state,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(common),
             spool,
             last_ledger: now,
             shipped: Shipped::new(),

@@ -2,12 +2,14 @@
 //! that a power cut may take them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use kumon_schema::printable;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +24,8 @@ pub(crate) struct CollectStatus {
     pub(crate) rows: BTreeMap<String, u64>,
     /// Losses since the start, by metric and reason; zeros left out.
     pub(crate) lost: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Collectors that could not start, named with their metrics, and the reason.
-    pub(crate) failed: BTreeMap<String, String>,
+    /// Collectors that are not at work or fail at it, named with their metrics.
+    pub(crate) failed: BTreeMap<String, CollectorFault>,
     /// Metrics that are not asked for by name and that this kernel could have only at a price, with the reason.
     #[serde(default)]
     pub(crate) off: BTreeMap<String, String>,
@@ -32,6 +34,23 @@ pub(crate) struct CollectStatus {
     /// Resident memory, bytes, and CPU time since the start, ns, of the process.
     pub(crate) memory: u64,
     pub(crate) cpu_time: u64,
+}
+
+/// What is wrong with a collector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CollectorFault {
+    pub(crate) reason: String,
+    /// When it is started again, RFC 3339; none while it is at work nevertheless.
+    pub(crate) next_try: Option<String>,
+}
+
+impl fmt::Display for CollectorFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.next_try {
+            Some(next) => write!(f, "is left out: {}; it is tried again at {next}", printable(&self.reason)),
+            None => write!(f, "fails: {}", printable(&self.reason)),
+        }
+    }
 }
 
 /// `<state>/ship/status.json`.

@@ -51,8 +51,8 @@ impl Summary {
                 lost(collected, metric)
             );
         }
-        for (collector, reason) in &collected.failed {
-            text += &format!("{collector} is left out: {reason}\n");
+        for (collector, fault) in &collected.failed {
+            text += &format!("{collector} {fault}\n");
         }
         if let Some(reason) = &shipped.halted {
             text += &format!("halted: {reason}\n");

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use kumon_bpf::{Hook, LeftOut, Refusal, capabilities, hooks, left_out};
+use kumon_bpf::{capabilities, hooks, left_out};
+use kumon_collect::{Hook, LeftOut, Refusal};
 use serde_json::{Value, json};
 
 use super::table::Table;

@@ -73,8 +73,8 @@ fn print_collect(out: &mut impl Write, status: Option<&CollectStatus>, state: &P
             writeln!(out, "  {metric}: {count} lost ({reason})")?;
         }
     }
-    for (collector, reason) in &status.failed {
-        writeln!(out, "  {collector} is left out: {}", printable(reason))?;
+    for (collector, fault) in &status.failed {
+        writeln!(out, "  {collector} {fault}")?;
     }
     for (metric, reason) in &status.off {
         writeln!(out, "  {metric} is off: {}", printable(reason))?;

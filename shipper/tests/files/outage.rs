@@ -3,14 +3,12 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use kumon_schema::Common;
-use kumon_schema::rows::Exec;
 use kumon_spool::{Limits, Lost, Spool, list};
 use kumon_testing::wait_for;
 
 use crate::bulk_server::BulkServer;
 use crate::kills;
-use crate::support::Place;
+use crate::support::{Place, exec};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Rows before the outage, which tell how fast rows go when there is nothing to catch up with.
@@ -28,7 +26,7 @@ const GROWTH: u64 = 2 << 20;
 fn an_outage_longer_than_the_spool_sheds_the_oldest_and_the_rest_arrives_at_full_speed() {
     let (place, server) = (Place::new(), BulkServer::start(1));
     let limits = Limits { file_bytes: 20_000, spool_bytes: SPOOL, ..Limits::default() };
-    let mut spool = Spool::open(&place.options.spool, Common::default(), limits).unwrap();
+    let mut spool = Spool::open(&place.options.spool, limits).unwrap();
     let child = kills::spawn(place.folder.path(), &server);
     write(&mut spool, 0..BEFORE);
     let start = Instant::now();
@@ -77,7 +75,7 @@ fn an_outage_longer_than_the_spool_sheds_the_oldest_and_the_rest_arrives_at_full
 }
 
 fn write(spool: &mut Spool, pids: std::ops::Range<u64>) {
-    pids.for_each(|pid| spool.append(&Exec { pid, name: b"sh", ..Exec::default() }));
+    pids.for_each(|pid| spool.append(&mut exec(pid, b"sh")));
     spool.flush().unwrap();
 }
 

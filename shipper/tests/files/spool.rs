@@ -5,21 +5,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kumon_schema::Common;
-use kumon_schema::rows::Exec;
 use kumon_spool::{Acknowledged, Limits, Lost, Spool, list};
 use kumon_testing::wait_for;
 
 use crate::stand_in::{Fault, StandIn};
-use crate::support::{LIMIT, Place, Ship, lines};
+use crate::support::{LIMIT, Place, Ship, exec, lines};
 
 fn spool(place: &Place, limits: Limits) -> Spool {
-    Spool::open(&place.options.spool, Common::default(), limits).unwrap()
+    Spool::open(&place.options.spool, limits).unwrap()
 }
 
 fn write(spool: &mut Spool, pids: std::ops::Range<u64>) {
     for pid in pids {
-        spool.append(&Exec { pid, name: b"a,\"b\"", ..Exec::default() });
+        spool.append(&mut exec(pid, b"a,\"b\""));
     }
     spool.flush().unwrap();
 }

@@ -5,13 +5,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kumon_schema::Common;
+use kumon_schema::rows::Exec;
+use kumon_schema::{Common, SubjectFields};
 use kumon_shipper::{
     Dialect, Encoding, Ended, Format, Handle, Input, Options, Shipper, ShipperError, Sink, Stats, Times,
 };
+use kumon_spool::RowBatch;
 use kumon_testing::wait_for;
 use serde_json::Value;
 
@@ -192,4 +195,11 @@ pub(crate) fn open(path: &Path) -> File {
 
 pub(crate) fn append(path: &Path, text: &str) {
     open(path).write_all(text.as_bytes()).unwrap();
+}
+
+/// A row of exec, as a collector hands it to the spool.
+pub(crate) fn exec(pid: u64, name: &[u8]) -> RowBatch {
+    let mut batch = RowBatch::new(Arc::new(Common::default()));
+    batch.append(&Exec::default(), &SubjectFields { pid: Some(pid), name, ..SubjectFields::default() });
+    batch
 }

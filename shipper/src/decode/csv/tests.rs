@@ -1,5 +1,5 @@
 use kumon_schema::rows::Exec;
-use kumon_schema::{Common, Schema, builtin, write_row};
+use kumon_schema::{Common, Schema, SubjectFields, builtin, write_row};
 
 use super::{CsvDecoder, Step};
 use crate::decode::{Origin, Times, Unreadable};
@@ -68,8 +68,10 @@ fn own_rows_become_flat_ecs_documents() {
     let schema = builtin("exec").unwrap();
     let mut bytes = schema.header().into_bytes();
     let common = Common { host_name: "node-1".into(), ..Common::default() };
-    let row = Exec { pid: 7, uid: 1000, name: b"a,b\"\n=1+1", command_line: b"\xff", ..Exec::default() };
-    write_row(&mut bytes, &common, &row);
+    let row = Exec { command_line: b"\xff", ..Exec::default() };
+    let name = b"a,b\"\n=1+1";
+    let subject = SubjectFields { pid: Some(7), uid: Some(1000), name, ..SubjectFields::default() };
+    write_row(&mut bytes, &common, &row, &subject);
     let rows = decode(&mut CsvDecoder::own(std::borrow::Cow::Borrowed(schema)), &bytes).unwrap();
     let [Ok(document)] = &rows[..] else { panic!("{rows:?}") };
     assert_eq!(document["@timestamp"], "1970-01-01T00:00:00.000000Z");

@@ -44,13 +44,14 @@ impl Comm {
     /// What the kernel keeps of a name, include/linux/sched.h: TASK_COMM_LEN without the NUL.
     const MAX_BYTES: usize = 15;
 
-    pub(crate) fn words(&self) -> [u64; 2] {
+    /// As the kernel keeps it, see [`comm_words`].
+    pub fn words(&self) -> [u64; 2] {
         comm_words(self.0.as_bytes())
     }
 }
 
 /// A name of at most 15 bytes as the kernel keeps it, padded with zeros, in words that compare fast.
-pub(crate) fn comm_words(name: &[u8]) -> [u64; 2] {
+pub fn comm_words(name: &[u8]) -> [u64; 2] {
     let mut padded = [[0; 8]; 2];
     padded.as_flattened_mut()[..name.len()].copy_from_slice(name);
     padded.map(u64::from_ne_bytes)
@@ -93,7 +94,8 @@ impl TryFrom<&str> for Cgroup {
 }
 
 impl Sample {
-    pub(crate) fn get(self) -> u32 {
+    /// One in how many.
+    pub fn get(self) -> u32 {
         self.0
     }
 }

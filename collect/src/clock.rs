@@ -47,7 +47,7 @@ fn offset() -> i64 {
 }
 
 /// Now as the kernel's stamps have it: CLOCK_BOOTTIME, ns.
-pub(crate) fn boottime() -> u64 {
+pub fn boottime() -> u64 {
     nanoseconds(ClockId::Boottime) as u64
 }
 

@@ -6,11 +6,13 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 use super::{FILEGONE, FILELIFE};
-use crate::{Refusal, probe};
+use kumon_collect::Refusal;
+
+use crate::probe;
 
 /// A way to see all that the metrics tell of; the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Rung {
+pub(super) enum AttachBackend {
     Fentry,
     Kprobe,
     Tracepoint,
@@ -31,7 +33,7 @@ pub enum FileHooks {
     Tracepoint,
 }
 
-/// One hook of a rung.
+/// One hook of a backend.
 pub(super) struct Needed {
     /// What its program's section begins with.
     kind: &'static str,
@@ -40,11 +42,11 @@ pub(super) struct Needed {
     pub(super) metrics: Vec<&'static str>,
 }
 
-/// The rung that works here.
+/// The backend that works here.
 #[derive(Debug)]
 pub(super) struct Choice {
     /// The lowest one that was tried, if none works.
-    pub(super) rung: Rung,
+    pub(super) backend: AttachBackend,
     /// Better ones, and why they don't.
     pub(super) refused: Vec<Refusal>,
     /// Why the lowest one doesn't either, if none works.
@@ -92,45 +94,45 @@ const OLD: [&str; 8] = [
 ];
 
 impl FileHooks {
-    /// The rungs that may be used, the best first.
-    pub(super) fn rungs(self) -> &'static [Rung] {
+    /// The backends that may be used, the best first.
+    pub(super) fn backends(self) -> &'static [AttachBackend] {
         match self {
-            FileHooks::Auto => &[Rung::Fentry, Rung::Kprobe, Rung::Tracepoint],
-            FileHooks::Fentry => &[Rung::Fentry],
-            FileHooks::Kprobe => &[Rung::Kprobe],
-            FileHooks::Tracepoint => &[Rung::Tracepoint],
+            FileHooks::Auto => &[AttachBackend::Fentry, AttachBackend::Kprobe, AttachBackend::Tracepoint],
+            FileHooks::Fentry => &[AttachBackend::Fentry],
+            FileHooks::Kprobe => &[AttachBackend::Kprobe],
+            FileHooks::Tracepoint => &[AttachBackend::Tracepoint],
         }
     }
 }
 
-impl Rung {
+impl AttachBackend {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Rung::Fentry => probe::FENTRY,
-            Rung::Kprobe => probe::KPROBE,
-            Rung::Tracepoint => probe::TRACEPOINT,
+            AttachBackend::Fentry => probe::FENTRY,
+            AttachBackend::Kprobe => probe::KPROBE,
+            AttachBackend::Tracepoint => probe::TRACEPOINT,
         }
     }
 
     /// Whether it costs those nothing who do other things.
     pub(super) fn is_cheap(self) -> bool {
-        self != Rung::Tracepoint
+        self != AttachBackend::Tracepoint
     }
 
     /// The hooks that the metrics need.
     pub(super) fn needed(self, metrics: &[&'static str]) -> Vec<Needed> {
         let groups: Vec<(&'static str, Group)> = match self {
-            Rung::Fentry => vec![
+            AttachBackend::Fentry => vec![
                 ("fexit", (opening_function(), &[FILELIFE])),
                 ("fentry", REMOVALS),
                 ("fentry", FOLDER_REMOVALS),
             ],
-            Rung::Kprobe => vec![
+            AttachBackend::Kprobe => vec![
                 ("kprobe", (&["vfs_open"], &[FILELIFE])),
                 ("kprobe", REMOVALS),
                 ("kprobe", FOLDER_REMOVALS),
             ],
-            Rung::Tracepoint => SYSTEM_CALLS.map(|group| ("tracepoint/syscalls", group)).into(),
+            AttachBackend::Tracepoint => SYSTEM_CALLS.map(|group| ("tracepoint/syscalls", group)).into(),
         };
         let mut needed = Vec::new();
         for (kind, (events, serves)) in groups {
@@ -173,18 +175,18 @@ impl Needed {
 }
 
 impl Choice {
-    /// The first of the rungs that works for the metrics.
-    pub(super) fn of(rungs: &[Rung], metrics: &[&'static str]) -> Choice {
+    /// The first of the backends that works for the metrics.
+    pub(super) fn of(backends: &[AttachBackend], metrics: &[&'static str]) -> Choice {
         let mut refused = Vec::new();
-        for &rung in rungs {
-            let refusal = rung.needed(metrics).iter().find_map(|hook| hook.probe().err());
+        for &backend in backends {
+            let refusal = backend.needed(metrics).iter().find_map(|hook| hook.probe().err());
             match refusal {
-                Some(reason) if Some(&rung) != rungs.last() => {
-                    refused.push(Refusal { strategy: rung.name(), reason });
+                Some(reason) if Some(&backend) != backends.last() => {
+                    refused.push(Refusal { strategy: backend.name(), reason });
                 }
-                impossible => return Choice { rung, refused, impossible },
+                impossible => return Choice { backend, refused, impossible },
             }
         }
-        Choice { rung: Rung::Tracepoint, refused, impossible: None }
+        Choice { backend: AttachBackend::Tracepoint, refused, impossible: None }
     }
 }

@@ -2,30 +2,23 @@
 
 use std::time::Instant;
 
-use kumon_spool::Spool;
+use kumon_collect::{ActiveCollector, CollectorError, Loss, PollContext, ProgramCost};
 use libbpf_rs::Link;
 use libbpf_rs::skel::Skel;
 
+use crate::error::because;
 use crate::events::Events;
-use crate::object::{self, Loaded};
+use crate::losses::{self, Metrics};
+use crate::object::Loaded;
 use crate::selection::Selection;
-use crate::{Clock, CollectorError, Loss, ProgramCost, Running};
-
-/// One poll, see [`Running::poll`].
-pub(crate) struct Poll<'a> {
-    pub(crate) clock: &'a Clock,
-    pub(crate) now: Instant,
-    pub(crate) last: bool,
-    pub(crate) spool: &'a mut Spool,
-}
 
 /// Something in an object's maps that becomes rows.
 pub(crate) trait Source {
     /// What reading it is called in messages: `reading its ring buffer`.
     fn reading(&self) -> &'static str;
 
-    /// Appends the rows of what is ready.
-    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()>;
+    /// Emits the rows of what is ready.
+    fn read(&mut self, context: &mut PollContext<'_>) -> libbpf_rs::Result<()>;
 
     /// What was lost in user space, total since the start; zeros included.
     fn losses(&self) -> Vec<Loss> {
@@ -35,12 +28,12 @@ pub(crate) trait Source {
 
 /// Makes the rows of an object's single events.
 pub(crate) trait EventRows {
-    /// Appends the rows of one event. An event that is shorter than its type can't come from the BPF program and is
+    /// Emits the rows of one event. An event that is shorter than its type can't come from the BPF program and is
     /// left out.
-    fn append(&mut self, event: &[u8], clock: &Clock, spool: &mut Spool);
+    fn emit(&mut self, event: &[u8], context: &mut PollContext<'_>);
 
     /// Follows the events of each poll.
-    fn end_poll(&mut self, _last: bool, _clock: &Clock, _spool: &mut Spool) {}
+    fn end_poll(&mut self, _context: &mut PollContext<'_>) {}
 
     /// As [`Source::losses`].
     fn losses(&self) -> Vec<Loss> {
@@ -66,11 +59,10 @@ impl<R: EventRows> Source for EventSource<R> {
         "reading its ring buffer"
     }
 
-    fn read(&mut self, poll: &mut Poll<'_>) -> libbpf_rs::Result<()> {
-        let Poll { clock, last, spool, .. } = poll;
+    fn read(&mut self, context: &mut PollContext<'_>) -> libbpf_rs::Result<()> {
         let rows = &mut self.rows;
-        self.events.take(*last, |event| rows.append(event, clock, spool))?;
-        rows.end_poll(*last, clock, spool);
+        self.events.take(context.last, |event| rows.emit(event, context))?;
+        rows.end_poll(context);
         Ok(())
     }
 
@@ -93,18 +85,8 @@ impl<S> Attached<S> for Vec<Link> {
     }
 }
 
-/// The metrics of an object.
-pub(crate) struct Metrics {
-    /// In the order of its `enum metric`.
-    pub(crate) all: &'static [&'static str],
-    /// Those that are told.
-    pub(crate) enabled: Vec<&'static str>,
-    /// Those that a program serves.
-    pub(crate) served_by: fn(program: &str) -> &'static [&'static str],
-}
-
 /// A loaded and attached object.
-pub(crate) struct Started<S> {
+pub(crate) struct BpfCollector<S> {
     collector: &'static str,
     attached: Box<dyn Attached<S>>,
     sources: Vec<Box<dyn Source>>,
@@ -113,15 +95,15 @@ pub(crate) struct Started<S> {
     skeleton: S,
 }
 
-impl<S: Skel<'static>> Started<S> {
+impl<S: Skel<'static>> BpfCollector<S> {
     pub(crate) fn new(
         loaded: Loaded<S>,
         attached: impl Attached<S> + 'static,
         sources: Vec<Box<dyn Source>>,
         metrics: Metrics,
-    ) -> Started<S> {
+    ) -> BpfCollector<S> {
         let Loaded { collector, skeleton, selection, .. } = loaded;
-        Started { collector, attached: Box::new(attached), sources, metrics, selection, skeleton }
+        BpfCollector { collector, attached: Box::new(attached), sources, metrics, selection, skeleton }
     }
 }
 
@@ -137,35 +119,28 @@ fn wait_for_running_programs() {
     }
 }
 
-impl<S: Skel<'static>> Running for Started<S> {
-    fn poll(
-        &mut self,
-        clock: &Clock,
-        now: Instant,
-        last: bool,
-        spool: &mut Spool,
-    ) -> Result<(), CollectorError> {
-        if last {
+impl<S: Skel<'static>> ActiveCollector for BpfCollector<S> {
+    fn poll(&mut self, context: &mut PollContext<'_>) -> Result<(), CollectorError> {
+        if context.last {
             self.attached.detach();
             wait_for_running_programs();
         } else {
-            self.attached.renew(&self.skeleton, now);
+            self.attached.renew(&self.skeleton, context.now);
         }
         // What fails keeps nothing else from being read: a ring buffer would overflow meanwhile.
         let mut result = self
             .selection
-            .refresh(self.skeleton.object(), now, spool.processes())
-            .map_err(CollectorError::because(self.collector, "renewing its filters"));
-        let mut poll = Poll { clock, now, last, spool };
+            .refresh(self.skeleton.object(), context.now, context.own_processes)
+            .map_err(because(self.collector, "renewing its filters"));
         for source in &mut self.sources {
-            let read = source.read(&mut poll);
-            result = result.and(read.map_err(CollectorError::because(self.collector, source.reading())));
+            let read = source.read(context);
+            result = result.and(read.map_err(because(self.collector, source.reading())));
         }
         result
     }
 
     fn losses(&self) -> Vec<Loss> {
-        let mut losses = object::losses(self.skeleton.object(), &self.metrics);
+        let mut losses = losses::losses(self.skeleton.object(), &self.metrics);
         for loss in self.sources.iter().flat_map(|source| source.losses()) {
             // Kernel and user space may lose for the same reason.
             match losses.iter_mut().find(|known| (known.metric, known.reason) == (loss.metric, loss.reason)) {
@@ -177,6 +152,6 @@ impl<S: Skel<'static>> Running for Started<S> {
     }
 
     fn programs(&self) -> Vec<ProgramCost> {
-        object::programs(self.skeleton.object())
+        losses::programs(self.skeleton.object())
     }
 }

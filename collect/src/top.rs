@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 
 /// Name of the row that sums the keys that get none of their own.
-pub(crate) const OTHER: &[u8] = b"other";
+pub const OTHER: &[u8] = b"other";
 
 /// Splits off the `limit` items of the largest weight; what is left over makes the row `other`.
-pub(crate) fn top<T>(mut items: Vec<T>, limit: usize, weight: impl Fn(&T) -> u64) -> (Vec<T>, Vec<T>) {
+pub fn top<T>(mut items: Vec<T>, limit: usize, weight: impl Fn(&T) -> u64) -> (Vec<T>, Vec<T>) {
     if items.len() <= limit {
         return (items, Vec::new());
     }

@@ -188,7 +188,7 @@ fn container_id(name: &str) -> Option<&str> {
 
 /// The mount point of cgroup v2 in the text of /proc/<pid>/mountinfo (man 5 proc): on hybrid nodes it is
 /// /sys/fs/cgroup/unified.
-pub(crate) fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
+pub fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;
         kind.starts_with("cgroup2 ").then(|| mount.split(' ').nth(4).map(PathBuf::from))?

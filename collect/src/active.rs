@@ -1,0 +1,53 @@
+//! A collector at work.
+
+use std::time::Instant;
+
+use crate::{Clock, CollectorError, Emitter};
+
+/// One poll of a collector.
+pub struct PollContext<'a> {
+    pub clock: &'a Clock,
+    /// Decides whether a summary's interval is over.
+    pub now: Instant,
+    /// The final call: whatever the interval, all the rest is taken.
+    pub last: bool,
+    /// The ids of KuMon's own processes, which are left out unless the settings say otherwise.
+    pub own_processes: &'a [u32],
+    pub emitter: Emitter<'a>,
+}
+
+/// A collector at work, used by one thread. Dropping it detaches and unloads everything.
+pub trait ActiveCollector {
+    /// Takes what is ready and emits it as rows. At the last poll it detaches first and then takes all the rest;
+    /// [`ActiveCollector::losses`] is final after it.
+    ///
+    /// # Errors
+    /// The first failure; everything else is taken all the same.
+    fn poll(&mut self, context: &mut PollContext<'_>) -> Result<(), CollectorError>;
+
+    /// Events and keys lost before they became rows, total since the start, by metric and reason; zeros included.
+    fn losses(&self) -> Vec<Loss>;
+
+    /// Run count and time of each BPF program since the start; none where it has none.
+    fn programs(&self) -> Vec<ProgramCost> {
+        Vec::new()
+    }
+}
+
+/// A counter of one reason for loss, total since the collector started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    pub metric: &'static str,
+    /// For example `ring buffer full`, `map full`, `missed run`.
+    pub reason: &'static str,
+    pub count: u64,
+}
+
+/// What a BPF program cost since the collector started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramCost {
+    pub program: String,
+    pub runs: u64,
+    /// Nanoseconds; 0 unless `kernel.bpf_stats_enabled` is 1.
+    pub run_time: u64,
+}

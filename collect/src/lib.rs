@@ -1,0 +1,34 @@
+//! What every collector is, whatever it reads: the kernel's events, /proc or something else.
+//!
+//! A [`Collector`] says what it needs and starts; an [`ActiveCollector`] is polled and emits rows, each with its
+//! [`Subject`]. The [`Scheduler`] polls all of them, and tries those again that fail.
+
+mod active;
+mod clock;
+mod collector;
+mod containers;
+mod emit;
+mod entity;
+mod error;
+mod fault;
+mod filter;
+mod interval;
+mod own_thread;
+mod retry;
+mod scheduler;
+pub mod settings;
+mod subject;
+mod top;
+
+pub use active::{ActiveCollector, Loss, PollContext, ProgramCost};
+pub use clock::{Clock, boottime};
+pub use collector::{Cadence, Collector, Hook, LeftOut, Refusal};
+pub use containers::{Containers, cgroup2_mount};
+pub use emit::{Emitter, RowSink};
+pub use entity::Entities;
+pub use error::CollectorError;
+pub use filter::{Cgroup, Comm, Filter, Sample, comm_words};
+pub use interval::Interval;
+pub use scheduler::{CollectorState, Scheduler};
+pub use subject::{Process, Subject};
+pub use top::{OTHER, top};

@@ -1,0 +1,242 @@
+//! Starts and polls collectors, tries those again that fail, and knows the state of each.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use kumon_schema::Common;
+use kumon_spool::RowBatch;
+
+use crate::fault::Fault;
+use crate::own_thread::OwnThread;
+use crate::retry::Retry;
+use crate::subject::Resolver;
+use crate::{
+    ActiveCollector, Cadence, Clock, Collector, CollectorError, Containers, Emitter, Entities, Loss,
+    PollContext, ProgramCost, RowSink,
+};
+
+/// All collectors of a configuration. It belongs to the thread that made it, as BPF objects do.
+pub struct Scheduler {
+    collectors: Vec<Scheduled>,
+    own_threads: Vec<OwnThread>,
+    shared: Shared,
+    /// What collectors lost that were ended by a panic.
+    past_losses: Vec<Loss>,
+}
+
+/// What every poll needs.
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) batch: RowBatch,
+    pub(crate) resolver: Resolver,
+}
+
+/// What has become of a collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectorState {
+    pub name: &'static str,
+    pub metrics: Vec<&'static str>,
+    /// What it fails at; none while all is well.
+    pub fault: Option<String>,
+    /// When it is started again, where it is not at work.
+    pub next_try: Option<Instant>,
+}
+
+/// A collector that is polled on the scheduler's own thread.
+struct Scheduled {
+    collector: Box<dyn Collector>,
+    stage: Stage,
+}
+
+enum Stage {
+    Active(Box<dyn ActiveCollector>, Fault),
+    /// It could not be started, or panicked.
+    Failed(Retry),
+}
+
+impl Scheduler {
+    /// Starts the collectors. One that can't be started is reported, left out and tried again.
+    ///
+    /// # Errors
+    /// When this boot's id can't be read.
+    pub fn start(collectors: Vec<Box<dyn Collector>>, common: Common) -> io::Result<Scheduler> {
+        let common = Arc::new(common);
+        let resolver =
+            Resolver { entities: Entities::of_this_boot()?, containers: Containers::of_this_node() };
+        let shared =
+            |common| Shared { clock: Clock::new(), batch: RowBatch::new(common), resolver: resolver.clone() };
+        let (mut scheduled, mut own_threads) = (Vec::new(), Vec::new());
+        for collector in collectors {
+            match collector.cadence() {
+                Cadence::Drain => scheduled.push(Scheduled::start(collector)),
+                Cadence::OwnThread(period) => {
+                    own_threads.push(OwnThread::start(collector, period, shared(common.clone()))?);
+                }
+            }
+        }
+        Ok(Scheduler { collectors: scheduled, own_threads, shared: shared(common), past_losses: Vec::new() })
+    }
+
+    /// Polls all collectors that are due and gives their rows to `sink`. `own_processes` are KuMon's own.
+    pub fn poll(&mut self, own_processes: &[u32], sink: &mut dyn RowSink) {
+        self.poll_all(own_processes, false, sink);
+        for own_thread in &mut self.own_threads {
+            own_thread.tell(own_processes);
+            own_thread.collect(sink);
+        }
+    }
+
+    /// Polls all collectors for the last time: they detach and give away all that is left.
+    pub fn finish(&mut self, own_processes: &[u32], sink: &mut dyn RowSink) {
+        self.own_threads.iter().for_each(OwnThread::ask_to_end);
+        self.poll_all(own_processes, true, sink);
+        self.own_threads.iter_mut().for_each(|own_thread| own_thread.end(sink));
+    }
+
+    fn poll_all(&mut self, own_processes: &[u32], last: bool, sink: &mut dyn RowSink) {
+        self.shared.clock.refresh();
+        let now = Instant::now();
+        for scheduled in &mut self.collectors {
+            scheduled.poll(now, last, own_processes, &mut self.shared, sink, &mut self.past_losses);
+        }
+        sink.take(&mut self.shared.batch);
+    }
+
+    /// Starts a collector again that could not be started or panicked, where one is due; one at a time, as the others wait
+    /// meanwhile. Whether it was tried.
+    pub fn retry_failed(&mut self, now: Instant) -> bool {
+        self.collectors.iter_mut().any(|scheduled| scheduled.retry(now))
+    }
+
+    /// The state of each collector.
+    pub fn states(&self) -> Vec<CollectorState> {
+        let scheduled = self.collectors.iter().map(Scheduled::state);
+        scheduled.chain(self.own_threads.iter().map(OwnThread::state)).collect()
+    }
+
+    /// What was lost since the start, see [`ActiveCollector::losses`].
+    pub fn losses(&self) -> Vec<Loss> {
+        let active = self.active().flat_map(|active| active.losses());
+        let own_threads = self.own_threads.iter().flat_map(OwnThread::losses);
+        sum(self.past_losses.iter().cloned().chain(active).chain(own_threads))
+    }
+
+    /// What each BPF program cost since it was loaded.
+    pub fn programs(&self) -> Vec<ProgramCost> {
+        self.active().flat_map(|active| active.programs()).collect()
+    }
+
+    fn active(&self) -> impl Iterator<Item = &dyn ActiveCollector> {
+        self.collectors.iter().filter_map(|scheduled| match &scheduled.stage {
+            Stage::Active(active, _) => Some(&**active),
+            Stage::Failed(_) => None,
+        })
+    }
+}
+
+impl Scheduled {
+    fn start(collector: Box<dyn Collector>) -> Scheduled {
+        let stage = match collector.start() {
+            Ok(active) => Stage::Active(active, Fault::default()),
+            Err(e) => Stage::Failed(Retry::after(&title(&*collector), e.to_string())),
+        };
+        Scheduled { collector, stage }
+    }
+
+    fn poll(
+        &mut self,
+        now: Instant,
+        last: bool,
+        own_processes: &[u32],
+        shared: &mut Shared,
+        sink: &mut dyn RowSink,
+        past_losses: &mut Vec<Loss>,
+    ) {
+        let Stage::Active(active, fault) = &mut self.stage else { return };
+        match poll(&mut **active, now, last, own_processes, shared, sink) {
+            Polled::Done(result) => fault.note(self.collector.name(), result, now),
+            Polled::Panicked(why) => {
+                // Its counters are whole: the kernel has them.
+                *past_losses = sum(past_losses.drain(..).chain(active.losses()));
+                self.stage = Stage::Failed(Retry::after(&title(&*self.collector), why));
+            }
+        }
+    }
+
+    fn retry(&mut self, now: Instant) -> bool {
+        let Stage::Failed(retry) = &mut self.stage else { return false };
+        if now < retry.next {
+            return false;
+        }
+        match self.collector.start() {
+            Ok(active) => {
+                log::info!("the collector {} works now", title(&*self.collector));
+                self.stage = Stage::Active(active, Fault::default());
+            }
+            Err(e) => retry.failed_again(&title(&*self.collector), e.to_string()),
+        }
+        true
+    }
+
+    fn state(&self) -> CollectorState {
+        let (fault, next_try) = match &self.stage {
+            Stage::Active(_, fault) => (fault.message(), None),
+            Stage::Failed(retry) => (Some(retry.reason.clone()), Some(retry.next)),
+        };
+        CollectorState { name: self.collector.name(), metrics: self.collector.metrics(), fault, next_try }
+    }
+}
+
+/// What a poll came to.
+pub(crate) enum Polled {
+    Done(Result<(), CollectorError>),
+    /// With its message.
+    Panicked(String),
+}
+
+/// Polls a collector, and catches its panic: the others go on.
+pub(crate) fn poll(
+    active: &mut dyn ActiveCollector,
+    now: Instant,
+    last: bool,
+    own_processes: &[u32],
+    shared: &mut Shared,
+    sink: &mut dyn RowSink,
+) -> Polled {
+    let Shared { clock, batch, resolver } = shared;
+    let emitter = Emitter { batch, sink, resolver };
+    let mut context = PollContext { clock, now, last, own_processes, emitter };
+    match catch_unwind(AssertUnwindSafe(|| active.poll(&mut context))) {
+        Ok(result) => Polled::Done(result),
+        Err(panic) => Polled::Panicked(format!("it panicked: {}", message(&*panic))),
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
+}
+
+/// A collector's name with those of its metrics.
+pub(crate) fn title(collector: &dyn Collector) -> String {
+    format!("{} ({})", collector.name(), collector.metrics().join(", "))
+}
+
+/// Adds up the counts of the same metric and reason.
+pub(crate) fn sum(losses: impl Iterator<Item = Loss>) -> Vec<Loss> {
+    let mut sums: Vec<Loss> = Vec::new();
+    for loss in losses {
+        match sums.iter_mut().find(|known| (known.metric, known.reason) == (loss.metric, loss.reason)) {
+            Some(known) => known.count += loss.count,
+            None => sums.push(loss),
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+#[path = "scheduler_tests.rs"]
+mod tests;

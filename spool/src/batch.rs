@@ -1,0 +1,68 @@
+//! Rows on their way to the spool.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kumon_schema::{Common, Row, SubjectFields, write_row};
+
+/// Rows as the spool's files have them, by metric. Whoever makes rows fills one of his own, and hands it over to the one
+/// who owns the spool.
+#[derive(Debug)]
+pub struct RowBatch {
+    common: Arc<Common>,
+    metrics: BTreeMap<&'static str, Records>,
+    bytes: usize,
+}
+
+/// The records of a metric, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) count: u64,
+}
+
+/// What a metric's records keep of their memory for the next ones.
+const KEPT_BYTES: usize = 1 << 16;
+
+impl RowBatch {
+    /// An empty one; `common` goes into each row.
+    pub fn new(common: Arc<Common>) -> RowBatch {
+        RowBatch { common, metrics: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// Appends a row to those of its metric.
+    pub fn append<R: Row>(&mut self, row: &R, subject: &SubjectFields<'_>) {
+        let records = self.metrics.entry(R::METRIC).or_default();
+        let before = records.bytes.len();
+        write_row(&mut records.bytes, &self.common, row, subject);
+        records.count += 1;
+        self.bytes += records.bytes.len() - before;
+    }
+
+    /// Bytes of all records in it.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A metric's records as they are written: lines of CSV without their header.
+    pub fn records(&self, metric: &str) -> &[u8] {
+        self.metrics.get(metric).map_or(&[], |records| &records.bytes)
+    }
+
+    /// Takes all rows out into a batch of their own.
+    pub fn split(&mut self) -> RowBatch {
+        let (metrics, bytes) = (std::mem::take(&mut self.metrics), std::mem::take(&mut self.bytes));
+        RowBatch { common: Arc::clone(&self.common), metrics, bytes }
+    }
+
+    /// Hands out each metric's records, and is empty then.
+    pub(crate) fn drain(&mut self, mut take: impl FnMut(&'static str, &Records)) {
+        self.bytes = 0;
+        for (metric, records) in self.metrics.iter_mut().filter(|(_, records)| records.count > 0) {
+            take(metric, records);
+            records.count = 0;
+            records.bytes.clear();
+            records.bytes.shrink_to(KEPT_BYTES);
+        }
+    }
+}
