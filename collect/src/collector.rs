@@ -21,6 +21,9 @@ pub trait Collector: Send {
         Vec::new()
     }
 
+    /// What tells it from the same collector with other settings.
+    fn configuration(&self) -> String;
+
     /// When it is polled.
     fn cadence(&self) -> Cadence {
         Cadence::Drain

@@ -22,7 +22,8 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// The thread, from outside.
 pub(crate) struct OwnThread {
-    name: &'static str,
+    /// Its name and its settings.
+    identity: (&'static str, String),
     metrics: Vec<&'static str>,
     /// How long a poll takes at most while all is well.
     patience: Duration,
@@ -51,7 +52,7 @@ impl OwnThread {
         period: Duration,
         shared: Shared,
     ) -> io::Result<OwnThread> {
-        let (name, metrics) = (collector.name(), collector.metrics());
+        let (identity, metrics) = ((collector.name(), collector.configuration()), collector.metrics());
         let ((end, ended), (sender, batches)) = (channel(), sync_channel(WAITING));
         let known = Arc::new(Mutex::new(Known::default()));
         let work = Work {
@@ -62,9 +63,14 @@ impl OwnThread {
             known: Arc::clone(&known),
             past_losses: Vec::new(),
         };
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work.run(&ended))?;
+        let thread = std::thread::Builder::new().name(identity.0.into()).spawn(move || work.run(&ended))?;
         let patience = PATIENCE.max(period * 3);
-        Ok(OwnThread { name, metrics, patience, end, batches, known, thread })
+        Ok(OwnThread { identity, metrics, patience, end, batches, known, thread })
+    }
+
+    /// Its collector's name and settings.
+    pub(crate) fn identity(&self) -> &(&'static str, String) {
+        &self.identity
     }
 
     /// Tells it which processes are KuMon's own.
@@ -94,7 +100,7 @@ impl OwnThread {
             sink.take(&mut batch);
         }
         if !self.thread.is_finished() && Instant::now() >= deadline {
-            log::warn!("the collector {} hangs; what it had not given away is lost", self.name);
+            log::warn!("the collector {} hangs; what it had not given away is lost", self.identity.0);
         }
     }
 
@@ -107,7 +113,7 @@ impl OwnThread {
         let hangs = known.polling_since.map(|since| since.elapsed()).filter(|took| *took > self.patience);
         let hanging = hangs.map(|took| format!("it hangs: its poll began {} s ago", took.as_secs()));
         let (fault, next_try) = (hanging.or_else(|| known.fault.clone()), known.next_try);
-        CollectorState { name: self.name, metrics: self.metrics.clone(), fault, next_try }
+        CollectorState { name: self.identity.0, metrics: self.metrics.clone(), fault, next_try }
     }
 }
 

@@ -34,6 +34,13 @@ pub(crate) struct Shared {
     pub(crate) resolver: Resolver,
 }
 
+impl Shared {
+    /// The same for another thread.
+    fn for_thread(&self) -> Shared {
+        Shared { clock: self.clock, batch: self.batch.empty(), resolver: self.resolver.clone() }
+    }
+}
+
 /// What has become of a collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectorState {
@@ -63,21 +70,85 @@ impl Scheduler {
     /// # Errors
     /// When this boot's id can't be read.
     pub fn start(collectors: Vec<Box<dyn Collector>>, common: Common) -> io::Result<Scheduler> {
-        let common = Arc::new(common);
         let resolver =
             Resolver { entities: Entities::of_this_boot()?, containers: Containers::of_this_node() };
-        let shared =
-            |common| Shared { clock: Clock::new(), batch: RowBatch::new(common), resolver: resolver.clone() };
-        let (mut scheduled, mut own_threads) = (Vec::new(), Vec::new());
-        for collector in collectors {
-            match collector.cadence() {
-                Cadence::Drain => scheduled.push(Scheduled::start(collector)),
-                Cadence::OwnThread(period) => {
-                    own_threads.push(OwnThread::start(collector, period, shared(common.clone()))?);
-                }
+        let shared = Shared { clock: Clock::new(), batch: RowBatch::new(Arc::new(common)), resolver };
+        let mut scheduler =
+            Scheduler { collectors: Vec::new(), own_threads: Vec::new(), shared, past_losses: Vec::new() };
+        collectors.into_iter().try_for_each(|collector| scheduler.add(collector))?;
+        Ok(scheduler)
+    }
+
+    fn add(&mut self, collector: Box<dyn Collector>) -> io::Result<()> {
+        match collector.cadence() {
+            Cadence::Drain => self.collectors.push(Scheduled::start(collector)),
+            Cadence::OwnThread(period) => {
+                self.own_threads.push(OwnThread::start(collector, period, self.shared.for_thread())?);
             }
         }
-        Ok(Scheduler { collectors: scheduled, own_threads, shared: shared(common), past_losses: Vec::new() })
+        Ok(())
+    }
+
+    /// Goes over to other collectors: those with the same settings go on, the others end, and their successors start.
+    /// Returns the metrics that were not seen in between.
+    ///
+    /// # Errors
+    /// When a thread can't be started.
+    pub fn replace(
+        &mut self,
+        collectors: Vec<Box<dyn Collector>>,
+        own_processes: &[u32],
+        sink: &mut dyn RowSink,
+    ) -> io::Result<Vec<&'static str>> {
+        let identity = |collector: &dyn Collector| (collector.name(), collector.configuration());
+        let wanted: Vec<_> = collectors.iter().map(|collector| identity(&**collector)).collect();
+        let is_wanted = |known: &(&'static str, String)| wanted.contains(known);
+
+        let scheduled = std::mem::take(&mut self.collectors);
+        let (kept, ended): (Vec<_>, Vec<_>) =
+            scheduled.into_iter().partition(|scheduled| is_wanted(&identity(&*scheduled.collector)));
+        self.collectors = kept;
+        let own_threads = std::mem::take(&mut self.own_threads);
+        let (kept, ended_threads): (Vec<_>, Vec<_>) =
+            own_threads.into_iter().partition(|own_thread| is_wanted(own_thread.identity()));
+        self.own_threads = kept;
+
+        let mut before: Vec<&'static str> = Vec::new();
+        for mut scheduled in ended {
+            before.extend(scheduled.collector.metrics());
+            self.shared.clock.refresh();
+            scheduled.poll(
+                Instant::now(),
+                true,
+                own_processes,
+                &mut self.shared,
+                sink,
+                &mut self.past_losses,
+            );
+            if let Stage::Active(active, _) = scheduled.stage {
+                self.past_losses = sum(self.past_losses.drain(..).chain(active.losses()));
+            }
+        }
+        ended_threads.iter().for_each(OwnThread::ask_to_end);
+        for mut own_thread in ended_threads {
+            before.extend(own_thread.state().metrics);
+            own_thread.end(sink);
+            self.past_losses = sum(self.past_losses.drain(..).chain(own_thread.losses()));
+        }
+        sink.take(&mut self.shared.batch);
+
+        let known: Vec<_> = self
+            .collectors
+            .iter()
+            .map(|scheduled| identity(&*scheduled.collector))
+            .chain(self.own_threads.iter().map(|own_thread| own_thread.identity().clone()))
+            .collect();
+        let mut unseen = Vec::new();
+        for collector in collectors.into_iter().filter(|collector| !known.contains(&identity(&**collector))) {
+            unseen.extend(collector.metrics().into_iter().filter(|metric| before.contains(metric)));
+            self.add(collector)?;
+        }
+        Ok(unseen)
     }
 
     /// Polls all collectors that are due and gives their rows to `sink`. `own_processes` are KuMon's own.

@@ -25,6 +25,7 @@ struct Script {
 
 struct Scripted {
     name: &'static str,
+    settings: &'static str,
     cadence: Cadence,
     script: Arc<Script>,
 }
@@ -40,6 +41,10 @@ impl Collector for Scripted {
 
     fn probe(&self) -> Vec<Hook> {
         Vec::new()
+    }
+
+    fn configuration(&self) -> String {
+        self.settings.into()
     }
 
     fn cadence(&self) -> Cadence {
@@ -97,8 +102,8 @@ impl Counted {
 /// A collector named `victim`, and one named `other` beside it that is always well.
 fn start(cadence: Cadence) -> (Scheduler, Arc<Script>) {
     let script = Arc::new(Script::default());
-    let victim = Scripted { name: "victim", cadence, script: Arc::clone(&script) };
-    let other = Scripted { name: "other", cadence: Cadence::Drain, script: Arc::default() };
+    let victim = Scripted { name: "victim", settings: "", cadence, script: Arc::clone(&script) };
+    let other = Scripted { name: "other", settings: "", cadence: Cadence::Drain, script: Arc::default() };
     let scheduler = Scheduler::start(vec![Box::new(victim), Box::new(other)], Common::default()).unwrap();
     (scheduler, script)
 }
@@ -117,8 +122,9 @@ fn is_at_work(scheduler: &Scheduler) -> bool {
 fn one_that_can_t_start_is_tried_again_later_and_later_while_the_others_work() {
     let script = Arc::new(Script::default());
     script.refuses_to_start.store(true, Ordering::Relaxed);
-    let victim = Scripted { name: "victim", cadence: Cadence::Drain, script: Arc::clone(&script) };
-    let other = Scripted { name: "other", cadence: Cadence::Drain, script: Arc::default() };
+    let victim =
+        Scripted { name: "victim", settings: "", cadence: Cadence::Drain, script: Arc::clone(&script) };
+    let other = Scripted { name: "other", settings: "", cadence: Cadence::Drain, script: Arc::default() };
     let mut scheduler = Scheduler::start(vec![Box::new(victim), Box::new(other)], Common::default()).unwrap();
     let mut rows = Counted::default();
     scheduler.poll(&[], &mut rows);
@@ -204,4 +210,37 @@ fn the_last_rows_of_all_arrive() {
     let mut rows = Counted::default();
     scheduler.finish(&[], &mut rows);
     assert_eq!((rows.of("victim"), rows.of("other"), script.polls.load(Ordering::Relaxed)), (1, 1, 1));
+}
+
+#[test]
+fn new_settings_restart_the_collector_that_they_concern_and_no_other() {
+    for cadence in [Cadence::Drain, Cadence::OwnThread(Duration::from_millis(10))] {
+        let (mut scheduler, script) = start(cadence);
+        let mut rows = Counted::default();
+        wait_for("a row of each", Duration::from_secs(10), || {
+            scheduler.poll(&[], &mut rows);
+            rows.of("victim") > 0
+        });
+        let others = Arc::new(Script::default());
+        let collectors = |settings| -> Vec<Box<dyn Collector>> {
+            let victim = Scripted { name: "victim", settings, cadence, script: Arc::clone(&script) };
+            let script = Arc::clone(&others);
+            vec![
+                Box::new(victim),
+                Box::new(Scripted { name: "other", settings: "", cadence: Cadence::Drain, script }),
+            ]
+        };
+        assert_eq!(scheduler.replace(collectors(""), &[], &mut rows).unwrap(), [""; 0]);
+        assert_eq!(scheduler.losses()[0].count, 2, "none was started anew");
+        assert_eq!(scheduler.replace(collectors("other ones"), &[], &mut rows).unwrap(), ["exit"]);
+        let polls = script.polls.load(Ordering::Relaxed);
+        wait_for("the new one's rows", Duration::from_secs(10), || {
+            scheduler.poll(&[], &mut rows);
+            script.polls.load(Ordering::Relaxed) > polls
+        });
+        assert_eq!(scheduler.losses()[0].count, 3, "what the old one lost stays counted");
+        assert_eq!(others.polls.load(Ordering::Relaxed), 0, "the other one is still the first one");
+        scheduler.replace(Vec::new(), &[], &mut rows).unwrap();
+        assert!(scheduler.states().is_empty());
+    }
 }

@@ -38,7 +38,7 @@ fn a_replaced_configuration_takes_effect_and_loses_nothing() {
     assert_eq!((found(&node, "exit", "before"), found(&node, "exit", "after")), (1, 1));
     // What happened while the collectors were replaced was not seen, and that is told.
     wait_for("the pause", PATIENCE, || node.rows("agent", "kumon.agent.reason:pause*").len() == 1);
-    agent.terminate().expect(0, &["collecting stood still for"]);
+    agent.terminate().expect(0, &["collecting exit stood still for"]);
 }
 
 #[test]

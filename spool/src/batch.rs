@@ -30,6 +30,11 @@ impl RowBatch {
         RowBatch { common, metrics: BTreeMap::new(), bytes: 0 }
     }
 
+    /// Another one that is empty.
+    pub fn empty(&self) -> RowBatch {
+        RowBatch::new(Arc::clone(&self.common))
+    }
+
     /// Appends a row to those of its metric.
     pub fn append<R: Row>(&mut self, row: &R, subject: &SubjectFields<'_>) {
         let records = self.metrics.entry(R::METRIC).or_default();
@@ -44,6 +49,11 @@ impl RowBatch {
         self.bytes
     }
 
+    /// How many rows of each metric are in it.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.metrics.iter().map(|(metric, records)| (*metric, records.count))
+    }
+
     /// A metric's records as they are written: lines of CSV without their header.
     pub fn records(&self, metric: &str) -> &[u8] {
         self.metrics.get(metric).map_or(&[], |records| &records.bytes)
@@ -51,8 +61,8 @@ impl RowBatch {
 
     /// Takes all rows out into a batch of their own.
     pub fn split(&mut self) -> RowBatch {
-        let (metrics, bytes) = (std::mem::take(&mut self.metrics), std::mem::take(&mut self.bytes));
-        RowBatch { common: Arc::clone(&self.common), metrics, bytes }
+        let empty = self.empty();
+        std::mem::replace(self, empty)
     }
 
     /// Hands out each metric's records, and is empty then.

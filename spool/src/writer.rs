@@ -155,6 +155,14 @@ impl Spool {
         });
     }
 
+    /// Counts rows that could not even be appended: too many waited on their way here.
+    pub fn count_unwritten(&mut self, rows: BTreeMap<&'static str, u64>) {
+        for (metric, count) in rows {
+            *self.stats.rows_in.entry(metric).or_default() += count;
+            *self.stats.lost.entry((metric.to_owned(), Lost::WriteFailed)).or_default() += count;
+        }
+    }
+
     /// Writes what was appended, closes files that are full or old, and has files above the size limit shed; what came of
     /// that shows in a later call.
     ///

@@ -28,6 +28,7 @@ const BITESIZE: &str = "bitesize";
 const BITESIZE_HIST: &str = "bitesize_hist";
 
 /// The collector of biolatency and bitesize.
+#[derive(Debug)]
 pub(crate) struct Block {
     object: ObjectSettings,
     biolatency: BiolatencySettings,
@@ -96,6 +97,10 @@ impl Collector for Block {
             hooks.push(tp_btf(vec![BITESIZE, BITESIZE_HIST], "sched_process_exec"));
         }
         hooks
+    }
+
+    fn configuration(&self) -> String {
+        format!("{self:?}")
     }
 
     fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {

@@ -36,6 +36,7 @@ const NAME: &str = "db";
 const DBSLOWER: &str = "dbslower";
 
 /// The collector of dbslower.
+#[derive(Debug)]
 pub(crate) struct Db {
     object: ObjectSettings,
     dbslower: DbslowerSettings,
@@ -62,6 +63,10 @@ impl Collector for Db {
             hook("sched_process_exec", probe::tp_btf("sched_process_exec")),
             hook("database servers", server_probes()),
         ]
+    }
+
+    fn configuration(&self) -> String {
+        format!("{self:?}")
     }
 
     fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {

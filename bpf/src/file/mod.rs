@@ -175,6 +175,11 @@ impl Collector for File {
         backend.needed(&metrics).into_iter().map(hook).chain(counted).collect()
     }
 
+    fn configuration(&self) -> String {
+        let File { object, hooks, filelife, filegone, choice: _ } = self;
+        format!("{:?}", (object, hooks, filelife, filegone))
+    }
+
     fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {
         let choice = self.choice();
         if let Some(reason) = &choice.impossible {

@@ -33,6 +33,7 @@ const SYSCALLS: [&str; 4] =
     ["sys_enter_execve", "sys_exit_execve", "sys_enter_execveat", "sys_exit_execveat"];
 
 /// The collector of exec and exit.
+#[derive(Debug)]
 pub(crate) struct Process {
     object: ObjectSettings,
     exec: ExecSettings,
@@ -100,6 +101,10 @@ impl Collector for Process {
             }
         }
         hooks
+    }
+
+    fn configuration(&self) -> String {
+        format!("{self:?}")
     }
 
     fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {

@@ -36,6 +36,7 @@ const RUNQSLOWER: &str = "runqslower";
 const CPUTIME: &str = "cputime";
 
 /// The collector of runqlat, runqslower and cputime.
+#[derive(Debug)]
 pub(crate) struct Sched {
     object: ObjectSettings,
     /// Where they are kept in a map of this size.
@@ -206,6 +207,10 @@ impl Collector for Sched {
         hooks.push(Hook::new(waits, "sched_info", probe::account_of_waits()));
         hooks.retain(|hook| !hook.metrics.is_empty());
         hooks
+    }
+
+    fn configuration(&self) -> String {
+        format!("{self:?}")
     }
 
     fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {

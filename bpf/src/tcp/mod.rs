@@ -36,6 +36,7 @@ const TRACEPOINTS: [&str; 4] =
     ["inet_sock_set_state", "tcp_rcv_space_adjust", "tcp_send_reset", "tcp_destroy_sock"];
 
 /// The collector of tcplife.
+#[derive(Debug)]
 pub(crate) struct Tcp {
     object: ObjectSettings,
     tcplife: TcplifeSettings,
@@ -102,6 +103,10 @@ impl Collector for Tcp {
             TRACEPOINTS.into_iter().map(|event| hook(event, probe::tp_btf(event))).collect();
         hooks.push(hook("task_file", probe::iterator("task_file")));
         hooks
+    }
+
+    fn configuration(&self) -> String {
+        format!("{self:?}")
     }
 
     fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {

@@ -105,23 +105,25 @@ impl Ledger {
     /// The last collector ended without stopping: what was in flight then can't be counted.
     pub(super) fn gap(&mut self, clock: &Clock, spool: &mut Spool) {
         self.unseen(
+            "all",
             "gap: the collector ended without stopping, rows in flight are lost uncounted",
             clock,
             spool,
         );
     }
 
-    /// Appends the row that tells of a reload of the collectors' settings.
-    pub(super) fn pause(&mut self, clock: &Clock, spool: &mut Spool) {
+    /// Appends the row that tells of new settings of a metric's collector; `all` for those of all.
+    pub(super) fn pause(&mut self, metric: &str, clock: &Clock, spool: &mut Spool) {
         self.unseen(
+            metric,
             "pause: collecting stood still for a reload, what happened then was not seen",
             clock,
             spool,
         );
     }
 
-    fn unseen(&mut self, reason: &str, clock: &Clock, spool: &mut Spool) {
-        let entry = Entry { stage: "kernel", name: "all".into(), reason: reason.into(), ..Entry::default() };
+    fn unseen(&mut self, name: &str, reason: &str, clock: &Clock, spool: &mut Spool) {
+        let entry = Entry { stage: "kernel", name: name.into(), reason: reason.into(), ..Entry::default() };
         self.append(vec![entry], "collect", clock, spool);
     }
 

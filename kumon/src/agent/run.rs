@@ -134,7 +134,7 @@ struct Agent {
 /// What collected before a reload.
 #[derive(Default)]
 struct Before {
-    /// Goes on, as its settings are the same.
+    /// Goes on, as it writes to the same place.
     collecting: Option<Collecting>,
     /// Since when nothing collects.
     paused: Option<Instant>,
@@ -145,8 +145,7 @@ impl Agent {
     fn start(parts: Parts, config: &Config, before: &mut Before) -> Result<Agent> {
         // Shipping first: it may find rows of the last run, and its folder may be taken.
         let shipping = parts.ship.then(|| Shipping::start(config)).transpose()?;
-        let start = || parts.collect.then(|| Collecting::start(config, before.paused)).transpose();
-        let collecting = match before.collecting.take().map_or_else(start, |going| Ok(Some(going))) {
+        let collecting = match start_collecting(parts, config, before) {
             Ok(collecting) => collecting,
             Err(e) => {
                 if let Some(shipping) = shipping {
@@ -216,8 +215,8 @@ impl Agent {
     }
 
     /// Starts anew with the new configuration, or with the old one where that fails, whose reason is answered then; none
-    /// where somebody signals meanwhile, who wants more than a reload. Collecting goes on where its settings are the
-    /// same, and else pauses as shortly as possible: shipping, which may hang in a request, is stopped before. What is not
+    /// where somebody signals meanwhile, who wants more than a reload. Collectors go on where their settings are the
+    /// same, and else pause as shortly as possible: shipping, which may hang in a request, is stopped before. What is not
     /// delivered yet is for the next shipper.
     fn reload(
         self,
@@ -238,7 +237,7 @@ impl Agent {
             return Ok(None);
         }
         let mut before = Before { collecting: self.collecting, paused: None };
-        if !old.collects_as(new) {
+        if !old.collects_into_the_same(new) {
             before.paused = Some(Instant::now());
             before.collecting.take().map(Collecting::stop);
         }
@@ -270,6 +269,15 @@ impl Agent {
         }
         Ok(ended.undelivered)
     }
+}
+
+/// What collects already goes over to the configuration's collectors.
+fn start_collecting(parts: Parts, config: &Config, before: &mut Before) -> Result<Option<Collecting>> {
+    match &before.collecting {
+        Some(going) => going.apply(&config.collectors)?,
+        None => return parts.collect.then(|| Collecting::start(config, before.paused)).transpose(),
+    }
+    Ok(before.collecting.take())
 }
 
 /// Without its page an agent still does its work.

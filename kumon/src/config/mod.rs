@@ -235,9 +235,9 @@ pub(crate) enum InputFormat {
 }
 
 impl Config {
-    /// Whether collecting is the same by another configuration.
-    pub(crate) fn collects_as(&self, other: &Config) -> bool {
-        self.path == other.path && self.collectors == other.collectors && self.spool == other.spool
+    /// Whether collecting can go over to another configuration without starting anew.
+    pub(crate) fn collects_into_the_same(&self, other: &Config) -> bool {
+        self.path == other.path && self.spool == other.spool
     }
 
     /// The metrics that are switched off by name, as the histograms of others are with them.

@@ -1,0 +1,173 @@
+//! The thread that writes: the collectors' rows and the ledger's to the spool, and the status.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use kumon_collect::Clock;
+use kumon_spool::{FolderLock, RowBatch, Spool};
+
+use super::exchange::{Exchange, Report};
+use super::{faults, lock};
+use crate::agent::cost::Cost;
+use crate::agent::ledger::Ledger;
+use crate::agent::status::{self, CollectStatus};
+
+/// How long it waits for rows before it looks what else is due.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the ledger's rows are written.
+const LEDGER_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is looked whether the status has changed.
+const STATUS_INTERVAL: Duration = Duration::from_secs(2);
+/// How old a status file may become though nothing has changed; status::is_stale waits for it.
+const STATUS_AGE: Duration = Duration::from_secs(10);
+
+pub(super) struct Writing {
+    pub(super) spool: Spool,
+    pub(super) clock: Clock,
+    pub(super) ledger: Ledger,
+    /// The state folder, and its lock.
+    pub(super) state: PathBuf,
+    pub(super) _lock: FolderLock,
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) status: Arc<Mutex<CollectStatus>>,
+    pub(super) status_written: Option<Instant>,
+    pub(super) spool_error: Option<String>,
+}
+
+impl Writing {
+    /// Writes what comes, until nobody sends any more and all is written. `paused` is since when collecting stood still
+    /// for a reload.
+    pub(super) fn run(mut self, batches: &Receiver<RowBatch>, paused: Option<Instant>) {
+        self.mark_start(paused);
+        let (mut next_ledger, mut next_status) = (Instant::now() + LEDGER_INTERVAL, Instant::now());
+        loop {
+            let batch = match batches.recv_timeout(TICK) {
+                Err(RecvTimeoutError::Disconnected) => break,
+                batch => batch.ok(),
+            };
+            let now = Instant::now();
+            self.exchange.lock().writing_since = Some(now);
+            self.write(batch);
+            if now >= next_ledger {
+                next_ledger = now + LEDGER_INTERVAL;
+                self.write_ledger();
+            }
+            if now >= next_status {
+                next_status = now + STATUS_INTERVAL;
+                self.write_status();
+            }
+            self.exchange.lock().writing_since = None;
+        }
+        self.end();
+    }
+
+    fn write(&mut self, batch: Option<RowBatch>) {
+        if let Some(mut batch) = batch {
+            let bytes = batch.bytes();
+            self.spool.append(&mut batch);
+            self.exchange.arrived(bytes);
+        }
+        self.flush();
+        let own_processes = self.spool.processes();
+        let mut exchanged = self.exchange.lock();
+        if exchanged.own_processes != own_processes {
+            exchanged.own_processes = own_processes.to_vec();
+        }
+        let overflowed = std::mem::take(&mut exchanged.overflowed);
+        let unseen = std::mem::take(&mut exchanged.unseen);
+        drop(exchanged);
+        self.spool.count_unwritten(overflowed);
+        unseen.into_iter().for_each(|metric| self.ledger.pause(metric, &self.clock, &mut self.spool));
+    }
+
+    fn end(&mut self) {
+        self.write(None);
+        if let Err(e) = self.spool.settle() {
+            log::error!("the spool: {e}");
+        }
+        self.write_ledger();
+        if let Err(e) = self.spool.close() {
+            log::error!("rows that could not be written are lost: {e}");
+        }
+        self.write_status();
+        self.mark_end();
+    }
+
+    /// Says once when something fails in the spool, and once when nothing does any more.
+    fn flush(&mut self) {
+        let error = self.spool.flush().err().map(|e| e.to_string());
+        match (&self.spool_error, &error) {
+            (None, Some(e)) => log::error!("the spool: {e}"),
+            (Some(_), None) => log::info!("the spool works again"),
+            _ => {}
+        }
+        self.spool_error = error;
+    }
+
+    fn write_ledger(&mut self) {
+        let Report { losses, programs, .. } = self.exchange.lock().report.clone();
+        let spooled = self.spool.stats().clone();
+        self.clock.refresh();
+        self.ledger.collected(&losses, &programs, &spooled, &self.clock, &mut self.spool);
+        self.ledger.process("collect", Cost::now(), &self.clock, &mut self.spool);
+    }
+
+    /// Writes it where it tells something new, or was written long ago.
+    fn write_status(&mut self) {
+        let Report { losses, states, .. } = self.exchange.lock().report.clone();
+        let mut lost: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for loss in losses.into_iter().filter(|loss| loss.count > 0) {
+            *lost.entry(loss.metric.into()).or_default().entry(loss.reason.into()).or_default() += loss.count;
+        }
+        let spooled = self.spool.stats();
+        for ((metric, reason), count) in &spooled.lost {
+            *lost.entry(metric.clone()).or_default().entry(reason.to_string()).or_default() += count;
+        }
+        let rows = spooled.rows_out.iter().map(|(metric, rows)| ((*metric).to_owned(), *rows)).collect();
+        let failed = faults(&states, Instant::now());
+        let mut status = lock(&self.status);
+        let was = (&status.rows, &status.lost, &status.failed, &status.spool_error);
+        let is_new = was != (&rows, &lost, &failed, &self.spool_error);
+        if !is_new && self.status_written.is_some_and(|written| written.elapsed() < STATUS_AGE) {
+            return;
+        }
+        self.status_written = Some(Instant::now());
+        let cost = Cost::now();
+        (status.rows, status.lost, status.failed) = (rows, lost, failed);
+        status.spool_error.clone_from(&self.spool_error);
+        (status.memory, status.cpu_time) = (cost.memory, cost.cpu);
+        // Who asks for it meanwhile must not wait for the disk.
+        let status = status.clone();
+        if let Err(e) = status::write(&self.state, &status) {
+            log::warn!("{}: the status can't be written: {e}", self.state.display());
+        }
+    }
+
+    /// A marker that is still there from the last run tells that it didn't end in order.
+    fn mark_start(&mut self, paused: Option<Instant>) {
+        if let Some(since) = paused {
+            log::info!(
+                "collecting stood still for {:.1} s, for its new settings",
+                since.elapsed().as_secs_f64()
+            );
+            self.ledger.pause("all", &self.clock, &mut self.spool);
+        }
+        let marker = self.state.join("running");
+        if marker.exists() {
+            log::warn!("the last collector ended without stopping: what was in flight then can't be counted");
+            self.ledger.gap(&self.clock, &mut self.spool);
+        }
+        if let Err(e) = fs::write(&marker, std::process::id().to_string()) {
+            log::warn!("{}: can't be written, a crash will go unnoticed: {e}", marker.display());
+        }
+    }
+
+    fn mark_end(&self) {
+        // Left behind it costs a gap row that says too much, never too little.
+        let _ = fs::remove_file(self.state.join("running"));
+    }
+}
