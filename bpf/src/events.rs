@@ -82,3 +82,19 @@ pub(crate) fn name(array: &[i8]) -> &[u8] {
     let bytes = unsafe { std::slice::from_raw_parts(array.as_ptr().cast::<u8>(), array.len()) };
     bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
+
+/// The bytes of an event as the ring buffer has them, for tests: a C struct and what follows it.
+#[cfg(test)]
+pub(crate) fn event_bytes<T: Copy>(head: &T, text: &[u8]) -> Vec<u8> {
+    // SAFETY: the types of events are integers and arrays of them, made as a whole by the test.
+    let bytes = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(head).cast::<u8>(), size_of::<T>()) };
+    [bytes, text].concat()
+}
+
+/// A name as the kernel keeps it, for tests.
+#[cfg(test)]
+pub(crate) fn comm(name: &[u8]) -> [i8; 16] {
+    let mut comm = [0; 16];
+    comm.iter_mut().zip(name).for_each(|(to, &from)| *to = from as i8);
+    comm
+}

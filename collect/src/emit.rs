@@ -45,14 +45,14 @@ impl Emitter<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
+    use kumon_schema::Common;
     use kumon_schema::rows::Tcplife;
-    use kumon_schema::{Common, builtin};
     use kumon_spool::RowBatch;
 
     use super::{Emitter, RowSink};
+    use crate::capture::{Capture, CapturedRow};
     use crate::subject::Resolver;
     use crate::{Containers, Entities, Process, Subject};
 
@@ -65,17 +65,14 @@ mod tests {
         }
     }
 
-    /// The columns that are not empty of a row about `subject`.
-    fn row(subject: &Subject<'_>) -> BTreeMap<String, String> {
-        let resolver =
-            Resolver { entities: Entities::of_this_boot().unwrap(), containers: Containers::of_this_node() };
-        let mut batch = RowBatch::new(Arc::new(Common::default()));
-        let mut emitter = Emitter { batch: &mut batch, sink: &mut Taken::default(), resolver: &resolver };
-        emitter.emit(&Tcplife { transport: b"tcp", ..Tcplife::default() }, subject);
-        let names = builtin("tcplife").unwrap().fields.iter().map(|field| field.name.clone());
-        let values = String::from_utf8(batch.records("tcplife").to_vec()).unwrap();
-        let values: Vec<String> = values.trim_end().split(',').map(str::to_owned).collect();
-        names.zip(values).filter(|(_, value)| !value.is_empty() && value != "0").collect()
+    /// The columns of a row about `subject`.
+    fn row(subject: &Subject<'_>) -> CapturedRow {
+        let mut capture = Capture::new();
+        let row = Tcplife { transport: b"tcp", ..Tcplife::default() };
+        capture.poll(false, |context| context.emitter.emit(&row, subject));
+        let mut row = capture.rows("tcplife").remove(0);
+        row.retain(|_, value| value != "0");
+        row
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::Path;
 
 use serde::{Deserialize, Deserializer, de};
 
@@ -21,6 +22,41 @@ pub struct Filter {
     /// Real user ids.
     #[serde(deserialize_with = "list")]
     pub uid: Vec<u32>,
+}
+
+/// What a filter asks of a process.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// The process id (thread group id), as the initial pid namespace sees it.
+    pub pid: u32,
+    /// The kernel's `comm`, at most 15 bytes.
+    pub comm: &'a [u8],
+    /// The real user id.
+    pub uid: u32,
+    /// The path of its cgroup (v2), as in `/proc/<pid>/cgroup`.
+    pub cgroup: &'a str,
+    /// The inodes of the cgroup's folder and of all above it.
+    pub cgroup_ids: &'a [u64],
+}
+
+impl Filter {
+    /// Whether it lets a process through, decided here instead of in the kernel. `mount` is where cgroup v2 is mounted: a
+    /// path of the filter may begin with it.
+    pub fn selects(&self, process: &Candidate<'_>, mount: &Path) -> bool {
+        let in_cgroup = |cgroup: &Cgroup| match cgroup {
+            Cgroup::Id(id) => process.cgroup_ids.contains(id),
+            Cgroup::Path(path) => {
+                let path = Path::new(path);
+                let inside = path.strip_prefix(mount).map_or(path, |below| below);
+                let inside = inside.strip_prefix("/").unwrap_or(inside);
+                Path::new(process.cgroup.trim_start_matches('/')).starts_with(inside)
+            }
+        };
+        (self.pid.is_empty() || self.pid.contains(&process.pid))
+            && (self.uid.is_empty() || self.uid.contains(&process.uid))
+            && (self.comm.is_empty() || self.comm.iter().any(|comm| comm.0.as_bytes() == process.comm))
+            && (self.cgroup.is_empty() || self.cgroup.iter().any(in_cgroup))
+    }
 }
 
 /// The name of a process: 1 to 15 bytes.
@@ -180,7 +216,9 @@ impl<'de> Deserialize<'de> for Cgroup {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cgroup, Comm, Filter, Sample};
+    use std::path::Path;
+
+    use super::{Candidate, Cgroup, Comm, Filter, Sample};
 
     fn parse(text: &str) -> Result<Filter, String> {
         serde_json::from_str(text).map_err(|e| e.to_string())
@@ -216,5 +254,33 @@ mod tests {
         }
         assert!(Sample::try_from(0).is_err());
         assert!(Comm::try_from("exactly-15-byte").is_ok());
+    }
+
+    #[test]
+    fn every_key_must_be_met_by_one_of_its_values() {
+        let process = Candidate {
+            pid: 7,
+            comm: b"nginx",
+            uid: 33,
+            cgroup: "/a.slice/b.scope",
+            cgroup_ids: &[12, 11, 1],
+        };
+        for (text, expected) in [
+            ("{}", true),
+            (r#"{"pid": [1, 7]}"#, true),
+            (r#"{"pid": [1]}"#, false),
+            (r#"{"comm": ["nginx"], "uid": [0, 33]}"#, true),
+            (r#"{"comm": ["nginx"], "uid": [0]}"#, false),
+            (r#"{"comm": ["ngin"]}"#, false),
+            (r#"{"cgroup": [11]}"#, true),
+            (r#"{"cgroup": [13]}"#, false),
+            (r#"{"cgroup": ["/a.slice"]}"#, true),
+            (r#"{"cgroup": ["/sys/fs/cgroup/a.slice/b.scope"]}"#, true),
+            (r#"{"cgroup": ["/a.slice/b"]}"#, false),
+            (r#"{"cgroup": ["/"]}"#, true),
+        ] {
+            let selects = parse(text).unwrap().selects(&process, Path::new("/sys/fs/cgroup"));
+            assert_eq!(selects, expected, "{text}");
+        }
     }
 }

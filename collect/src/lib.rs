@@ -4,6 +4,7 @@
 //! [`Subject`]. The [`Scheduler`] polls all of them, and tries those again that fail.
 
 mod active;
+pub mod capture;
 mod clock;
 mod collector;
 mod containers;
@@ -27,7 +28,7 @@ pub use containers::{Containers, cgroup2_mount};
 pub use emit::{Emitter, RowSink};
 pub use entity::Entities;
 pub use error::CollectorError;
-pub use filter::{Cgroup, Comm, Filter, Sample, comm_words};
+pub use filter::{Candidate, Cgroup, Comm, Filter, Sample, comm_words};
 pub use interval::Interval;
 pub use scheduler::{CollectorState, Scheduler};
 pub use subject::{Process, Subject};

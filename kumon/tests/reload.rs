@@ -71,6 +71,35 @@ fn a_reload_that_leaves_the_collectors_as_they_are_misses_nothing() {
 }
 
 #[test]
+fn new_settings_of_one_collector_keep_the_others_going() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("");
+    let agent = node.start_agent(&["run"]);
+    let reloads = || agent.stderr().matches("kumon.yml: loaded").count();
+    let mut started = 0;
+    for threshold in ["20ms", "30ms"] {
+        let before = reloads();
+        node.configure(&format!("collectors: {{ runqslower: {{ threshold: {threshold} }} }}\n"));
+        while reloads() == before {
+            node.mark("steady", 1);
+            started += 1;
+        }
+    }
+    wait_for("every row", PATIENCE, || found(&node, "exec", "steady") >= started);
+    assert_eq!((found(&node, "exec", "steady"), found(&node, "exit", "steady")), (started, started));
+    // Who served runqslower stood still both times, and nobody else.
+    let paused = |metric: &str| {
+        let query = format!("kumon.agent.reason:pause* kumon.agent.name:{metric}");
+        node.rows("agent", &query).len()
+    };
+    wait_for("the pauses", PATIENCE, || paused("runqslower") == 2);
+    assert_eq!(["exec", "exit", "tcplife", "biolatency", "all"].map(paused), [0; 5]);
+    agent.terminate().expect(0, &["collecting runqlat, runqlat_hist, runqslower, cputime stood still for"]);
+}
+
+#[test]
 fn a_mistake_keeps_the_old_configuration_and_says_where_it_is() {
     if !require_bpf() {
         return;

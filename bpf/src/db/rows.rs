@@ -49,3 +49,35 @@ impl EventRows for Rows {
         context.emitter.emit(&row, &Subject::Process(process));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kumon_collect::capture::Capture;
+
+    use super::{Rows, types};
+    use crate::active::EventRows;
+    use crate::events::{comm, event_bytes};
+
+    fn statement(mask: bool, database: types::database) -> [String; 2] {
+        let text = b"SELECT * FROM t WHERE name = 'Ada'";
+        let (statement_bytes, name) = (text.len() as u32, comm(b"mariadbd"));
+        let head =
+            types::statement_event { database, statement_bytes, name, duration: 9, ..Default::default() };
+        let mut capture = Capture::new();
+        capture.poll(false, |context| Rows { mask }.emit(&event_bytes(&head, text), context));
+        let row = &capture.rows("dbslower")[0];
+        assert_eq!((row["duration"].as_str(), row["name"].as_str()), ("9", "mariadbd"));
+        [row["database"].clone(), row["statement"].clone()]
+    }
+
+    #[test]
+    fn literals_are_masked_unless_the_setting_says_otherwise() {
+        let [database, statement] =
+            [true, false].map(|mask| statement(mask, types::database::DATABASE_POSTGRESQL));
+        assert_eq!(
+            (database[0].as_str(), database[1].as_str()),
+            ("postgresql", "SELECT * FROM t WHERE name = ?")
+        );
+        assert_eq!(statement[1], "SELECT * FROM t WHERE name = 'Ada'");
+    }
+}

@@ -193,3 +193,77 @@ fn paths(event: &types::file_event, mut text: &[u8]) -> [Vec<u8>; 2] {
         path::absolute(folder, given.strip_suffix(b"\0").unwrap_or(given))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use kumon_collect::capture::{Capture, CapturedRow};
+
+    use super::{Files, Rows, types};
+    use crate::active::EventRows;
+    use crate::events::{comm, event_bytes};
+    use crate::file::FilelifeSettings;
+
+    fn rows() -> Rows {
+        // In a mount namespace of nobody's, so that no path is looked up here.
+        Rows::new(Some(Files::new(&FilelifeSettings::default())), None, 0)
+    }
+
+    /// An event of process `pid` at `time`, its paths as given by the caller from `/`.
+    fn event(action: types::action, pid: u32, time: u64, paths: [&str; 2]) -> Vec<u8> {
+        let given =
+            paths.map(|path| if path.is_empty() { Vec::new() } else { [path.as_bytes(), b"\0"].concat() });
+        // A creation is filelife's alone.
+        let of_filegone =
+            if action == types::action::ACTION_CREATE { 0 } else { types::told::TOLD_FILEGONE.0 };
+        let told = types::told::TOLD_FILELIFE.0 | of_filegone;
+        let head = types::file_event {
+            action,
+            told: types::told(told),
+            pid,
+            mount_namespace: 1,
+            exact: 1,
+            time,
+            size: 42,
+            name: comm(b"rm"),
+            path_bytes: given.each_ref().map(|path| path.len() as u32),
+            ..Default::default()
+        };
+        event_bytes(&head, &given.concat())
+    }
+
+    fn texts<'a>(row: &'a CapturedRow, columns: &[&str]) -> Vec<&'a str> {
+        columns.iter().map(|column| row.get(*column).map_or("", String::as_str)).collect()
+    }
+
+    #[test]
+    fn a_short_lived_file_is_followed_over_renames_and_names_who_made_it() {
+        let (mut rows, mut capture) = (rows(), Capture::new());
+        capture.poll(false, |context| {
+            rows.emit(&event(types::action::ACTION_CREATE, 7, 1_000, ["/tmp/a", ""]), context);
+            rows.emit(&event(types::action::ACTION_RENAME, 8, 2_000, ["/tmp/a", "/tmp/b"]), context);
+            rows.emit(&event(types::action::ACTION_UNLINK, 9, 5_000, ["/tmp/b", ""]), context);
+        });
+        let gone = capture.rows("filegone");
+        let columns = ["action", "path", "new_path", "pid", "size"];
+        assert_eq!(gone.len(), 2);
+        assert_eq!(texts(&gone[0], &columns), ["rename", "/tmp/a", "/tmp/b", "8", "42"]);
+        assert_eq!(texts(&gone[1], &columns), ["unlink", "/tmp/b", "", "9", "42"]);
+        let lives = capture.rows("filelife");
+        assert_eq!(lives.len(), 1);
+        let columns = ["action", "path", "age", "pid", "creator_pid", "creator_name"];
+        assert_eq!(texts(&lives[0], &columns), ["unlink", "/tmp/b", "4000", "9", "7", "rm"]);
+    }
+
+    #[test]
+    fn a_file_that_is_renamed_over_is_replaced() {
+        let (mut rows, mut capture) = (rows(), Capture::new());
+        capture.poll(false, |context| {
+            rows.emit(&event(types::action::ACTION_CREATE, 7, 1_000, ["/tmp/old", ""]), context);
+            rows.emit(&event(types::action::ACTION_CREATE, 7, 2_000, ["/tmp/new", ""]), context);
+            rows.emit(&event(types::action::ACTION_RENAME, 7, 3_000, ["/tmp/new", "/tmp/old"]), context);
+        });
+        let lives = capture.rows("filelife");
+        assert_eq!(texts(&lives[0], &["action", "path", "age"]), ["replace", "/tmp/old", "2000"]);
+        assert_eq!(lives.len(), 1, "what replaced it lives on");
+    }
+}

@@ -133,3 +133,112 @@ impl Status {
         self.signal().map(|_| self.0 & 0x80 != 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kumon_collect::capture::{Capture, CapturedRow};
+
+    use super::{Rows, types, way};
+    use crate::active::EventRows;
+    use crate::events::{comm, event_bytes};
+
+    fn process(metric: types::metric) -> types::process_info {
+        let (name, parent_name) = (comm(b"curl"), comm(b"bash"));
+        types::process_info {
+            metric,
+            pid: 7,
+            ppid: 6,
+            uid: 1000,
+            gid: 100,
+            time: 5_000,
+            name,
+            parent_name,
+            ..Default::default()
+        }
+    }
+
+    fn emitted(metric: &str, event: &[u8]) -> CapturedRow {
+        let mut capture = Capture::new();
+        capture.poll(false, |context| Rows { mask: true }.emit(event, context));
+        let rows = capture.rows(metric);
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        rows.into_iter().next().unwrap()
+    }
+
+    fn exec(return_value: i32, filename: &[u8], names: &[u8], args: &[u8]) -> CapturedRow {
+        let head = types::exec_event {
+            process: process(types::metric::METRIC_EXEC),
+            return_value,
+            args_count: 2,
+            filename_bytes: filename.len() as u32,
+            names_bytes: names.len() as u32,
+            args_bytes: args.len() as u32,
+            way: way::WAY_TO_ROOT,
+            ..Default::default()
+        };
+        emitted("exec", &event_bytes(&head, &[filename, names, args].concat()))
+    }
+
+    #[test]
+    fn an_exec_tells_the_file_that_runs_and_masks_its_arguments() {
+        let row = exec(0, b"./curl\0", b"curl\0bin\0usr\0", b"curl\0--user=me:secret\0");
+        for (column, expected) in [
+            ("action", "exec"),
+            ("pid", "7"),
+            ("ppid", "6"),
+            ("name", "curl"),
+            ("parent_name", "bash"),
+            ("executable", "/usr/bin/curl"),
+            ("filename", "./curl"),
+            ("uid", "1000"),
+            ("return_value", "0"),
+        ] {
+            assert_eq!(row[column], expected, "{column}");
+        }
+        assert!(!row["command_line"].contains("secret"), "{row:?}");
+    }
+
+    #[test]
+    fn a_failed_exec_tells_the_path_that_it_was_to_run() {
+        let row = exec(-2, b"../gone\0", b"here\0tmp\0", b"gone\0");
+        assert_eq!((row["action"].as_str(), row["executable"].as_str()), ("exec-failed", "/tmp/gone"));
+        assert_eq!(row["return_value"], "-2");
+    }
+
+    #[test]
+    fn an_end_is_an_exit_code_or_a_signal() {
+        let exit = |status| {
+            let process = process(types::metric::METRIC_EXIT);
+            emitted("exit", &event_bytes(&types::exit_event { process, status, padding: 0 }, b""))
+        };
+        let columns =
+            |row: &CapturedRow| ["exit_code", "signal", "core_dumped"].map(|column| row.get(column).cloned());
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(columns(&exit(3 << 8)), [some("3"), None, None]);
+        assert_eq!(columns(&exit(11 | 0x80)), [None, some("11"), some("true")]);
+        assert_eq!(exit(0)["duration"], "5000");
+    }
+
+    #[test]
+    fn events_that_are_too_short_make_no_row() {
+        let whole = event_bytes(
+            &types::exec_event { process: process(types::metric::METRIC_EXEC), ..Default::default() },
+            b"",
+        );
+        let mut capture = Capture::new();
+        for length in 0..whole.len() {
+            capture.poll(false, |context| Rows { mask: true }.emit(&whole[..length], context));
+        }
+        assert!(capture.rows("exec").is_empty() && capture.rows("exit").is_empty());
+        // Lengths that lie beyond the event's end are no reason to read there.
+        let head = types::exec_event {
+            process: process(types::metric::METRIC_EXEC),
+            filename_bytes: u32::MAX,
+            names_bytes: u32::MAX,
+            args_bytes: u32::MAX,
+            ..Default::default()
+        };
+        capture.poll(false, |context| Rows { mask: true }.emit(&event_bytes(&head, b"x"), context));
+        assert_eq!(capture.rows("exec").len(), 1);
+    }
+}

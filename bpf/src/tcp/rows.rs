@@ -144,3 +144,93 @@ impl Side {
         Side { ip: Ipv6Addr::from(endpoint.address).to_canonical(), port: endpoint.port, bytes }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kumon_collect::capture::Capture;
+
+    use super::{Rows, types};
+    use crate::active::EventRows;
+    use crate::events::{comm, event_bytes};
+
+    fn endpoint(last: u8, port: u32) -> types::endpoint {
+        let address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last];
+        types::endpoint { address, port, ..Default::default() }
+    }
+
+    fn session(key: u64) -> types::session {
+        let owner = types::owner { pid: 7, uid: 33, name: comm(b"nginx"), ..Default::default() };
+        types::session {
+            key,
+            opened: 1_000,
+            ended: 3_500,
+            bytes_sent: 10,
+            bytes_received: 20,
+            owner,
+            direction: types::direction::DIRECTION_INGRESS,
+            local: endpoint(1, 80),
+            remote: endpoint(2, 40_000),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn an_accepted_session_has_the_peer_as_its_source() {
+        let mut capture = Capture::new();
+        capture.poll(false, |context| Rows::default().emit(&event_bytes(&session(1), b""), context));
+        let row = &capture.rows("tcplife")[0];
+        for (column, expected) in [
+            ("source_ip", "10.0.0.2"),
+            ("source_port", "40000"),
+            ("source_bytes", "20"),
+            ("destination_ip", "10.0.0.1"),
+            ("destination_port", "80"),
+            ("destination_bytes", "10"),
+            ("network_type", "ipv4"),
+            ("direction", "ingress"),
+            ("duration", "2500"),
+            ("end", "closed"),
+            ("pid", "7"),
+            ("name", "nginx"),
+            ("uid", "33"),
+        ] {
+            assert_eq!(row[column], expected, "{column}");
+        }
+    }
+
+    #[test]
+    fn a_session_without_a_known_process_has_none() {
+        let mut capture = Capture::new();
+        let unknown = types::session { owner: types::owner::default(), ..session(1) };
+        capture.poll(false, |context| Rows::default().emit(&event_bytes(&unknown, b""), context));
+        let row = &capture.rows("tcplife")[0];
+        for column in ["pid", "name", "uid", "entity_id", "cgroup_id", "container_id"] {
+            assert_eq!(row.get(column), None, "{column}");
+        }
+    }
+
+    #[test]
+    fn a_reset_behind_a_session_is_its_end_and_is_waited_for_one_poll() {
+        let (mut rows, mut capture) = (Rows::default(), Capture::new());
+        let held = |key| event_bytes(&types::session { may_reset: 1, ..session(key) }, b"");
+        capture.poll(false, |context| {
+            rows.emit(&held(1), context);
+            rows.emit(&held(2), context);
+            rows.end_poll(context);
+        });
+        assert!(capture.rows("tcplife").is_empty(), "the reset may still come");
+        capture.poll(false, |context| {
+            rows.emit(&event_bytes(&types::reset_sent { key: 2 }, b""), context);
+            rows.end_poll(context);
+        });
+        let ends = |capture: &Capture| {
+            capture.rows("tcplife").iter().map(|row| row["end"].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(&capture), ["closed", "reset"]);
+        capture.poll(true, |context| {
+            rows.emit(&held(3), context);
+            rows.end_poll(context);
+        });
+        assert_eq!(ends(&capture).len(), 3, "at the last poll nothing is held back");
+    }
+}
