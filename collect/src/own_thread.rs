@@ -10,7 +10,7 @@ use kumon_spool::RowBatch;
 
 use crate::fault::Fault;
 use crate::retry::Retry;
-use crate::scheduler::{Polled, Shared, poll, sum, title};
+use crate::scheduler::{Identity, Polled, Shared, identity, poll, sum, title};
 use crate::{ActiveCollector, Collector, CollectorState, Loss, RowSink};
 
 /// Batches that wait to be fetched; then the thread waits too.
@@ -22,8 +22,7 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// The thread, from outside.
 pub(crate) struct OwnThread {
-    /// Its name and its settings.
-    identity: (&'static str, String),
+    identity: Identity,
     metrics: Vec<&'static str>,
     /// How long a poll takes at most while all is well.
     patience: Duration,
@@ -52,7 +51,7 @@ impl OwnThread {
         period: Duration,
         shared: Shared,
     ) -> io::Result<OwnThread> {
-        let (identity, metrics) = ((collector.name(), collector.configuration()), collector.metrics());
+        let (identity, metrics) = (identity(&*collector), collector.metrics());
         let ((end, ended), (sender, batches)) = (channel(), sync_channel(WAITING));
         let known = Arc::new(Mutex::new(Known::default()));
         let work = Work {
@@ -69,7 +68,7 @@ impl OwnThread {
     }
 
     /// Its collector's name and settings.
-    pub(crate) fn identity(&self) -> &(&'static str, String) {
+    pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
 

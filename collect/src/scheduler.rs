@@ -52,6 +52,13 @@ pub struct CollectorState {
     pub next_try: Option<Instant>,
 }
 
+/// A collector's name and settings.
+pub(crate) type Identity = (&'static str, String);
+
+pub(crate) fn identity(collector: &dyn Collector) -> Identity {
+    (collector.name(), collector.configuration())
+}
+
 /// A collector that is polled on the scheduler's own thread.
 struct Scheduled {
     collector: Box<dyn Collector>,
@@ -100,55 +107,48 @@ impl Scheduler {
         own_processes: &[u32],
         sink: &mut dyn RowSink,
     ) -> io::Result<Vec<&'static str>> {
-        let identity = |collector: &dyn Collector| (collector.name(), collector.configuration());
-        let wanted: Vec<_> = collectors.iter().map(|collector| identity(&**collector)).collect();
-        let is_wanted = |known: &(&'static str, String)| wanted.contains(known);
+        let wanted: Vec<Identity> = collectors.iter().map(|collector| identity(&**collector)).collect();
+        let ended = self.end_all_but(&wanted, own_processes, sink);
+        let scheduled = self.collectors.iter().map(|scheduled| identity(&*scheduled.collector));
+        let own_threads = self.own_threads.iter().map(|own_thread| own_thread.identity().clone());
+        let known: Vec<Identity> = scheduled.chain(own_threads).collect();
+        let mut unseen = Vec::new();
+        for collector in collectors.into_iter().filter(|collector| !known.contains(&identity(&**collector))) {
+            unseen.extend(collector.metrics().into_iter().filter(|metric| ended.contains(metric)));
+            self.add(collector)?;
+        }
+        Ok(unseen)
+    }
 
-        let scheduled = std::mem::take(&mut self.collectors);
-        let (kept, ended): (Vec<_>, Vec<_>) =
-            scheduled.into_iter().partition(|scheduled| is_wanted(&identity(&*scheduled.collector)));
-        self.collectors = kept;
-        let own_threads = std::mem::take(&mut self.own_threads);
-        let (kept, ended_threads): (Vec<_>, Vec<_>) =
-            own_threads.into_iter().partition(|own_thread| is_wanted(own_thread.identity()));
-        self.own_threads = kept;
-
-        let mut before: Vec<&'static str> = Vec::new();
-        for mut scheduled in ended {
-            before.extend(scheduled.collector.metrics());
-            self.shared.clock.refresh();
-            scheduled.poll(
-                Instant::now(),
-                true,
-                own_processes,
-                &mut self.shared,
-                sink,
-                &mut self.past_losses,
-            );
+    /// Ends collectors after their last poll; returns their metrics.
+    fn end_all_but(
+        &mut self,
+        wanted: &[Identity],
+        own_processes: &[u32],
+        sink: &mut dyn RowSink,
+    ) -> Vec<&'static str> {
+        let mut metrics = Vec::new();
+        self.shared.clock.refresh();
+        for mut scheduled in
+            self.collectors.extract_if(.., |scheduled| !wanted.contains(&identity(&*scheduled.collector)))
+        {
+            metrics.extend(scheduled.collector.metrics());
+            let now = Instant::now();
+            scheduled.poll(now, true, own_processes, &mut self.shared, sink, &mut self.past_losses);
             if let Stage::Active(active, _) = scheduled.stage {
                 self.past_losses = sum(self.past_losses.drain(..).chain(active.losses()));
             }
         }
-        ended_threads.iter().for_each(OwnThread::ask_to_end);
-        for mut own_thread in ended_threads {
-            before.extend(own_thread.state().metrics);
+        sink.take(&mut self.shared.batch);
+        for mut own_thread in
+            self.own_threads.extract_if(.., |own_thread| !wanted.contains(own_thread.identity()))
+        {
+            metrics.extend(own_thread.state().metrics);
+            own_thread.ask_to_end();
             own_thread.end(sink);
             self.past_losses = sum(self.past_losses.drain(..).chain(own_thread.losses()));
         }
-        sink.take(&mut self.shared.batch);
-
-        let known: Vec<_> = self
-            .collectors
-            .iter()
-            .map(|scheduled| identity(&*scheduled.collector))
-            .chain(self.own_threads.iter().map(|own_thread| own_thread.identity().clone()))
-            .collect();
-        let mut unseen = Vec::new();
-        for collector in collectors.into_iter().filter(|collector| !known.contains(&identity(&**collector))) {
-            unseen.extend(collector.metrics().into_iter().filter(|metric| before.contains(metric)));
-            self.add(collector)?;
-        }
-        Ok(unseen)
+        metrics
     }
 
     /// Polls all collectors that are due and gives their rows to `sink`. `own_processes` are KuMon's own.
