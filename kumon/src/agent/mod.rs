@@ -4,6 +4,7 @@ mod alerting;
 mod collect;
 mod cost;
 mod ledger;
+mod live_store;
 mod query_server;
 mod run;
 mod ship;

@@ -17,10 +17,10 @@ use kumon_store::Store;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::live_store::LiveStore;
+
 /// A request line is a query and some options.
 const MAX_REQUEST: u64 = 1 << 20;
-/// How long a question may wait for what stands in the files.
-const SYNC_LIMIT: Duration = Duration::from_secs(3);
 /// A long answer to another question may come first.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Somebody who connects and says nothing.
@@ -68,6 +68,8 @@ impl QueryServer {
             UnixListener::bind(path).with_context(|| format!("{}: can't listen", path.display()))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
+        // Who asks from outside is to see all that there is at that moment.
+        let store = LiveStore::new(store, shipper.clone(), Duration::ZERO);
         let asked = Arc::new(Asked { store, shipper, letters });
         let serve = move || {
             for connection in listener.incoming() {
@@ -102,7 +104,7 @@ impl QueryServer {
 /// What the threads of the connections share.
 struct Asked {
     /// Each search holds a page of rows at most; who is slow to ask or to read the answer keeps nobody waiting.
-    store: Store,
+    store: LiveStore,
     shipper: Handle,
     letters: DeadLetterFolder,
 }
@@ -136,8 +138,6 @@ impl Asked {
     }
 
     fn search(&self, request: &SearchRequest, row: &mut OnRow<'_>) -> Answer {
-        // What can't be shipped now is not there yet; what is there can still be asked for.
-        self.shipper.sync(SYNC_LIMIT);
         match self.store.stream(request, row) {
             Ok(response) => Answer::Found(response),
             Err(error) => Answer::Failed(error),

@@ -154,7 +154,7 @@ impl Agent {
                 return Err(e);
             }
         };
-        let web = if parts.ship { start_web(config) } else { None };
+        let web = shipping.as_ref().and_then(|shipping| start_web(config, shipping));
         let both_on_a_terminal = parts.collect && parts.ship && std::io::stdout().is_terminal();
         let summary =
             both_on_a_terminal.then(|| Summary::new(web.as_ref().map(|web| web.address().to_owned())));
@@ -281,11 +281,11 @@ fn start_collecting(parts: Parts, config: &Config, before: &mut Before) -> Resul
 }
 
 /// Without its page an agent still does its work.
-fn start_web(config: &Config) -> Option<WebServer> {
+fn start_web(config: &Config, shipping: &Shipping) -> Option<WebServer> {
     if !config.web.enabled {
         return None;
     }
-    match WebServer::start(config) {
+    match shipping.search(config).and_then(|search| WebServer::start(config, search)) {
         Ok(web) => {
             if !config.web.listen.ip().is_loopback() {
                 log::warn!(

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kumon_collect::Clock;
+use kumon_query::Search;
 use kumon_shipper::elasticsearch::ElasticsearchSink;
 use kumon_shipper::{DeadLetterFolder, Delivered, Ended, Halted, Handle, Options, Shipper, Sink};
 use kumon_spool::{Limits, Spool};
@@ -16,10 +18,12 @@ use kumon_store::{Store, StoreOptions};
 use super::alerting::Alerting;
 use super::cost::Cost;
 use super::ledger::Ledger;
+use super::live_store::LiveStore;
 use super::query_server::QueryServer;
 use super::status::{self, ShipStatus};
 use crate::config::{Config, default_batch_bytes};
 use crate::host;
+use crate::search;
 
 /// How often the ledger's rows are written, when rows were shipped besides them and when none were: its own rows would
 /// keep an idle shipper at work.
@@ -27,6 +31,9 @@ const LEDGER_INTERVAL: Duration = Duration::from_secs(10);
 const IDLE_LEDGER_INTERVAL: Duration = Duration::from_secs(60);
 /// A status that has not changed is confirmed so often, to show that the agent lives.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The questions of a page that is loaded share one look for new rows.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The ledger's own rows.
 const OWN: &str = "kumon.agent";
@@ -36,6 +43,7 @@ pub(super) struct Shipping {
     handle: Handle,
     thread: JoinHandle<Ended>,
     server: Option<QueryServer>,
+    store: Option<Store>,
     alerting: Alerting,
     output: String,
     state: PathBuf,
@@ -83,6 +91,7 @@ impl Shipping {
         let spool = Spool::open(&config.path.spool, limits)?;
         let alerting = Alerting::start(config, store.as_ref());
         let server = store
+            .clone()
             .map(|store| {
                 let letters = DeadLetterFolder::of(&state);
                 QueryServer::start(&config.path.socket(), store, handle.clone(), letters)
@@ -94,6 +103,7 @@ impl Shipping {
             handle,
             thread,
             server,
+            store,
             alerting,
             output,
             state,
@@ -112,6 +122,17 @@ impl Shipping {
     /// What it has done so far.
     pub(super) fn status(&self) -> ShipStatus {
         status(&self.handle, &self.output, &self.alerting)
+    }
+
+    /// Who answers the page's questions.
+    ///
+    /// # Errors
+    /// When a file that the output names can't be used, or there is no store.
+    pub(super) fn search(&self, config: &Config) -> Result<Arc<dyn Search + Send + Sync>> {
+        match &self.store {
+            Some(store) => Ok(Arc::new(LiveStore::new(store.clone(), self.handle.clone(), FRESH))),
+            None => Ok(Arc::from(search::open(config)?)),
+        }
     }
 
     /// For what is to be asked after its end.

@@ -14,7 +14,7 @@ pub(crate) use elasticsearch::ElasticsearchSearch;
 ///
 /// # Errors
 /// When a file that the output names can't be used, or there is no store.
-pub(crate) fn open(config: &Config) -> Result<Box<dyn Search>> {
+pub(crate) fn open(config: &Config) -> Result<Box<dyn Search + Send + Sync>> {
     if let Some(output) = &config.output.elasticsearch {
         return Ok(Box::new(in_elasticsearch(output, config)?));
     }

@@ -1,21 +1,20 @@
 //! What the page asks for, as JSON.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use kumon_dashboards::{Answer, ChartKind, Content, Dashboard, Filter, Panel, Place, TimeRange};
-use kumon_query::{SearchError, SearchRequest, SearchResponse};
+use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::dashboards;
-use crate::search;
 
 /// Rows of one answer, at most.
 const MOST_ROWS: usize = 1000;
@@ -26,8 +25,7 @@ const MOST_VALUES: usize = 200;
 pub(super) struct Api {
     config: Config,
     dashboards: Vec<Dashboard>,
-    /// Questions of the page follow each other: a reload asks one for each panel, and the agent stays small.
-    asking: Mutex<()>,
+    search: Arc<dyn Search + Send + Sync>,
 }
 
 /// A time range as browsers count, ms since the Unix epoch.
@@ -113,12 +111,12 @@ struct Rows {
 
 impl Api {
     /// Without the dashboards that are wrong.
-    pub(super) fn new(config: &Config) -> Api {
+    pub(super) fn new(config: &Config, search: Arc<dyn Search + Send + Sync>) -> Api {
         let (dashboards, error) = dashboards::load_usable(config);
         if let Some(e) = error {
             log::error!("the web page leaves out what is wrong: {e}");
         }
-        Api { dashboards, config: config.clone(), asking: Mutex::new(()) }
+        Api { dashboards, config: config.clone(), search }
     }
 
     fn dashboard(&self, name: &str) -> Result<&Dashboard, Refusal> {
@@ -126,9 +124,7 @@ impl Api {
     }
 
     fn search(&self, request: &SearchRequest) -> Result<SearchResponse, Refusal> {
-        let _turn = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        let output = search::open(&self.config).map_err(|e| Refusal::Unavailable(crate::explain(&e)))?;
-        Ok(output.search(request)?)
+        Ok(self.search.search(request)?)
     }
 }
 
@@ -222,7 +218,6 @@ fn keys(aggregations: Option<&Value>) -> Vec<String> {
 enum Refusal {
     NoDashboard,
     NoPanel,
-    Unavailable(String),
     Search(SearchError),
 }
 
@@ -242,9 +237,6 @@ impl IntoResponse for Refusal {
                 refusal(StatusCode::NOT_FOUND, "not_found", "there is no such dashboard", None)
             }
             Refusal::NoPanel => refusal(StatusCode::NOT_FOUND, "not_found", "there is no such panel", None),
-            Refusal::Unavailable(text) => {
-                refusal(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &text, None)
-            }
             Refusal::Search(error) => {
                 let (status, kind, column) = match &error {
                     SearchError::Query { column, .. } => (StatusCode::BAD_REQUEST, "query", Some(*column)),

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use kumon_query::Search;
 use serde::Deserialize;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -43,11 +44,11 @@ struct Given {
 }
 
 impl WebServer {
-    /// Listens, and answers from then on.
+    /// Listens, and answers from then on, with what `search` finds.
     ///
     /// # Errors
     /// When the address is taken or the key can't be read or made.
-    pub(crate) fn start(config: &Config) -> Result<WebServer> {
+    pub(crate) fn start(config: &Config, search: Arc<dyn Search + Send + Sync>) -> Result<WebServer> {
         let listen = config.web.listen;
         let listener = TcpListener::bind(listen).with_context(|| {
             format!("web.listen: {listen} can't be used; name another address, or set web.enabled to false")
@@ -55,7 +56,7 @@ impl WebServer {
         listener.set_nonblocking(true)?;
         let key = Key::of(&config.path.web_key())?;
         let address = key.address(listener.local_addr()?);
-        let router = router(key, Api::new(config));
+        let router = router(key, Api::new(config, search));
         let runtime =
             Builder::new_current_thread().enable_io().enable_time().max_blocking_threads(WORKERS).build()?;
         let (stop, stopped) = oneshot::channel::<()>();
