@@ -1,4 +1,4 @@
-//! The page `docs/metrics.md`.
+//! The page `docs/metrics.md`, and README's table of metrics.
 
 use std::fmt::Write;
 
@@ -48,6 +48,30 @@ pub fn metrics_page() -> String {
     page
 }
 
+/// README's table: a histogram stands beside the metric that it is of.
+#[cfg(test)]
+fn metrics_table() -> String {
+    let mut table = String::from("| metric | what it shows | page |\n|---|---|---|\n");
+    for schema in all().iter().filter(|schema| schema.histogram_of.is_none()) {
+        let name = &schema.name;
+        let histograms = all().iter().filter(|other| other.histogram_of.as_ref() == Some(name));
+        let names = std::iter::once(schema).chain(histograms).map(|schema| schema.name.as_str());
+        let what = schema.description.split_once(". ").map_or(&*schema.description, |(first, _)| first);
+        let has_page = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/collectors"))
+            .join(format!("{name}.md"))
+            .exists();
+        let page = if has_page { format!("collectors/{name}") } else { "metrics".to_owned() };
+        let label = page.rsplit('/').next().unwrap_or_default();
+        let _ = writeln!(
+            table,
+            "| {} | {} | [{label}](docs/{page}.md) |",
+            names.collect::<Vec<_>>().join(", "),
+            what.trim_end_matches('.')
+        );
+    }
+    table
+}
+
 fn histogram(schema: &Schema) -> String {
     schema.histogram_of.as_ref().map_or_else(String::new, |whole| format!(" The histogram of {whole}."))
 }
@@ -62,14 +86,28 @@ fn measure(field: &Field) -> String {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn the_committed_page_is_what_the_schemas_say() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
-        let page = super::metrics_page();
+    use super::{metrics_page, metrics_table};
+
+    /// What stands in a file is what it should be; UPDATE_DOCS makes it so.
+    fn check(file: &str, made: impl Fn(&str) -> String) {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        let expected = made(&committed);
         if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, &page).unwrap();
+            std::fs::write(path, expected).unwrap();
+        } else {
+            assert!(committed == expected, "{file} is stale: run UPDATE_DOCS=1 cargo test -p kumon-schema");
         }
-        let committed = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(committed == page, "docs/metrics.md is stale: run UPDATE_DOCS=1 cargo test -p kumon-schema");
+    }
+
+    #[test]
+    fn what_is_made_from_the_schemas_is_what_they_say() {
+        check("docs/metrics.md", |_| metrics_page());
+        check("elk/filebeat/kumon.yml", |_| crate::filebeat::configuration());
+        check("README.md", |readme| {
+            let (before, rest) = readme.split_once("## What it measures\n").unwrap();
+            let (_, behind) = rest.split_once("\n\n").unwrap();
+            format!("{before}## What it measures\n{}\n{behind}", metrics_table())
+        });
     }
 }

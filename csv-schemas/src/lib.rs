@@ -11,11 +11,13 @@
 //! - `shown: false`: people see it only where they ask for it; `title`: what they call it.
 //!
 //! From it come the CSV header, the typed rows ([`rows`]), the index template's mapping, the embedded store's fields,
-//! what dashboards and tables show, and the page `docs/metrics.md`.
+//! what dashboards and tables show, the page `docs/metrics.md`, README's table of metrics and Filebeat's configuration.
 
 mod builtin;
 mod docs;
 mod escape;
+#[cfg(test)]
+mod filebeat;
 mod meaning;
 mod record;
 mod schema;
