@@ -37,7 +37,7 @@ async function ask(path, question) {
 
 /** All dashboards, with their panels' places and titles. */
 export const dashboards = () => ask('/api/dashboards');
-/** The metrics' names. */
+/** The metrics' names, and as `leftOut` the fields that tables of their rows leave out. */
 export const metrics = () => ask('/api/metrics');
 /** What one panel shows: question = { dashboard, panel, since, until, filters }. */
 export const panel = (question) => ask('/api/panel', question);

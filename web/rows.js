@@ -6,12 +6,12 @@ import { text, time } from './format.js';
 
 const LIMIT = 200;
 
-/** Who and where is the same in every row of a node, and ids are for joins. */
-const NOT_FOR_EYES = /^(@timestamp|host\..*|.*entity_id|kumon\.cgroup\.id|event\.(kind|module|dataset)|data_stream\..*|log\..*|agent\..*)$/;
+/** What shippers put around other people's rows. */
+const AROUND = /^(host|log|agent|data_stream)\.|^event\.(kind|module|dataset)$/;
 
 /** Shows the view; `view` is what the address says, `change` puts a new metric and query into it. */
 export async function showRows(main, view, range, change) {
-  const { metrics } = await api.metrics();
+  const { metrics, leftOut } = await api.metrics();
   const metric = metrics.includes(view.get('metric')) ? view.get('metric') : 'exec';
   const query = view.get('query') ?? '';
   const options = metrics.map((name) => element('option', { value: name, selected: name === metric }, name));
@@ -28,7 +28,7 @@ export async function showRows(main, view, range, change) {
   const found = element('div', { id: 'found' });
   main.replaceChildren(form, found);
   try {
-    found.append(...results(await api.rows({ metric, query, ...range, limit: LIMIT })));
+    found.append(...results(await api.rows({ metric, query, ...range, limit: LIMIT }), leftOut));
   } catch (error) {
     found.append(note(error.message, 'error'));
     if (error.column !== undefined) {
@@ -38,17 +38,18 @@ export async function showRows(main, view, range, change) {
   }
 }
 
-function results({ total, rows }) {
+function results({ total, rows }, leftOut) {
   if (total === 0) {
     return [note('No match in this time. The query has no mistake.')];
   }
   const shown = rows.length < total ? `${rows.length} newest of ${total} rows` : `${total} rows`;
-  return [note(shown), rowTable(rows)];
+  return [note(shown), rowTable(rows, leftOut)];
 }
 
-/** The time, then every field that a row has. */
-function rowTable(rows) {
-  const fields = [...new Set(rows.flatMap(Object.keys))].filter((field) => !NOT_FOR_EYES.test(field));
+/** The time, then every field that a row has, but for those that are left out. */
+function rowTable(rows, leftOut) {
+  const hidden = new Set(['@timestamp', ...leftOut]);
+  const fields = [...new Set(rows.flatMap(Object.keys))].filter((field) => !hidden.has(field) && !AROUND.test(field));
   const kind = (field) => (rows.some((row) => typeof row[field] === 'number') ? 'number' : 'text');
   const heads = [{ label: 'Time', kind: 'time' }, ...fields.map((field) => ({ label: field, kind: kind(field) }))];
   return table(heads, rows.map((row) => [time(Date.parse(row['@timestamp'])), ...fields.map((field) => text(row[field]))]));

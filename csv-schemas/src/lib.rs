@@ -1,12 +1,24 @@
 //! The metrics' schemas: the single source of a metric's columns.
 //!
 //! `csv-schemas/<metric>.json` is a [Frictionless Table Schema](https://specs.frictionlessdata.io/table-schema/)
-//! with four keys of its own: `version` and `kind` of the metric; `unit`, `ecs` (the document's field name) and
-//! `elasticsearch` (the field's mapping) of a column. From it come the CSV header, the typed rows ([`rows`]), the
-//! index template's mapping, the embedded store's fields and the page `docs/metrics.md`.
+//! with some keys of its own. Of the metric: `version`, `kind`, and `histogramOf` where its rows are the buckets of
+//! another one. Of a column: `unit`, `ecs` (the document's field name), `elasticsearch` (the field's mapping), and what
+//! it means ([`Meaning`]):
+//! - a number says `metricType` (`counter` or `gauge`), or `dimension: true` where it names something, like a pid;
+//! - `statistic: {function, of}`: it is the `count`, `sum`, `min`, `max` or a percentile (`p99`) of what was measured in
+//!   the interval;
+//! - `labelOf`: a text that stands for another column's number, and sorts like it;
+//! - `shown: false`: people see it only where they ask for it; `title`: what they call it.
+//!
+//! From it come the CSV header, the typed rows ([`rows`]), the index template's mapping, the embedded store's fields,
+//! what dashboards and tables show, the page `docs/metrics.md`, README's table of metrics and Filebeat's configuration.
 
+mod builtin;
 mod docs;
 mod escape;
+#[cfg(test)]
+mod filebeat;
+mod meaning;
 mod record;
 mod schema;
 
@@ -17,7 +29,8 @@ pub mod rows {
     include!(concat!(env!("OUT_DIR"), "/rows.rs"));
 }
 
+pub use builtin::{all, builtin, left_out_of_tables, of_dataset};
 pub use docs::metrics_page;
 pub use escape::{escape, escape_invalid, printable, unescape};
 pub use record::{Common, Record, Row, SubjectFields, Time, Value, write_row};
-pub use schema::{Field, FieldType, Kind, Schema, SchemaError, all, builtin};
+pub use schema::{Field, FieldType, Function, Kind, Meaning, MetricType, Schema, SchemaError, Statistic};

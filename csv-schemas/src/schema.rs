@@ -1,12 +1,10 @@
-//! Reading and checking schema files.
+//! Reading schema files.
 
 use std::collections::HashSet;
-use std::sync::LazyLock;
+use std::fmt;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-
-use crate::rows;
 
 /// A table schema: KuMon's own, or that of a foreign CSV file (`inputs[].schema`).
 #[derive(Debug, Clone, Deserialize)]
@@ -26,6 +24,9 @@ pub struct Schema {
     /// Whether rows are single events or summaries of an interval.
     #[serde(default)]
     pub kind: Kind,
+    /// The metric whose values the rows show as a histogram. KuMon's own schemas alone say that.
+    #[serde(skip)]
+    pub histogram_of: Option<String>,
     /// The columns, in the file's order.
     pub fields: Vec<Field>,
     /// The schema's own text, for the sidecar beside the files.
@@ -52,6 +53,55 @@ pub struct Field {
     /// The field's mapping in Elasticsearch; a default by type where the schema gives none.
     #[serde(default)]
     pub elasticsearch: Value,
+    /// What it means to those who show it or calculate with it. KuMon's own schemas alone say that.
+    #[serde(skip)]
+    pub meaning: Meaning,
+}
+
+/// What a column means to those who show it or calculate with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meaning {
+    /// What the numbers of a measure are. A column without is a dimension: it names something, or tells rows apart.
+    pub metric_type: Option<MetricType>,
+    /// The statistic of an interval that the column holds.
+    pub statistic: Option<Statistic>,
+    /// The column for whose numbers its texts stand. Sorted as texts they are in the order of those numbers.
+    pub label_of: Option<String>,
+    /// What people call it, in a word; empty where that is its field's name.
+    pub title: String,
+    /// Whether people see it without asking for it.
+    pub shown: bool,
+}
+
+/// What the numbers of a measure are. Named after Elastic's `metric_type`, whose counters are totals since a start
+/// while a row of KuMon's holds what came in its interval or event (OpenTelemetry: delta temporality). That is why
+/// Elasticsearch's mapping doesn't say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricType {
+    /// They add up over rows; over time they are a rate.
+    Counter,
+    /// Each stands for itself.
+    Gauge,
+}
+
+/// A number that sums up what was measured in an interval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statistic {
+    pub function: Function,
+    /// What was measured, in the plural; all statistics of it in a metric say the same.
+    pub of: String,
+}
+
+/// How measured values become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    /// How many there were.
+    Count,
+    Sum,
+    Min,
+    Max,
+    /// From 1 to 99.
+    Percentile(u8),
 }
 
 /// The Frictionless types KuMon reads.
@@ -88,6 +138,9 @@ pub enum SchemaError {
     #[error("the field name '{0}' stands twice")]
     Twice(String),
 }
+
+/// What the names of KuMon's own datasets begin with.
+pub(crate) const DATASETS: &str = "kumon.";
 
 fn first_version() -> u32 {
     1
@@ -127,9 +180,20 @@ impl Schema {
         names.join(",") + "\n"
     }
 
+    /// The columns that are the same in every row of a node and boot. All of KuMon's metrics begin with the time and
+    /// these; build.rs sees to it.
+    pub(crate) fn fields_of_node(&self) -> &[Field] {
+        &self.fields[1..4]
+    }
+
+    /// The columns of a metric of KuMon's that its rows don't have in common with those of all others.
+    pub fn own_fields(&self) -> &[Field] {
+        &self.fields[4..]
+    }
+
     /// The dataset of KuMon's own metrics: `kumon.<metric>`.
     pub fn dataset(&self) -> String {
-        format!("kumon.{}", self.name)
+        format!("{DATASETS}{}", self.name)
     }
 
     /// The data stream `{type}-{dataset}-{namespace}`, see Elastic's data stream naming scheme.
@@ -155,6 +219,37 @@ impl Field {
             description: String::new(),
             ecs: name.to_owned(),
             elasticsearch: r#type.default_mapping(),
+            meaning: Meaning::default(),
+        }
+    }
+}
+
+/// That of a column of which no more is known than how it is read.
+impl Default for Meaning {
+    fn default() -> Meaning {
+        Meaning { metric_type: None, statistic: None, label_of: None, title: String::new(), shown: true }
+    }
+}
+
+impl MetricType {
+    /// As schemas write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            MetricType::Counter => "counter",
+            MetricType::Gauge => "gauge",
+        }
+    }
+}
+
+/// As schemas write it: `p99` of percentiles.
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Function::Count => f.write_str("count"),
+            Function::Sum => f.write_str("sum"),
+            Function::Min => f.write_str("min"),
+            Function::Max => f.write_str("max"),
+            Function::Percentile(percent) => write!(f, "p{percent}"),
         }
     }
 }
@@ -182,53 +277,9 @@ impl FieldType {
     }
 }
 
-/// The schemas of all of KuMon's metrics, ordered by name.
-pub fn all() -> &'static [Schema] {
-    static ALL: LazyLock<Vec<Schema>> = LazyLock::new(|| {
-        let parse =
-            |text: &&str| Schema::parse(text).expect("build.rs read the same text, the tests parse it");
-        rows::TEXTS.iter().map(parse).collect()
-    });
-    &ALL
-}
-
-/// The schema of one of KuMon's metrics.
-pub fn builtin(metric: &str) -> Option<&'static Schema> {
-    all().iter().find(|schema| schema.name == metric)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
-    use super::{FieldType, Schema, all};
-
-    #[test]
-    fn every_column_is_described_mapped_and_means_the_same_everywhere() {
-        let mut documents: HashMap<&str, &super::Field> = HashMap::new();
-        for schema in all() {
-            assert!(!schema.title.is_empty() && !schema.description.is_empty(), "{}", schema.name);
-            for field in &schema.fields {
-                let place = format!("{}.{}", schema.name, field.name);
-                assert!(!field.description.is_empty(), "{place} has no description");
-                let es = field.elasticsearch["type"].as_str().expect(&place);
-                let fits = match field.r#type {
-                    FieldType::String => ["keyword", "ip"].contains(&es),
-                    FieldType::Integer => ["long", "keyword"].contains(&es),
-                    FieldType::Number => es == "double",
-                    FieldType::Boolean => es == "boolean",
-                    FieldType::Datetime => es == "date",
-                };
-                assert!(fits, "{place}: {es} does not fit {:?}", field.r#type);
-                let known = documents.entry(&field.ecs).or_insert(field);
-                assert_eq!(
-                    known.elasticsearch, field.elasticsearch,
-                    "{place}: {} is mapped in two ways",
-                    field.ecs
-                );
-            }
-        }
-    }
+    use super::Schema;
 
     #[test]
     fn a_foreign_schema_needs_names_and_types_only() {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use kumon_query::{FieldKind, Fields};
-use kumon_schema::{Kind, Schema};
+use kumon_schema::{Function, Kind, Schema, Statistic};
 
 use crate::model::Unit;
 
@@ -62,12 +62,21 @@ impl Metric {
         }
     }
 
-    /// Whether a field is itself a statistic of its row's interval (a percentile, a sum, …), so that an average over
-    /// rows would weigh a quiet interval like a busy one.
-    pub(crate) fn is_statistic(&self, field: &str) -> bool {
-        let statistics = ["sum", "min", "max", "p50", "p90", "p99"];
-        let is = |name: &str| statistics.contains(&name);
-        self.kind == Kind::Summary && self.column(field).is_some_and(|column| is(&column.name))
+    /// What a field sums up of its row's interval, where it does.
+    pub(crate) fn statistic(&self, field: &str) -> Option<&Statistic> {
+        self.column(field)?.meaning.statistic.as_ref()
+    }
+
+    /// The field of another statistic of the same values.
+    pub(crate) fn field_of(&self, function: Function, of: &str) -> Option<&str> {
+        let is = |statistic: &Statistic| statistic.function == function && statistic.of == of;
+        let column = self.columns().find(|column| column.meaning.statistic.as_ref().is_some_and(is));
+        column.map(|column| column.ecs.as_str())
+    }
+
+    /// Whether a field's texts stand for numbers, and sort like them: the lines of a scale.
+    pub(crate) fn is_scale(&self, field: &str) -> bool {
+        self.column(field).is_some_and(|column| column.meaning.label_of.is_some())
     }
 
     /// Whether the field may stand in a table's first column, a breakdown or a control.
@@ -118,6 +127,14 @@ impl Catalog {
     /// All metrics, ordered by name, then the inputs.
     pub fn metrics(&self) -> &[Arc<Metric>] {
         &self.metrics
+    }
+
+    /// What people call a field, whichever metric it is of.
+    pub(crate) fn title<'a>(&'a self, field: &'a str) -> &'a str {
+        let columns = self.metrics.iter().filter_map(|metric| metric.column(field));
+        let mut titles =
+            columns.map(|column| column.meaning.title.as_str()).filter(|title| !title.is_empty());
+        titles.next().unwrap_or(field)
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<Metric>> {

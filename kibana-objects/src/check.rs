@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kumon_query::{FieldKind, understand};
+use kumon_schema::Function;
 use serde_saphyr::{Location, Spanned};
 
 use crate::catalog::{Catalog, Metric};
@@ -151,9 +152,9 @@ impl Checking<'_> {
 
 /// All but what is the same in every row of a node, and what only the machine reads.
 pub(crate) fn usual_columns(metric: &Metric) -> Vec<String> {
-    let left_out = ["@timestamp", "host.id", "host.boot.id", "kumon.interval", "kumon.cgroup.id"];
-    let fields = metric.columns().map(|column| column.ecs.clone());
-    fields.filter(|field| !left_out.contains(&field.as_str()) && !field.ends_with("entity_id")).collect()
+    // The time comes before them in any case.
+    let columns = metric.columns().filter(|column| column.meaning.shown && column.ecs != "@timestamp");
+    columns.map(|column| column.ecs.clone()).collect()
 }
 
 fn query(metric: &Metric, query: Option<Spanned<String>>) -> Result<String, Mistake> {
@@ -196,20 +197,28 @@ fn value(chart: &Chart, source: ValueSource) -> Result<Value, Mistake> {
         (Operation::Distinct, Some(field)) => Some(dimension(metric, &field)?),
         (_, Some(field)) => Some(number(metric, &field)?),
     };
-    if let (Operation::Average, Some(name)) = (operation, &field)
-        && metric.is_statistic(name)
-    {
-        let message = format!(
-            "'{name}' is a statistic of its interval, whose average would weigh a quiet interval like a busy one: \
-             take 'operation: sum' of the field of sums, 'per:' the field of counts"
-        );
-        return Err(Mistake::new(place, message));
+    if let (Operation::Average, Some(name)) = (operation, &field) {
+        average(metric, name).map_err(|message| Mistake::new(place, message))?;
     }
     let per = source.per.map(|per| divisor(chart, operation, per)).transpose()?;
     let query = query(metric, source.query)?;
     let unit = unit(metric, operation, field.as_deref(), per.as_ref());
     let label = source.label.unwrap_or_else(|| label(operation, field.as_deref(), per.as_ref()));
     Ok(Value { label, operation, field, per, query, unit })
+}
+
+/// Refuses the average of what sums up an interval, but for counts: how much there is in an interval is a fair question.
+fn average(metric: &Metric, field: &str) -> Result<(), String> {
+    let statistic = metric.statistic(field).filter(|statistic| statistic.function != Function::Count);
+    let Some(statistic) = statistic else { return Ok(()) };
+    let name = |function, otherwise| metric.field_of(function, &statistic.of).unwrap_or(otherwise);
+    Err(format!(
+        "'{field}' is a {} of its interval, whose average would weigh a quiet interval like a busy one: take \
+         'operation: sum' of {}, 'per: {}'",
+        statistic.function,
+        name(Function::Sum, "the sums"),
+        name(Function::Count, "the counts")
+    ))
 }
 
 fn divisor(chart: &Chart, operation: Operation, per: Spanned<String>) -> Result<Per, Mistake> {

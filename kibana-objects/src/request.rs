@@ -125,9 +125,9 @@ impl Chart {
             |field: &String, order: Order| Level::Terms { field: field.clone(), size: self.top, order };
         let mut levels = Vec::new();
         if let Over::Field(field) = &self.over {
-            // A histogram's buckets stand in their own order, as on a scale.
-            let is_scale = field.ends_with(".bucket.label");
-            levels.push(terms(field, if is_scale { Order::Key } else { self.order() }));
+            // A histogram's buckets stand in their own order.
+            let order = if self.metric.is_scale(field) { Order::Key } else { self.order() };
+            levels.push(terms(field, order));
         }
         if self.kind == crate::ChartKind::HeatMap {
             let lines = self.breakdown.iter().cloned();

@@ -108,9 +108,9 @@ impl Resolving<'_> {
         if metrics.iter().any(|metric| metric.has_values(&field)) {
             return Ok(field);
         }
-        let known = metrics.iter().flat_map(|metric| metric.columns()).map(|column| column.ecs.as_str());
-        let near =
-            suggestion(&field, known.filter(|known| [".name", ".id"].iter().any(|end| known.ends_with(end))));
+        let columns = metrics.iter().flat_map(|metric| metric.columns());
+        let dimensions = columns.filter(|column| column.meaning.metric_type.is_none());
+        let near = suggestion(&field, dimensions.map(|column| column.ecs.as_str()));
         Err(Mistake::new(control.referenced, format!("no metric has a field '{field}' with values{near}")))
     }
 

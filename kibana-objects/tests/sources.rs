@@ -63,7 +63,15 @@ fn mistakes_are_named_with_their_place_and_what_is_allowed() {
         ),
         (
             "kind: number, metric: runqlat, values: [{ operation: average, field: kumon.runqlat.p99 }]",
-            &["weigh a quiet interval like a busy one"],
+            &[
+                "'kumon.runqlat.p99' is a p99 of its interval",
+                "weigh a quiet interval like a busy one",
+                "take 'operation: sum' of kumon.runqlat.sum, 'per: kumon.runqlat.count'",
+            ],
+        ),
+        (
+            "kind: number, metric: runqlat, values: [{ operation: average, field: kumon.runqlat.throttled.sum }]",
+            &["sum' of kumon.runqlat.throttled.sum, 'per: kumon.runqlat.throttled.count'"],
         ),
         ("kind: number, metric: exec, values: [{ operation: count, per: second }]", &["needs a time axis"]),
         (
@@ -100,7 +108,7 @@ fn all_mistakes_of_a_file_are_told_at_once() {
     let message = read_one(text).unwrap_err();
     for part in [
         "line 2",
-        "no metric has a field 'host.nam'",
+        "no metric has a field 'host.nam' with values; did you mean 'host.name'?",
         "line 4",
         "no metric 'exe'",
         "line 5",

@@ -139,6 +139,10 @@ fn a_browser_shows_rows_as_text_and_mistakes_with_their_place() {
     assert!(found.contains("1 rows"), "{found}");
     assert!(found.contains("&lt;img src=x onerror=alert(1)&gt;"), "{found}");
     assert!(!found.contains("<img"), "{found}");
+    assert!(found.contains(">process.pid<"), "{found}");
+    for left_out in ["host.name", "process.entity_id", "kumon.cgroup.id"] {
+        assert!(!found.contains(&format!(">{left_out}<")), "{left_out}: {found}");
+    }
 
     let none = page.browse("/#/rows?metric=exec&query=process.name%3Anobody-called-this");
     assert!(none.contains("No match"), "{none}");

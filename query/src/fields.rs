@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kumon_schema::{Schema, builtin};
+use kumon_schema::{Schema, builtin, of_dataset};
 
 /// How a field is kept and compared. Named after Elasticsearch's types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub fn dataset(metric: &str) -> String {
 }
 
 fn own(metric: &str) -> Option<&'static Schema> {
-    builtin(metric.strip_prefix("kumon.").unwrap_or(metric))
+    builtin(metric).or_else(|| of_dataset(metric))
 }
 
 /// The fields of one metric or foreign input.

@@ -6,6 +6,7 @@ use super::data_view;
 use super::lens;
 use super::object::{Reference, SavedObject, SavedObjectType, encoded, search_source};
 use super::search;
+use crate::catalog::Catalog;
 use crate::model::{Content, Dashboard, Link, Panel};
 use crate::resolve::id_of;
 
@@ -13,7 +14,7 @@ use crate::resolve::id_of;
 const GRID_COLUMNS: u32 = 48 / crate::layout::WIDTH;
 const GRID_ROWS: u32 = 3;
 
-pub(super) fn render(dashboard: &Dashboard) -> SavedObject {
+pub(super) fn render(dashboard: &Dashboard, catalog: &Catalog) -> SavedObject {
     let mut references = vec![Reference::to_tag()];
     let panels: Vec<Value> =
         dashboard.panels.iter().map(|panel| render_panel(dashboard, panel, &mut references)).collect();
@@ -33,7 +34,7 @@ pub(super) fn render(dashboard: &Dashboard) -> SavedObject {
         "kibanaSavedObjectMeta": search_source("", None),
     });
     if !dashboard.controls.is_empty() {
-        attributes["controlGroupInput"] = controls(&dashboard.controls, &mut references);
+        attributes["controlGroupInput"] = controls(&dashboard.controls, catalog, &mut references);
     }
     SavedObject { r#type: SavedObjectType::Dashboard, id: id(&dashboard.name), attributes, references }
 }
@@ -110,7 +111,7 @@ fn links(targets: &[Link]) -> (Value, Vec<Reference>) {
 }
 
 /// The drop-downs.
-fn controls(fields: &[String], references: &mut Vec<Reference>) -> Value {
+fn controls(fields: &[String], catalog: &Catalog, references: &mut Vec<Reference>) -> Value {
     let mut panels = Map::new();
     for (order, field) in fields.iter().enumerate() {
         let id = format!("control-{}", id_of(field));
@@ -119,7 +120,7 @@ fn controls(fields: &[String], references: &mut Vec<Reference>) -> Value {
             json!({
                 "order": order, "width": "medium", "grow": true, "type": "optionsListControl",
                 "explicitInput": {
-                    "id": id, "fieldName": field, "title": title(field), "singleSelect": false,
+                    "id": id, "fieldName": field, "title": catalog.title(field), "singleSelect": false,
                     "selectedOptions": [], "enhancements": {},
                 },
             }),
@@ -136,14 +137,4 @@ fn controls(fields: &[String], references: &mut Vec<Reference>) -> Value {
         "panelsJSON": encoded(&Value::Object(panels)),
         "ignoreParentSettingsJSON": encoded(&ignore),
     })
-}
-
-fn title(field: &str) -> &str {
-    match field {
-        "host.name" => "Host",
-        "process.name" => "Process",
-        "container.id" => "Container",
-        "user.id" => "User",
-        other => other,
-    }
 }

@@ -65,7 +65,7 @@ fn formats(metric: &Metric) -> Map<String, Value> {
             }}),
             Unit::Bytes => json!({"id": "bytes"}),
             // Numbers that name something: 1234, not 1,234.
-            _ if column.r#type == FieldType::Integer && is_name(&column.ecs) => {
+            _ if column.r#type == FieldType::Integer && column.meaning.metric_type.is_none() => {
                 json!({"id": "number", "params": {"pattern": "0"}})
             }
             _ => continue,
@@ -73,10 +73,4 @@ fn formats(metric: &Metric) -> Map<String, Value> {
         formats.insert(column.ecs.clone(), format);
     }
     formats
-}
-
-fn is_name(field: &str) -> bool {
-    ["pid", "id", "port", "cpu", "signal", "exit_code", "return_value"]
-        .iter()
-        .any(|last| field.rsplit('.').next() == Some(last))
 }

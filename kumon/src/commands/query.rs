@@ -111,7 +111,8 @@ fn ago(duration: Duration) -> Option<i64> {
 /// Says where the agent of this node doesn't collect the metric; nothing where that isn't known.
 fn why_none(config: &Config, metric: &str) -> String {
     let status: Option<CollectStatus> = read_status(&config.path.collect()).ok().flatten();
-    let metric = metric.strip_suffix("_hist").unwrap_or(metric);
+    let whole = kumon_schema::builtin(metric).and_then(|schema| schema.histogram_of.as_deref());
+    let metric = whole.unwrap_or(metric);
     if config.disabled_metrics().contains(&metric) {
         return format!("; {metric} is disabled on this node: collectors.{metric}.enabled is false");
     }
@@ -202,24 +203,15 @@ fn quoted(cell: &str) -> String {
     }
 }
 
-/// Who and where is the same in every row of a node, and ids are for joins: neither is for eyes.
-const NOT_FOR_EYES: [&str; 6] = [
-    "host.name",
-    "host.id",
-    "host.boot.id",
-    "process.entity_id",
-    "process.parent.entity_id",
-    "kumon.cgroup.id",
-];
-
 fn print_table(out: &mut impl Write, request: &SearchRequest, response: &SearchResponse) -> io::Result<()> {
     let rows = response.hits.iter().map(|hit| parse(hit)).collect::<io::Result<Vec<_>>>()?;
     if rows.is_empty() {
         return Ok(());
     }
     let mut columns = columns(request, rows.iter().flat_map(Map::keys).cloned().collect());
+    let left_out = kumon_schema::left_out_of_tables();
     columns.retain(|column| {
-        !NOT_FOR_EYES.contains(&&**column) && rows.iter().any(|row| row.contains_key(column))
+        !left_out.contains(column.as_str()) && rows.iter().any(|row| row.contains_key(column))
     });
     let mut table = Table::new(&columns);
     for row in &rows {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use kumon_bpf::Settings;
+use kumon_schema::{Row, rows};
 use serde::Deserialize;
 
 pub(crate) use alerts::{AlertsConfig, EvaluatedBy, Scope};
@@ -245,9 +246,9 @@ impl Config {
         let collectors = kumon_bpf::collectors(&self.collectors);
         let mut on: Vec<&str> = collectors.iter().flat_map(|collector| collector.metrics()).collect();
         on.extend(kumon_bpf::left_out(&self.collectors).into_iter().map(|left_out| left_out.metric));
-        let all = kumon_schema::all().iter().map(|schema| schema.name.as_str());
-        all.filter(|metric| *metric != "agent" && !metric.ends_with("_hist") && !on.contains(metric))
-            .collect()
+        let of_collectors = kumon_schema::all().iter().filter(|schema| schema.histogram_of.is_none());
+        let names = of_collectors.map(|schema| schema.name.as_str());
+        names.filter(|metric| *metric != rows::Agent::METRIC && !on.contains(metric)).collect()
     }
 
     /// The spool's limits.

@@ -34,8 +34,8 @@ impl Default for Retention {
 impl Retention {
     /// Of a metric, or an input's dataset. A histogram is kept as long as the metric that it belongs to.
     pub(crate) fn of(&self, name: &str, kind: Kind) -> Duration {
-        let whole = name.strip_suffix("_hist").unwrap_or(name);
-        let single = self.single.get(name).or_else(|| self.single.get(whole));
+        let whole = kumon_schema::builtin(name).and_then(|schema| schema.histogram_of.as_ref());
+        let single = self.single.get(name).or_else(|| self.single.get(whole?));
         single.copied().unwrap_or(match kind {
             Kind::Event => self.events,
             Kind::Summary => self.summaries,
@@ -127,6 +127,8 @@ mod tests {
             ("exec", Kind::Event, 7),
             ("app.events", Kind::Event, 2),
             ("runqlat_hist", Kind::Summary, 365),
+            // Named like a histogram, but none of KuMon's.
+            ("app.events_hist", Kind::Event, 30),
             ("biolatency", Kind::Summary, 1826),
         ] {
             assert_eq!(some.of(name, kind).as_secs() / DAY.as_secs(), days, "{name}");

@@ -1,4 +1,5 @@
-//! How much disk the rows will take: bytes a row as measured, times rows a day, times the days that they are kept.
+//! How much disk the rows will take: bytes a row as measured or estimated, times rows a day, times the days that they
+//! are kept.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -6,6 +7,7 @@ use std::io::Write;
 use anyhow::Result;
 use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
+use kumon_schema::{FieldType, Schema};
 use kumon_shipper::elasticsearch::{Client, Method};
 use serde::Deserialize;
 use serde_json::json;
@@ -16,11 +18,15 @@ use crate::config::Config;
 const DAY: f64 = 24.0 * 3600.0;
 /// Less says little about a day.
 const SHORTEST: f64 = 3600.0;
+/// Where nobody said how many a metric has: one a second.
+const ROWS_PER_DAY: f64 = DAY;
+/// Before a number that was not measured.
+const ESTIMATED: &str = "~";
 
 /// `elk/ilm/row_sizes.json`.
 #[derive(Deserialize)]
 struct Measured {
-    /// In an Elasticsearch 9.4.3, merged; `bench/row_sizes` measures it.
+    /// In an Elasticsearch 9.4.3, merged; `bench/row_sizes` measures it. A metric that isn't there is estimated.
     bytes_per_row: BTreeMap<String, f64>,
     /// Assumed, of one node: docs/elasticsearch.md says by what.
     rows_per_day: BTreeMap<String, f64>,
@@ -36,7 +42,10 @@ impl Rates {
     /// Of a node nobody knows yet.
     pub(super) fn assumed() -> Result<Rates> {
         let source = "of one node, at rates assumed in docs/elasticsearch.md".into();
-        Ok(Rates { rows_per_day: measured()?.rows_per_day, source })
+        let known = measured()?.rows_per_day;
+        let rows = |name: &String| known.get(name).copied().unwrap_or(ROWS_PER_DAY);
+        let rows_per_day = kumon_schema::all().iter().map(|schema| (schema.name.clone(), rows(&schema.name)));
+        Ok(Rates { rows_per_day: rows_per_day.collect(), source })
     }
 
     /// Of all nodes that ship to the cluster, by the rows of the last day; assumed where there are too few of them.
@@ -80,17 +89,33 @@ impl Rates {
 
 /// Says what the retention of the configuration comes to.
 pub(super) fn print(config: &Config, rates: &Rates, prefix: &str, out: &mut impl Write) -> Result<()> {
-    let measured = measured()?;
+    print_with(&measured()?, config, rates, prefix, out)
+}
+
+fn print_with(
+    measured: &Measured,
+    config: &Config,
+    rates: &Rates,
+    prefix: &str,
+    out: &mut impl Write,
+) -> Result<()> {
     let mut table = Table::new(&["metric", "kept", "rows a day", "bytes a row", "disk"]);
-    let mut sum = 0.0;
+    let (mut sum, mut any_estimated) = (0.0, false);
     for schema in kumon_schema::all() {
         let rows = rates.rows_per_day.get(&schema.name).copied().unwrap_or_default();
-        let Some(bytes) = measured.bytes_per_row.get(&schema.name).filter(|_| rows > 0.0) else { continue };
+        if rows <= 0.0 {
+            continue;
+        }
+        let (bytes, mark) = match measured.bytes_per_row.get(&schema.name) {
+            Some(bytes) => (*bytes, ""),
+            None => (estimated(schema), ESTIMATED),
+        };
+        any_estimated |= !mark.is_empty();
         let days = config.retention.of(&schema.name, schema.kind).as_secs_f64() / DAY;
         let disk = rows * bytes * days;
         sum += disk;
-        let cells = [format!("{days:.0}d"), format!("{rows:.0}"), format!("{bytes:.0}"), size(disk)];
-        table.row(std::iter::once(schema.name.clone()).chain(cells));
+        let [bytes, disk] = [format!("{bytes:.0}"), size(disk)].map(|number| format!("{mark}{number}"));
+        table.row([schema.name.clone(), format!("{days:.0}d"), format!("{rows:.0}"), bytes, disk]);
     }
     writeln!(
         out,
@@ -101,7 +126,27 @@ pub(super) fn print(config: &Config, rates: &Rates, prefix: &str, out: &mut impl
     for line in table.to_string().lines() {
         writeln!(out, "{prefix}  {line}")?;
     }
+    if any_estimated {
+        writeln!(
+            out,
+            "{prefix}  {ESTIMATED} is an estimate by the types of the metric's columns; bench/row_sizes measures it"
+        )?;
+    }
     Ok(())
+}
+
+/// Bytes a row, by its columns' types; within a factor of two of every metric that was measured. A measure differs
+/// from row to row; ids and names repeat and compress; a text that is searched by its words is kept twice.
+fn estimated(schema: &Schema) -> f64 {
+    const ROW: f64 = 25.0;
+    let column = |field: &kumon_schema::Field| match field.r#type {
+        _ if field.meaning.metric_type.is_some() => 8.0,
+        FieldType::Integer | FieldType::Number | FieldType::Datetime => 5.0,
+        FieldType::String if !field.elasticsearch["fields"]["text"].is_null() => 12.0,
+        FieldType::String => 4.0,
+        FieldType::Boolean => 1.0,
+    };
+    ROW + schema.own_fields().iter().map(column).sum::<f64>()
 }
 
 fn measured() -> Result<Measured> {
@@ -109,8 +154,9 @@ fn measured() -> Result<Measured> {
 }
 
 /// `exec` of the backing index `.ds-logs-kumon.exec-default-2026.11.21-000001`.
-fn metric(index: &str) -> Option<&str> {
-    index.trim_start_matches(".ds-").split('-').nth(1)?.strip_prefix("kumon.")
+fn metric(index: &str) -> Option<&'static str> {
+    let dataset = index.trim_start_matches(".ds-").split('-').nth(1)?;
+    Some(&kumon_schema::of_dataset(dataset)?.name)
 }
 
 fn size(bytes: f64) -> String {
@@ -119,20 +165,48 @@ fn size(bytes: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{measured, metric};
+    use super::{Rates, estimated, measured, metric, print_with};
+    use crate::config::Config;
 
     #[test]
-    fn every_metric_is_measured_and_found_in_its_index_name() {
-        let measured = measured().unwrap();
-        for schema in kumon_schema::all() {
-            assert!(
-                measured.bytes_per_row.contains_key(&schema.name),
-                "{}: run bench/row_sizes",
-                schema.name
-            );
-            assert!(measured.rows_per_day.contains_key(&schema.name), "{}", schema.name);
-        }
+    fn a_metric_is_found_in_its_index_name() {
         assert_eq!(metric(".ds-metrics-kumon.runqlat_hist-prod-2026.11.21-000007"), Some("runqlat_hist"));
         assert_eq!(metric(".ds-logs-app.events-default-2026.11.21-000001"), None);
+    }
+
+    #[test]
+    fn what_was_measured_is_the_estimates_proof() {
+        let measured = measured().unwrap();
+        for schema in kumon_schema::all() {
+            let Some(bytes) = measured.bytes_per_row.get(&schema.name) else { continue };
+            let ratio = estimated(schema) / bytes;
+            assert!((0.5..2.0).contains(&ratio), "{}: {} for {bytes}", schema.name, estimated(schema));
+        }
+    }
+
+    #[test]
+    fn a_metric_that_was_not_measured_is_estimated_and_marked() {
+        let config = Config::default();
+        let printed = |measured| {
+            let mut out = Vec::new();
+            print_with(&measured, &config, &Rates::assumed().unwrap(), "# ", &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let mut partly = measured().unwrap();
+        partly.bytes_per_row.insert("exec".into(), 130.0);
+        partly.bytes_per_row.remove("exit");
+        let text = printed(partly);
+        let line = |metric: &str| {
+            let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            lines.find(|cells| cells.get(1) == Some(&metric)).unwrap()
+        };
+        assert!(!line("exec").concat().contains('~'), "{text}");
+        assert!(line("exit")[4].starts_with('~') && line("exit")[5].starts_with('~'), "{text}");
+        assert!(text.contains("bench/row_sizes"), "{text}");
+        let mut wholly = measured().unwrap();
+        for schema in kumon_schema::all() {
+            wholly.bytes_per_row.insert(schema.name.clone(), 100.0);
+        }
+        assert!(!printed(wholly).contains('~'));
     }
 }

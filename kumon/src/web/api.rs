@@ -134,12 +134,12 @@ pub(super) async fn all_dashboards(State(api): State<Arc<Api>>) -> Response {
     Json(json!({ "dashboards": dashboards })).into_response()
 }
 
-/// The names of what can be asked for.
+/// The names of what can be asked for, and the fields that tables of rows leave out.
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     let inputs = api.config.inputs.iter().map(|input| input.dataset.as_str());
     let names: BTreeSet<&str> =
         kumon_schema::all().iter().map(|schema| schema.name.as_str()).chain(inputs).collect();
-    Json(json!({ "metrics": names })).into_response()
+    Json(json!({ "metrics": names, "leftOut": kumon_schema::left_out_of_tables() })).into_response()
 }
 
 /// What one panel shows.

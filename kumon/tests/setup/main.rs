@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
-mod beats;
 #[path = "../common/mod.rs"]
 mod common;
 mod compose;

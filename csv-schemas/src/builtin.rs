@@ -1,0 +1,86 @@
+//! The schemas of KuMon's own metrics.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use crate::schema::{DATASETS, Schema};
+use crate::{meaning, rows};
+
+/// The schemas of all of KuMon's metrics, ordered by name.
+pub fn all() -> &'static [Schema] {
+    static ALL: LazyLock<Vec<Schema>> =
+        LazyLock::new(|| meaning::read(rows::TEXTS).expect("build.rs has read the same texts"));
+    &ALL
+}
+
+/// The schema of one of KuMon's metrics.
+pub fn builtin(metric: &str) -> Option<&'static Schema> {
+    all().iter().find(|schema| schema.name == metric)
+}
+
+/// The schema of the metric of one of KuMon's own datasets, such as `kumon.exec`.
+pub fn of_dataset(dataset: &str) -> Option<&'static Schema> {
+    builtin(dataset.strip_prefix(DATASETS)?)
+}
+
+/// The document fields that tables of one node's rows leave out: those that are shown to nobody unasked, and those that
+/// tell which node a row is of.
+pub fn left_out_of_tables() -> &'static BTreeSet<&'static str> {
+    static FIELDS: LazyLock<BTreeSet<&str>> = LazyLock::new(|| {
+        let left_out = |schema: &'static Schema| {
+            let of_node = schema.fields_of_node().iter();
+            of_node.chain(schema.fields.iter().filter(|field| !field.meaning.shown))
+        };
+        all().iter().flat_map(left_out).map(|field| field.ecs.as_str()).collect()
+    });
+    &FIELDS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::{all, left_out_of_tables};
+    use crate::{Field, FieldType};
+
+    #[test]
+    fn tables_leave_out_the_node_and_what_people_do_not_read() {
+        let expected = [
+            "host.boot.id",
+            "host.id",
+            "host.name",
+            "kumon.cgroup.id",
+            "kumon.filelife.creator.entity_id",
+            "kumon.interval",
+            "process.entity_id",
+        ];
+        assert!(left_out_of_tables().iter().eq(expected.iter()), "{:?}", left_out_of_tables());
+    }
+
+    #[test]
+    fn every_column_is_described_mapped_and_means_the_same_everywhere() {
+        let mut documents: HashMap<&str, &Field> = HashMap::new();
+        for schema in all() {
+            assert!(!schema.title.is_empty() && !schema.description.is_empty(), "{}", schema.name);
+            for field in &schema.fields {
+                let place = format!("{}.{}", schema.name, field.name);
+                assert!(!field.description.is_empty(), "{place} has no description");
+                let es = field.elasticsearch["type"].as_str().expect(&place);
+                let fits = match field.r#type {
+                    FieldType::String => ["keyword", "ip"].contains(&es),
+                    FieldType::Integer => ["long", "keyword"].contains(&es),
+                    FieldType::Number => es == "double",
+                    FieldType::Boolean => es == "boolean",
+                    FieldType::Datetime => es == "date",
+                };
+                assert!(fits, "{place}: {es} does not fit {:?}", field.r#type);
+                let known = documents.entry(&field.ecs).or_insert(field);
+                assert_eq!(
+                    known.elasticsearch, field.elasticsearch,
+                    "{place}: {} is mapped in two ways",
+                    field.ecs
+                );
+            }
+        }
+    }
+}
