@@ -1,4 +1,6 @@
 //! The channels against real servers: a mail server over TLS, and receivers of HTTP posts.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;

@@ -1,4 +1,6 @@
 //! Rendered watches, executed by a real Elasticsearch 6.8.23.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;

@@ -1,5 +1,7 @@
 //! Every panel of the default dashboards is asked of a real Elasticsearch and of the embedded store, over the same
 //! made-up rows: both must show the same.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../../store/tests/support/mod.rs"]

@@ -1,4 +1,6 @@
 //! What a dashboard's author is told.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use kumon_dashboards::{Catalog, Content, SourceFile, builtin_sources, read};

@@ -1,4 +1,6 @@
 //! Alerts from end to end: an agent that ships a file's rows, and people who are told.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;

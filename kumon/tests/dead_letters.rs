@@ -1,4 +1,6 @@
 //! `kumon dead-letters`: what an operator does about rows that were refused.
+//!
+//! Runs beside other tests.
 
 // A failure in a helper is a failed test.
 #![allow(clippy::unwrap_used)]

@@ -3,6 +3,8 @@
 //! No real Kibana is to be had for tests. [`StandIn`] answers the two requests that setup makes as Kibana's source
 //! and documentation say: `_export` (objects by id; 400 with what is missing) and `_import` (a file in a form).
 //! The records of what setup put there are in a real Elasticsearch.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;

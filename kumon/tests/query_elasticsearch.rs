@@ -1,4 +1,6 @@
 //! `kumon query` where rows go to Elasticsearch.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;

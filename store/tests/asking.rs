@@ -1,4 +1,6 @@
 //! Questions and their answers.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;

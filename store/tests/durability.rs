@@ -1,4 +1,6 @@
 //! Kills, full disks and second writers: no row is lost or doubled.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;

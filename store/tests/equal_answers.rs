@@ -1,4 +1,6 @@
 //! The embedded store and a real Elasticsearch give the same answers to the same questions.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;

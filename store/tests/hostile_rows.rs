@@ -1,4 +1,6 @@
 //! Rows of foreign inputs that are legal JSON and nothing else: one of them must not stop all that come after it.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;

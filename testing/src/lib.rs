@@ -6,6 +6,7 @@ mod log;
 mod process;
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,10 @@ pub use elasticsearch::{
 };
 pub use log::{keep_log, logged};
 pub use process::Child;
+
+/// The ports of [`free_port`]: Linux chooses from 32768 on unless told otherwise.
+const FIRST_PORT: u32 = 10_000;
+const PORTS: u32 = 22_000;
 
 /// Whether a test that needs `what` can run. Under CI (`CI` is set) a missing requirement fails the test.
 ///
@@ -77,11 +82,16 @@ pub fn wait_for(what: &str, limit: Duration, mut condition: impl FnMut() -> bool
     }
 }
 
-/// A TCP port of 127.0.0.1 that nobody listened on a moment ago.
+/// A TCP port of 127.0.0.1 that nobody listened on a moment ago. It is none that the kernel chooses by itself, for port 0
+/// or an outgoing connection: nobody takes it by chance while its server is stopped.
 ///
 /// # Panics
-/// When the kernel has none.
+/// When there is none.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on 127.0.0.1");
-    listener.local_addr().expect("a bound socket has an address").port()
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    // Test programs that run at once begin at ports of their own.
+    let start = std::process::id().wrapping_mul(7919);
+    let ports = (0..PORTS).map(|_| FIRST_PORT + start.wrapping_add(TRIED.fetch_add(1, Relaxed)) % PORTS);
+    let mut ports = ports.filter_map(|port| u16::try_from(port).ok());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port on 127.0.0.1")
 }

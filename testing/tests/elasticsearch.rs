@@ -1,4 +1,6 @@
 //! The Elasticsearch fixture itself.
+//!
+//! Runs beside other tests.
 
 use kumon_testing::{Elasticsearch, require_elasticsearch, require_elasticsearch_6};
 use serde_json::{Value, json};

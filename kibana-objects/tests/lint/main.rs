@@ -2,6 +2,8 @@
 //!
 //! Kibana imports a broken dashboard without a word and shows it broken, or refuses the whole file. The rules are what
 //! Kibana 8.12 demands of saved objects; the fields come from the schemas.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod dashboard;

@@ -1,4 +1,6 @@
 //! `kumon setup` against a real Elasticsearch.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;

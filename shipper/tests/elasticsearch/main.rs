@@ -1,4 +1,6 @@
 //! The sink against a real Elasticsearch, and against a stand-in for the faults that a healthy one does not have.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod delivery;

@@ -1,5 +1,7 @@
 //! Files to a sink, whatever happens to either. The sink is a stand-in (see there); files, processes and locks are
 //! real.
+//!
+//! Runs beside other tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bulk_server;
