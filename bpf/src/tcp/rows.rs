@@ -155,7 +155,7 @@ mod tests {
 
     fn endpoint(last: u8, port: u32) -> types::endpoint {
         let address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last];
-        types::endpoint { address, port, ..Default::default() }
+        types::endpoint { address, port }
     }
 
     fn session(key: u64) -> types::session {
