@@ -15,6 +15,7 @@ pub(super) struct LiveStore {
     shipper: Handle,
     /// How long a look for new rows does for the next questions as well.
     fresh_for: Duration,
+    /// When the last look began.
     looked: Mutex<Option<Instant>>,
 }
 
@@ -23,15 +24,17 @@ impl LiveStore {
         LiveStore { store, shipper, fresh_for, looked: Mutex::new(None) }
     }
 
-    /// Has what stands in the files shipped. Who asks meanwhile waits for it too, instead of having it done once more.
+    /// Has what stands in the files shipped. Those who ask at the same time share a look that began after they asked: while
+    /// shipping hangs, none waits for more than two.
     fn look_for_new_rows(&self) {
+        let asked = Instant::now();
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if looked.is_some_and(|at| at.elapsed() < self.fresh_for) {
+        if looked.is_some_and(|began| began + self.fresh_for >= asked) {
             return;
         }
+        *looked = Some(Instant::now());
         // What can't be shipped now is not there yet; what is there can still be asked for.
         self.shipper.sync(SYNC_LIMIT);
-        *looked = Some(Instant::now());
     }
 }
 
