@@ -13,6 +13,21 @@ fn found(node: &Node, metric: &str, name: &str) -> usize {
     node.rows(metric, &format!("process.name:{name}")).len()
 }
 
+/// How often the configuration was loaded since the start.
+fn reloads(agent: &Kumon) -> usize {
+    agent.stderr().matches("kumon.yml: loaded").count()
+}
+
+/// Starts programs without a pause between them until `done` says so, to which it tells their number; returns it.
+fn mark_until(node: &Node, started: usize, done: impl Fn(usize) -> bool) -> usize {
+    let mut started = started;
+    while !done(started) {
+        node.mark("steady", 1);
+        started += 1;
+    }
+    started
+}
+
 /// With the configuration that it started with, which is put back for the query to read.
 fn assert_still_collects(node: &Node, agent: Kumon) {
     node.configure("");
@@ -48,22 +63,15 @@ fn a_reload_that_leaves_the_collectors_as_they_are_misses_nothing() {
     }
     let node = Node::new("");
     let agent = node.start_agent(&["run"]);
-    let reloads = || agent.stderr().matches("kumon.yml: loaded").count();
-    // Programs without a pause between them, until it has reloaded twice in their midst.
+    // Until it has reloaded twice in their midst.
     let mut started = 0;
     for reload in 0..2 {
         let until = started + 100;
         agent.signal(Signal::HUP);
-        while reloads() == reload || started < until {
-            node.mark("steady", 1);
-            started += 1;
-        }
+        started = mark_until(&node, started, |started| reloads(&agent) != reload && started >= until);
     }
     node.configure("namespace: other\n");
-    while reloads() == 2 {
-        node.mark("steady", 1);
-        started += 1;
-    }
+    started = mark_until(&node, started, |_| reloads(&agent) != 2);
     wait_for("every row", PATIENCE, || found(&node, "exec", "steady") >= started);
     assert_eq!((found(&node, "exec", "steady"), found(&node, "exit", "steady")), (started, started));
     assert_eq!(node.rows("agent", "kumon.agent.reason:pause*").len(), 0);
@@ -77,15 +85,11 @@ fn new_settings_of_one_collector_keep_the_others_going() {
     }
     let node = Node::new("");
     let agent = node.start_agent(&["run"]);
-    let reloads = || agent.stderr().matches("kumon.yml: loaded").count();
     let mut started = 0;
     for threshold in ["20ms", "30ms"] {
-        let before = reloads();
+        let before = reloads(&agent);
         node.configure(&format!("collectors: {{ runqslower: {{ threshold: {threshold} }} }}\n"));
-        while reloads() == before {
-            node.mark("steady", 1);
-            started += 1;
-        }
+        started = mark_until(&node, started, |_| reloads(&agent) != before);
     }
     wait_for("every row", PATIENCE, || found(&node, "exec", "steady") >= started);
     assert_eq!((found(&node, "exec", "steady"), found(&node, "exit", "steady")), (started, started));
