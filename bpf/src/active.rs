@@ -140,15 +140,8 @@ impl<S: Skel<'static>> ActiveCollector for BpfCollector<S> {
     }
 
     fn losses(&self) -> Vec<Loss> {
-        let mut losses = losses::losses(self.skeleton.object(), &self.metrics);
-        for loss in self.sources.iter().flat_map(|source| source.losses()) {
-            // Kernel and user space may lose for the same reason.
-            match losses.iter_mut().find(|known| (known.metric, known.reason) == (loss.metric, loss.reason)) {
-                Some(known) => known.count += loss.count,
-                None => losses.push(loss),
-            }
-        }
-        losses
+        let in_kernel = losses::losses(self.skeleton.object(), &self.metrics);
+        in_kernel.into_iter().chain(self.sources.iter().flat_map(|source| source.losses())).collect()
     }
 
     fn programs(&self) -> Vec<ProgramCost> {

@@ -25,7 +25,8 @@ pub trait ActiveCollector {
     /// The first failure; everything else is taken all the same.
     fn poll(&mut self, context: &mut PollContext<'_>) -> Result<(), CollectorError>;
 
-    /// Events and keys lost before they became rows, total since the start, by metric and reason; zeros included.
+    /// Events and keys lost before they became rows, total since the start, by metric and reason; zeros included. Counts of
+    /// the same metric and reason, such as those of the kernel and of user space, are added up by who asks.
     fn losses(&self) -> Vec<Loss>;
 
     /// Run count and time of each BPF program since the start; none where it has none.

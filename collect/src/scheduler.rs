@@ -23,7 +23,7 @@ pub struct Scheduler {
     collectors: Vec<Scheduled>,
     own_threads: Vec<OwnThread>,
     shared: Shared,
-    /// What collectors lost that were ended by a panic.
+    /// What collectors lost that have ended, by a panic or for new settings.
     past_losses: Vec<Loss>,
 }
 

@@ -24,7 +24,7 @@ pub enum Subject<'a> {
 }
 
 /// A process as a kernel event names it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Process<'a> {
     /// The thread group id in the initial pid namespace.
     pub pid: u32,

@@ -52,8 +52,8 @@ impl Source for Bitesize {
         }
         let seen = boottime();
         for ((start, pid, name), Sizes { cgroup, histogram }) in &largest {
-            let (uid, gid) = (None, None);
-            let process = Process { pid: *pid, start: *start, name, uid, gid, cgroup: *cgroup, seen };
+            let process =
+                Process { pid: *pid, start: *start, name, cgroup: *cgroup, seen, ..Process::default() };
             emit(histogram, &Subject::Process(process), time, &mut context.emitter);
         }
         emit(&other, &Subject::Others, time, &mut context.emitter);

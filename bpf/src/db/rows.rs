@@ -41,10 +41,9 @@ impl EventRows for Rows {
             pid: header.pid,
             start: header.start,
             name: events::name(&header.name),
-            uid: None,
-            gid: None,
             cgroup: header.cgroup,
             seen: header.time,
+            ..Process::default()
         };
         context.emitter.emit(&row, &Subject::Process(process));
     }

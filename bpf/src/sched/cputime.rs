@@ -111,10 +111,9 @@ impl Cputime {
                 pid: *pid,
                 start: *start,
                 name: events::name(&usage.name),
-                uid: None,
-                gid: None,
                 cgroup: usage.cgroup,
                 seen,
+                ..Process::default()
             };
             emitter.emit(&row, &Subject::Process(process));
         }

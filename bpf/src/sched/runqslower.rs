@@ -31,10 +31,9 @@ impl EventRows for Runqslower {
             pid: wait.pid,
             start: wait.start,
             name: events::name(&wait.name),
-            uid: None,
-            gid: None,
             cgroup: wait.cgroup,
             seen: wait.time,
+            ..Process::default()
         };
         context.emitter.emit(&row, &Subject::Process(process));
     }
