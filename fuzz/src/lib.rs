@@ -7,10 +7,14 @@ mod checkpoint_file;
 #[path = "../../shipper/src/decode/mod.rs"]
 mod decode;
 mod elasticsearch;
+#[path = "../../shipper/src/encoder/mod.rs"]
+mod encoder;
 #[path = "../../shipper/src/mark.rs"]
 mod mark;
 #[path = "../../shipper/src/options.rs"]
 mod options;
+#[path = "../../shipper/src/stream.rs"]
+mod stream;
 
 /// No target reads a file: of its content, marks need this to be compiled.
 mod content {
@@ -28,12 +32,15 @@ mod content {
 }
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use kumon_schema::{Common, Schema};
+use kumon_schema::{Common, Kind, Schema};
 use serde_json::value::RawValue;
 
 use crate::checkpoint_file::Checkpoint;
 use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin, Step, Times};
+use crate::encoder::{JsonEncoder, Row, RowId};
+use crate::stream::StreamName;
 
 pub use elasticsearch::bulk_response;
 
@@ -88,12 +95,19 @@ enum Read {
 
 fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
     let (mut read, mut at, mut have, mut json) = (Vec::new(), 0, 0, Vec::new());
+    let stream = Arc::new(StreamName { kind: Kind::Event, dataset: "a".into(), namespace: "b".into() });
+    let id = RowId { stream: &stream, generation: &"g".into(), offset: 0 };
     loop {
         have = (have + chunk).min(bytes.len());
         let last = have == bytes.len();
         loop {
             json.clear();
-            let used = match decoder.step(&bytes[at..have], at as u64, last, &mut json) {
+            let used = match decoder.step(
+                &bytes[at..have],
+                at as u64,
+                last,
+                &mut Row::begin(&mut JsonEncoder, &id, &mut json),
+            ) {
                 Ok(Step::Row(used)) => {
                     read.push(Read::Row(at as u64));
                     // Not what its strings mean: half a surrogate pair is for the sink to judge.

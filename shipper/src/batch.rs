@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kumon_schema::Kind;
-
+use crate::encoder::{Encoder, Row, RowId, document_id};
 use crate::mark::Mark;
+use crate::stream::StreamName;
 
 /// From so many bytes on a batch is taken for a large one.
 const LARGE: usize = 64 << 10;
@@ -16,12 +16,14 @@ const ROOM_FOR_LAST: usize = 64 << 10;
 /// A limit above this stands for none.
 const MOST_ROOM: usize = 64 << 20;
 
-/// Rows of one or more files, already rendered as the body of an Elasticsearch `_bulk` request:
-/// `{"create":{"_index":…,"_id":…}}` and the document, each on a line of its own.
-#[derive(Debug, Default)]
+/// Rows of one or more files, in the form that the output's encoder gives them.
+#[derive(Debug)]
 pub struct Batch {
     pub body: Vec<u8>,
     pub documents: Vec<Document>,
+    encoder: Box<dyn Encoder>,
+    /// The documents' ids where they come with one: dead letters keep what they had.
+    ids: Vec<String>,
     /// Up to where each file is covered once this batch is delivered: the file's generation, and the offset in
     /// bytes. Holds each file once.
     pub positions: Vec<(Arc<str>, u64)>,
@@ -44,11 +46,8 @@ pub struct Batch {
 pub struct Document {
     /// The stream it belongs to.
     pub stream: Arc<StreamName>,
-    /// The action line and the document's line in the body, both line ends included.
-    pub action: Range<usize>,
-    /// The document itself, without its line end: one flat JSON object with dotted ECS names; from foreign NDJSON
-    /// inputs it may nest.
-    pub json: Range<usize>,
+    /// What the encoder made of it, in the batch's body.
+    pub encoded: Range<usize>,
     /// Where it comes from, for the dead letters: index into `positions`, and the row's offset in bytes.
     pub file: usize,
     pub offset: u64,
@@ -64,22 +63,73 @@ pub(crate) struct Undecodable {
     pub(crate) reason: String,
 }
 
-/// A data stream, `{type}-{dataset}-{namespace}`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct StreamName {
-    pub kind: Kind,
-    /// `kumon.exec`; of a foreign input what its configuration says.
-    pub dataset: String,
-    pub namespace: String,
-}
-
-impl std::fmt::Display for StreamName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}-{}", self.kind.stream_type(), self.dataset, self.namespace)
-    }
-}
-
 impl Batch {
+    /// An empty one, whose rows get the form that this encoder gives them.
+    pub fn new(encoder: Box<dyn Encoder>) -> Batch {
+        Batch {
+            body: Vec::new(),
+            documents: Vec::new(),
+            encoder,
+            ids: Vec::new(),
+            positions: Vec::new(),
+            undecodable: Vec::new(),
+            marks: Vec::new(),
+            paths: Vec::new(),
+            is_foreign: false,
+            undecodable_bytes: 0,
+            files: HashMap::new(),
+        }
+    }
+
+    /// An empty one for the same output.
+    pub(crate) fn another(&self) -> Batch {
+        Batch::new(self.encoder.another())
+    }
+
+    /// The id of one of its documents.
+    pub fn id(&self, document: usize) -> String {
+        let Document { file, offset, .. } = self.documents[document];
+        let own = self.ids.get(document).cloned();
+        own.unwrap_or_else(|| document_id(&self.positions[file].0, offset))
+    }
+
+    /// One of its documents as a JSON object: one flat one with dotted ECS names; from foreign NDJSON inputs it may
+    /// nest.
+    pub fn json(&self, document: &Document) -> &[u8] {
+        self.encoder.document(&self.body[document.encoded.clone()])
+    }
+
+    /// Appends what `give` gives away as a row of the file; nothing if that is none.
+    pub(crate) fn add_row<T>(
+        &mut self,
+        stream: &Arc<StreamName>,
+        file: usize,
+        offset: u64,
+        give: impl FnOnce(&mut Row<'_>) -> (T, bool),
+    ) -> T {
+        let (start, generation) = (self.body.len(), &self.positions[file].0);
+        let id = RowId { stream, generation, offset };
+        let (given, is_row) = give(&mut Row::begin(self.encoder.as_mut(), &id, &mut self.body));
+        if is_row {
+            let encoded = start..self.body.len();
+            self.documents.push(Document { stream: stream.clone(), encoded, file, offset });
+        } else {
+            self.body.truncate(start);
+        }
+        given
+    }
+
+    /// Appends a JSON object as the row at an offset of a file, with the id that it has already.
+    pub fn push_json(&mut self, file: usize, offset: u64, id: &RowId<'_>, json: &str) {
+        let (start, json) = (self.body.len(), json.trim_ascii());
+        let mut row = Row::begin(self.encoder.as_mut(), id, &mut self.body);
+        row.rest(json.strip_prefix('{').unwrap_or(json));
+        row.end();
+        let (stream, encoded) = (id.stream.clone(), start..self.body.len());
+        self.documents.push(Document { stream, encoded, file, offset });
+        self.ids.push(id.to_string());
+    }
+
     /// Whether there is nothing to deliver: no document, and no position to move.
     pub fn is_empty(&self) -> bool {
         self.positions.is_empty()
@@ -89,6 +139,7 @@ impl Batch {
     pub(crate) fn clear(&mut self) {
         self.body.clear();
         self.documents.clear();
+        self.ids.clear();
         self.positions.clear();
         self.marks.clear();
         self.undecodable.clear();

@@ -71,6 +71,7 @@ impl Delivery {
         messages: Sender<Message>,
     ) -> std::io::Result<Delivery> {
         let keeps_positions = sink.positions().is_some();
+        let next = Batch::new(sink.encoder());
         let sink: SharedSink = Arc::new(Mutex::new(sink));
         let thread_sink = sink.clone();
         let worker = Worker::start("send", messages.clone(), move |job| match job {
@@ -100,8 +101,8 @@ impl Delivery {
             busy: false,
             aside: 0,
             outcome: None,
-            next: Batch::default(),
-            spare: Batch::default(),
+            spare: next.another(),
+            next,
             dead_letters,
             pace,
             backoff,
@@ -145,7 +146,8 @@ impl Delivery {
             if self.next.is_empty() {
                 return;
             }
-            let next = mem::replace(&mut self.next, mem::take(&mut self.spare));
+            let spare = self.next.another();
+            let next = mem::replace(&mut self.next, mem::replace(&mut self.spare, spare));
             self.current = Some(Arc::new(next));
         }
         let Some(batch) = self.current.clone() else { return };
@@ -207,9 +209,9 @@ impl Delivery {
         if self.spare.body.capacity().max(self.next.body.capacity()) < WORTH_GIVING_BACK {
             return;
         }
-        self.spare = Batch::default();
+        self.spare = self.next.another();
         if self.next.is_empty() {
-            self.next = Batch::default();
+            self.next = self.next.another();
         }
         #[cfg(target_env = "gnu")]
         // SAFETY: malloc_trim takes its own locks, touches free memory only, and may be called at any time.

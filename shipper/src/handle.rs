@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::delivery::Sent;
+use crate::encoder::Encoder;
 use crate::sink::{Outcome, SinkError};
 use crate::stats::Stats;
 
@@ -14,6 +15,8 @@ use crate::stats::Stats;
 pub struct Handle {
     pub(crate) messages: Sender<Message>,
     pub(crate) stats: Arc<Mutex<Stats>>,
+    /// The sink's.
+    pub(crate) encoder: Arc<dyn Encoder>,
 }
 
 impl Handle {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::backoff::Backoff;
-use crate::batch::StreamName;
 use crate::sink::Held;
 use crate::stats::{Halted, own_words};
+use crate::stream::StreamName;
 use crate::throttle::throttled;
 
 /// The streams whose rows wait in their files.

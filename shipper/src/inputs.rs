@@ -10,7 +10,6 @@ use std::{io, mem};
 use glob::PatternError;
 use kumon_schema::{Common, Kind};
 
-use crate::batch::StreamName;
 use crate::checkpoint::{Entry, FileId};
 use crate::content::Content;
 use crate::copies::{self, Copy, may_hold};
@@ -24,6 +23,7 @@ use crate::options::{Format, Input, Options};
 use crate::pattern::PathPattern;
 use crate::remembered::{Remembered, find_sibling, is_unmounted};
 use crate::source::{Origin, Source};
+use crate::stream::StreamName;
 use crate::tail::Tail;
 use crate::throttle::throttled;
 use crate::unpack::{Unpacker, is_later, later};

@@ -5,9 +5,10 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::batch::{Batch, StreamName};
+use crate::batch::Batch;
 use crate::sink::Outcome;
 use crate::stats::{Delivered, Halted, Stats, own_words};
+use crate::stream::StreamName;
 use crate::throttle::throttled;
 
 /// The running shipper's [`Stats`], shared with whoever asks.

@@ -9,6 +9,7 @@ mod dead_letters;
 mod decode;
 mod delivery;
 pub mod elasticsearch;
+mod encoder;
 mod error;
 mod gunzip;
 mod handle;
@@ -31,20 +32,23 @@ mod source;
 mod sources;
 mod spool_files;
 mod stats;
+mod stream;
 mod tail;
 mod throttle;
 mod unpack;
 mod watch;
 mod worker;
 
-pub use batch::{Batch, Document, StreamName};
+pub use batch::{Batch, Document};
 pub use dead_letters::{
     DeadLetter, DeadLetterFolder, Deliver, LetterFilter, LetterKind, RefusedAgain, Replayed, Waiting, replay,
 };
 pub use decode::{Encoding, Times, TimesError, UnknownEncoding, with_field_names};
+pub use encoder::{Constant, Encoder, FieldName, JsonEncoder, RowId, Value};
 pub use error::ShipperError;
 pub use handle::Handle;
 pub use options::{Dialect, Format, Input, Options};
 pub use shipper::{Ended, Shipper};
 pub use sink::{Held, Outcome, Rejected, Sink, SinkError};
 pub use stats::{Delivered, Halted, Stats};
+pub use stream::StreamName;

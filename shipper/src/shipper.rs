@@ -97,7 +97,8 @@ impl Shipper {
         let pace = Pace::new(options.batch_bytes);
         let (sender, messages) = channel();
         let ledger = Ledger::default();
-        let handle = Handle { messages: sender.clone(), stats: ledger.shared() };
+        let handle =
+            Handle { messages: sender.clone(), stats: ledger.shared(), encoder: sink.encoder().into() };
         let sources = Sources::new(&options, checkpoint, sink.positions(), LINGER, sender.clone());
         let mut records = Records::new(&options, sender.clone()).map_err(ShipperError::Thread)?;
         // Since when they have none is to be kept.

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::{Batch, StreamName};
+use crate::{Batch, Encoder, StreamName};
 
 /// Takes batches in order, from one thread.
 pub trait Sink: Send {
+    /// Gives rows the form in which this sink takes them in batches.
+    fn encoder(&self) -> Box<dyn Encoder>;
+
     /// Delivers a batch. A repeated delivery of the same documents must not double them.
     ///
     /// # Errors

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use kumon_schema::{Schema, builtin};
 use kumon_spool::{Acknowledged, FileName, list, sidecar};
 
-use crate::batch::StreamName;
 use crate::content::Content;
 use crate::decode::{CsvDecoder, Decoder};
 use crate::mark::Mark;
 use crate::source::{Origin, Source};
+use crate::stream::StreamName;
 use crate::tail::Tail;
 use crate::throttle::throttled;
 

@@ -2,17 +2,17 @@
 
 mod hole;
 
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fs, io, mem};
 
-use crate::batch::{Batch, Document, StreamName, Undecodable};
+use crate::batch::{Batch, Undecodable};
 use crate::content::{Content, Kind};
 use crate::decode::{Decoder, Step, Unreadable};
 use crate::holes::{Holes, beginning};
 use crate::mark::{Mark, Window};
+use crate::stream::StreamName;
 use crate::throttle::throttled;
 
 /// How much is read from a file at once, in bytes.
@@ -51,8 +51,6 @@ pub(crate) struct Tail {
     window: Option<Window>,
     pub(crate) stream: Arc<StreamName>,
     decoder: Decoder,
-    /// `{"create":{"_index":"…","_id":"<generation>-`
-    action: Vec<u8>,
 }
 
 /// How far the content of one generation came.
@@ -86,7 +84,6 @@ impl Tail {
         acknowledged: Mark,
         rewritable: bool,
     ) -> Tail {
-        let action = action(&stream, &generation);
         let (read, sent, delivered, stuck) = (acknowledged, acknowledged, acknowledged, None);
         let mut tail = Tail {
             path,
@@ -105,7 +102,6 @@ impl Tail {
             window: None,
             stream,
             decoder,
-            action,
         };
         tail.unread();
         tail
@@ -209,7 +205,6 @@ impl Tail {
 
     /// Goes on where it stood before it started anew.
     pub(crate) fn go_back_to(&mut self, position: Position) -> Position {
-        self.action = action(&self.stream, &position.generation);
         let former = Position {
             generation: mem::replace(&mut self.generation, position.generation),
             acknowledged: mem::replace(&mut self.acknowledged, position.acknowledged),
@@ -440,21 +435,12 @@ impl Tail {
 
     /// Appends the first record; the bytes it took, or `None` when there is no whole one or the file is stuck.
     fn take_record(&mut self, bytes: &[u8], batch: &mut Batch, file: usize, last: bool) -> Option<usize> {
-        let (start, offset) = (batch.body.len(), self.read.offset);
-        batch.body.extend_from_slice(&self.action);
-        // A Vec takes all that is written.
-        let _ = writeln!(batch.body, "{offset:x}\"}}}}");
-        let json_start = batch.body.len();
-
-        let step = self.decoder.step(bytes, offset, last, &mut batch.body);
-        if let Ok(Step::Row(used)) = step {
-            let json = json_start..batch.body.len();
-            batch.body.push(b'\n');
-            let action = start..batch.body.len();
-            batch.documents.push(Document { stream: self.stream.clone(), action, json, file, offset });
-            return Some(used);
-        }
-        batch.body.truncate(start);
+        let (offset, decoder) = (self.read.offset, &mut self.decoder);
+        let step = batch.add_row(&self.stream, file, offset, |row| {
+            let step = decoder.step(bytes, offset, last, row);
+            let is_row = matches!(step, Ok(Step::Row(_)));
+            (step, is_row)
+        });
         match step {
             Ok(Step::Row(used) | Step::Nothing(used)) => Some(used),
             Ok(Step::TooLong) => {
@@ -475,11 +461,6 @@ impl Tail {
     }
 }
 
-/// The action line up to the offset in the document's id.
-fn action(stream: &StreamName, generation: &str) -> Vec<u8> {
-    format!(r#"{{"create":{{"_index":"{stream}","_id":"{generation}-"#).into_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{File, OpenOptions};
@@ -489,13 +470,19 @@ mod tests {
     use kumon_schema::{Common, Kind};
 
     use super::{Filled, Tail};
-    use crate::batch::{Batch, Document, StreamName};
+    use crate::batch::{Batch, Document};
     use crate::content::Content;
     use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin, Times};
+    use crate::elasticsearch::BulkEncoder;
     use crate::mark::Mark;
+    use crate::stream::StreamName;
 
     fn ndjson() -> Decoder {
         Decoder::Ndjson(NdjsonDecoder::new(Origin::new(&Common::default(), "/a"), None, Times::default()))
+    }
+
+    fn empty() -> Batch {
+        Batch::new(Box::new(BulkEncoder::default()))
     }
 
     fn tail(path: &std::path::Path, acknowledged: u64, decoder: Decoder) -> Tail {
@@ -511,17 +498,17 @@ mod tests {
         let path = folder.path().join("a");
         let mut file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
         write!(file, "{{\"n\":1}}\n{{\"n\":").unwrap();
-        let (mut tail_a, mut batch) = (tail(&path, 0, ndjson()), Batch::default());
+        let (mut tail_a, mut batch) = (tail(&path, 0, ndjson()), empty());
         assert_eq!(tail_a.fill(&mut batch, 1 << 20, false).unwrap(), Filled::End);
         assert_eq!((batch.documents.len(), &batch.positions[..]), (1, &[("g".into(), 8)][..]));
         writeln!(file, "2}}").unwrap();
         tail_a.fill(&mut batch, 1 << 20, false).unwrap();
         assert_eq!(batch.documents.len(), 2);
-        let action = &batch.body[batch.documents[1].action.clone()];
+        let action = &batch.body[batch.documents[1].encoded.clone()];
         assert!(action.starts_with(br#"{"create":{"_index":"logs-a-default","_id":"g-8"}}"#));
 
         // A restart in between makes the same action line.
-        let mut again = Batch::default();
+        let mut again = empty();
         tail(&path, 8, ndjson()).fill(&mut again, 1 << 20, false).unwrap();
         assert!(again.body.starts_with(&action[..50]));
     }
@@ -535,22 +522,22 @@ mod tests {
             let decoder =
                 CsvDecoder::foreign(None, Origin::new(&Common::default(), "/a"), None, Times::default());
             let mut tail = tail(&path, 0, Decoder::Csv(decoder.into()));
-            tail.fill(&mut Batch::default(), 1, false).unwrap();
+            tail.fill(&mut empty(), 1, false).unwrap();
             if committed {
                 (tail.acknowledged, tail.delivered) = (tail.read, tail.read);
             }
-            tail.fill(&mut Batch::default(), 1 << 20, false).unwrap();
+            tail.fill(&mut empty(), 1 << 20, false).unwrap();
             OpenOptions::new().append(true).open(&path).unwrap().write_all(b"3\n").unwrap();
             std::fs::copy(&path, &copy).unwrap();
             File::create(&path).unwrap();
 
             tail.rewind(tail.acknowledged.offset);
-            let mut batch = Batch::default();
+            let mut batch = empty();
             assert_eq!(tail.fill(&mut batch, 1 << 20, false).unwrap(), Filled::Rewritten);
             tail.move_to(copy.clone(), Content::from(File::open(&copy).unwrap())).unwrap();
             tail.fill(&mut batch, 1 << 20, false).unwrap();
             let row = |document: &Document| -> serde_json::Value {
-                serde_json::from_slice(&batch.body[document.json.clone()]).unwrap()
+                serde_json::from_slice(batch.json(document)).unwrap()
             };
             let numbers: Vec<_> = batch.documents.iter().map(|document| row(document)["n"].clone()).collect();
             assert_eq!(numbers, rows);
@@ -565,7 +552,7 @@ mod tests {
         std::fs::write(&path, &lines).unwrap();
         let (mut tail, mut rows) = (tail(&path, 0, ndjson()), 0);
         loop {
-            let mut batch = Batch::default();
+            let mut batch = empty();
             let filled = tail.fill(&mut batch, 50_000, false).unwrap();
             assert!(batch.body.len() < 51_000);
             rows += batch.documents.len();

@@ -1,13 +1,14 @@
-//! From a row's JSON to an index document.
-
-use std::net::{IpAddr, Ipv6Addr};
+//! From a row's bytes to an index document.
 
 use kumon_query::FieldKind;
+use kumon_shipper::Value as Scalar;
 use serde_json::{Map, Value};
 use tantivy::schema::OwnedValue;
 use tantivy::{DateTime, TantivyDocument};
 
+use crate::encoder::{Encoded, Kind, is_builtin};
 use crate::layout::{Column, Layout, TIMESTAMP};
+use crate::values::{self, Reader, Typed};
 
 /// A row ready to be indexed, and when it happened in ns since the Unix epoch.
 pub(crate) struct Prepared {
@@ -15,165 +16,149 @@ pub(crate) struct Prepared {
     pub(crate) timestamp: i64,
 }
 
-/// Reads a row of `dataset`.
+/// Makes a document of a row of `dataset`.
 ///
 /// # Errors
 /// Why the row can never be taken, as Elasticsearch would refuse it: no JSON object, no `@timestamp`, or a value
 /// that is none of its field's type.
-pub(crate) fn prepare(layout: &Layout, dataset: &str, json: &[u8]) -> Result<Prepared, String> {
-    let text = std::str::from_utf8(json).map_err(|e| format!("the row is not UTF-8: {e}"))?;
-    let row: Map<String, Value> =
-        kumon_query::row(text).map_err(|e| format!("the row is not a JSON object: {e}"))?;
-    let timestamp = row.get(TIMESTAMP).ok_or("the row has no @timestamp")?;
-    let timestamp = nanoseconds(timestamp).ok_or_else(|| format!("@timestamp: {timestamp} is not a time"))?;
-
-    let mut document = TantivyDocument::default();
+pub(crate) fn prepare(layout: &Layout, dataset: &str, row: &[u8]) -> Result<Prepared, String> {
+    let Encoded { text, kind, timestamp, values } = Encoded::of(row)?;
+    // So that it need not grow.
+    let mut document = TantivyDocument::with_capacity(row.len() + dataset.len());
     document.add_text(layout.dataset, dataset);
     document.add_text(layout.source, text);
+    let timestamp = match kind {
+        Kind::Known => {
+            let mut values = Reader(values);
+            while let Some((field, value)) = values.value() {
+                value.add_to(&mut document, field);
+            }
+            timestamp
+        }
+        Kind::Foreign => {
+            let mut row = Vec::new();
+            let mut values = Reader(values);
+            while let Some((name, value)) = values.named() {
+                row.push((name.to_owned(), plain(value)));
+            }
+            add_foreign(&mut document, layout, timestamp, row);
+            timestamp
+        }
+        Kind::Passed => read_text(&mut document, layout, dataset, text)?,
+        Kind::Refused => return Err(String::from_utf8_lossy(values).into_owned()),
+    };
+    Ok(Prepared { document, timestamp })
+}
+
+/// Reads a row that was passed through; answers when it happened.
+fn read_text(
+    document: &mut TantivyDocument,
+    layout: &Layout,
+    dataset: &str,
+    text: &str,
+) -> Result<i64, String> {
+    let row: Map<String, Value> =
+        kumon_query::row(text).map_err(|e| format!("the row is not a JSON object: {e}"))?;
+    let time = row.get(TIMESTAMP).ok_or("the row has no @timestamp")?;
+    let timestamp = scalar(time).and_then(values::nanoseconds);
+    let timestamp = timestamp.ok_or_else(|| format!("{TIMESTAMP}: {time} is not a time"))?;
     if is_builtin(dataset) {
         for (name, value) in &row {
             // A column that an older schema had stays in the row, but there is nothing to search it by.
             if let Some(column) = layout.columns.get(name) {
-                add(&mut document, column, value).map_err(|reason| format!("{name}: {reason}"))?;
+                add(document, column, value).map_err(|reason| format!("{name}: {reason}"))?;
             }
         }
     } else {
-        document.add_date(layout.timestamp, DateTime::from_timestamp_nanos(timestamp));
-        add_foreign(&mut document, layout, row);
+        let row = row.into_iter().filter(|(name, _)| name != TIMESTAMP);
+        add_foreign(document, layout, timestamp, row.map(|(name, value)| (name, owned(value))).collect());
     }
-    Ok(Prepared { document, timestamp })
-}
-
-/// Whether the dataset is one of KuMon's own metrics.
-fn is_builtin(dataset: &str) -> bool {
-    dataset.strip_prefix("kumon.").is_some_and(|metric| kumon_schema::builtin(metric).is_some())
+    Ok(timestamp)
 }
 
 fn add(document: &mut TantivyDocument, column: &Column, value: &Value) -> Result<(), String> {
-    let field = column.field;
-    let refused = || format!("{value} is not a {}", column.kind.name());
-    match value {
+    let whole = value.to_string();
+    let value = match value {
         Value::Null => return Ok(()),
         Value::Array(values) => return values.iter().try_for_each(|value| add(document, column, value)),
-        Value::Object(_) => return Err(refused()),
-        _ => {}
-    }
-    match column.kind {
-        FieldKind::Long => document.add_i64(field, long(value).ok_or_else(refused)?),
-        FieldKind::Double => document.add_f64(field, double(value).ok_or_else(refused)?),
-        FieldKind::Boolean => document.add_bool(field, boolean(value).ok_or_else(refused)?),
-        FieldKind::Ip => document.add_ip_addr(field, address(value).ok_or_else(refused)?),
-        FieldKind::Date => {
-            let time = nanoseconds(value).ok_or_else(refused)?;
-            document.add_date(field, DateTime::from_timestamp_nanos(time));
+        // Numbers keep all their digits where they are words.
+        Value::Number(_) if matches!(column.kind, FieldKind::Keyword | FieldKind::Words) => {
+            Some(Scalar::Text(&whole))
         }
-        FieldKind::Keyword | FieldKind::Words | FieldKind::Foreign => {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            if let Some(words) = column.words {
-                document.add_text(words, &text);
-            }
-            if text.encode_utf16().count() <= column.ignore_above {
-                document.add_text(field, text);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Texts of numbers are numbers, and fractions are cut, as Elasticsearch's `coerce` has it.
-fn long(value: &Value) -> Option<i64> {
-    let whole = match value {
-        Value::String(text) => text.parse().ok(),
-        other => other.as_i64(),
+        other => scalar(other),
     };
-    let fits = |number: &f64| number.abs() < i64::MAX as f64;
-    whole.or_else(|| double(value).filter(fits).map(|number| number as i64))
+    let value = value.ok_or_else(|| format!("{whole} is not a {}", column.kind.name()))?;
+    values::each(column, value, |field, value| value.add_to(document, field))
 }
 
-fn double(value: &Value) -> Option<f64> {
-    let number = match value {
-        Value::String(text) => text.parse().ok(),
-        other => other.as_f64(),
-    };
-    number.filter(|number| number.is_finite())
-}
-
-fn boolean(value: &Value) -> Option<bool> {
+/// A value that has no parts.
+fn scalar(value: &Value) -> Option<Scalar<'_>> {
     match value {
-        Value::Bool(truth) => Some(*truth),
-        Value::String(text) if text == "true" => Some(true),
-        Value::String(text) if text.is_empty() || text == "false" => Some(false),
-        _ => None,
+        Value::Bool(truth) => Some(Scalar::Boolean(*truth)),
+        Value::String(text) => Some(Scalar::Text(text)),
+        Value::Number(number) => {
+            number.as_i64().map(Scalar::Integer).or_else(|| number.as_f64().map(Scalar::Number))
+        }
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
-fn address(value: &Value) -> Option<Ipv6Addr> {
-    value.as_str()?.parse().ok().map(to_v6)
-}
-
-/// The one form in which addresses are kept.
-pub(crate) fn to_v6(address: IpAddr) -> Ipv6Addr {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => address,
-    }
-}
-
-fn nanoseconds(value: &Value) -> Option<i64> {
-    let milliseconds = match value {
-        Value::String(text) => {
-            if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
-                return Some(time.timestamp_nanos_opt().unwrap_or_else(|| limit(time.timestamp())));
-            }
-            kumon_query::date(text)?
-        }
-        other => long(other)?,
-    };
-    Some(milliseconds.checked_mul(1_000_000).unwrap_or_else(|| limit(milliseconds)))
-}
-
-/// Before 1677 and after 2262: where the row is found by its time. It says the true one.
-fn limit(time: i64) -> i64 {
-    if time < 0 { i64::MIN } else { i64::MAX }
-}
-
-fn add_foreign(document: &mut TantivyDocument, layout: &Layout, row: Map<String, Value>) {
-    let (mut whole, mut words) = (Vec::new(), Vec::new());
-    for (name, value) in row {
-        if name == TIMESTAMP {
-            continue;
-        }
-        gather_texts(document, layout, &value);
-        if let Some(text) = texts_only(&value) {
+/// Adds a foreign row's fields, all but its time.
+fn add_foreign(
+    document: &mut TantivyDocument,
+    layout: &Layout,
+    timestamp: i64,
+    mut row: Vec<(String, OwnedValue)>,
+) {
+    document.add_date(layout.timestamp, DateTime::from_timestamp_nanos(timestamp));
+    // Whoever wrote them, in whatever order: the words of a field follow those of the same one.
+    row.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut words = Vec::new();
+    for (name, value) in &row {
+        gather_texts(document, layout, value);
+        if let Some(text) = texts_only(value) {
             words.push((name.clone(), text));
         }
-        whole.push((name, owned(value)));
     }
-    document.add_field_value(layout.foreign, &OwnedValue::Object(whole));
+    document.add_field_value(layout.foreign, &OwnedValue::Object(row));
     document.add_field_value(layout.foreign_words, &OwnedValue::Object(words));
 }
 
-fn gather_texts(document: &mut TantivyDocument, layout: &Layout, value: &Value) {
+fn gather_texts(document: &mut TantivyDocument, layout: &Layout, value: &OwnedValue) {
     match value {
-        Value::String(text) => {
+        OwnedValue::Str(text) => {
             document.add_text(layout.texts, text);
             document.add_text(layout.words, text);
         }
-        Value::Array(values) => values.iter().for_each(|value| gather_texts(document, layout, value)),
-        Value::Object(fields) => fields.values().for_each(|value| gather_texts(document, layout, value)),
+        OwnedValue::Array(values) => values.iter().for_each(|value| gather_texts(document, layout, value)),
+        OwnedValue::Object(fields) => {
+            fields.iter().for_each(|(_, value)| gather_texts(document, layout, value));
+        }
         _ => {}
     }
 }
 
-fn texts_only(value: &Value) -> Option<OwnedValue> {
+fn texts_only(value: &OwnedValue) -> Option<OwnedValue> {
     match value {
-        Value::String(text) => Some(OwnedValue::Str(text.clone())),
-        Value::Array(values) => Some(OwnedValue::Array(values.iter().filter_map(texts_only).collect())),
-        Value::Object(fields) => {
+        OwnedValue::Str(text) => Some(OwnedValue::Str(text.clone())),
+        OwnedValue::Array(values) => Some(OwnedValue::Array(values.iter().filter_map(texts_only).collect())),
+        OwnedValue::Object(fields) => {
             let texts = fields.iter().filter_map(|(name, value)| Some((name.clone(), texts_only(value)?)));
             Some(OwnedValue::Object(texts.collect()))
         }
         _ => None,
+    }
+}
+
+/// A value of a foreign row's column.
+fn plain(value: Typed<'_>) -> OwnedValue {
+    match value {
+        Typed::Long(whole) => OwnedValue::I64(whole),
+        Typed::Double(number) => OwnedValue::F64(number),
+        Typed::Boolean(truth) => OwnedValue::Bool(truth),
+        Typed::Text(text) => OwnedValue::Str(text.to_owned()),
+        Typed::Date(time) => OwnedValue::Date(DateTime::from_timestamp_nanos(time)),
+        Typed::Ip(address) => OwnedValue::IpAddr(address),
     }
 }
 
@@ -197,11 +182,18 @@ fn owned(value: Value) -> OwnedValue {
 
 #[cfg(test)]
 mod tests {
-    use super::prepare;
+    use super::{Prepared, prepare};
     use crate::layout::Layout;
+    use crate::support::File;
+
+    /// A row that is passed through.
+    fn prepared(dataset: &str, row: &str) -> Result<Prepared, String> {
+        let batch = File::new("a", dataset).batch_of_texts(&[row.to_owned()]);
+        prepare(&Layout::current(), dataset, &batch.body)
+    }
 
     fn refusal(row: &str) -> String {
-        prepare(&Layout::current(), "kumon.exec", row.as_bytes()).err().expect(row)
+        prepared("kumon.exec", row).err().expect(row)
     }
 
     #[test]
@@ -222,14 +214,13 @@ mod tests {
             ("1000.5", 1_000_000_000),
         ] {
             let row = format!("{{\"@timestamp\":{time}}}");
-            let prepared = prepare(&Layout::current(), "app", row.as_bytes()).map(|row| row.timestamp);
-            assert_eq!(prepared, Ok(expected), "{time}");
+            assert_eq!(prepared("app", &row).map(|row| row.timestamp), Ok(expected), "{time}");
         }
     }
 
     #[test]
     fn the_time_keeps_its_microseconds() {
-        let row = br#"{"@timestamp":"1970-01-01T00:00:01.000002Z","process.pid":"7"}"#;
-        assert_eq!(prepare(&Layout::current(), "kumon.exec", row).unwrap().timestamp, 1_000_002_000);
+        let row = r#"{"@timestamp":"1970-01-01T00:00:01.000002Z","process.pid":"7"}"#;
+        assert_eq!(prepared("kumon.exec", row).unwrap().timestamp, 1_000_002_000);
     }
 }

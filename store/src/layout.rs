@@ -31,6 +31,7 @@ pub(crate) const TIMESTAMP: &str = "@timestamp";
 const LONGEST_KEYWORD: usize = 8191;
 
 /// The fields that rows of today's metrics are written to.
+#[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) schema: Schema,
     pub(crate) columns: HashMap<String, Column>,
@@ -44,6 +45,7 @@ pub(crate) struct Layout {
 }
 
 /// Where one document field goes.
+#[derive(Debug)]
 pub(crate) struct Column {
     pub(crate) field: Field,
     pub(crate) kind: FieldKind,

@@ -10,8 +10,8 @@ use tantivy::query::{
 use tantivy::schema::{Field, IndexRecordOption, Schema, Type};
 use tantivy::{DateTime, Term};
 
-use crate::document::to_v6;
 use crate::layout::{DATASET, FOREIGN, FOREIGN_WORDS, TEXTS, WORDS};
+use crate::values::to_v6;
 
 /// What is asked of an index with this layout. A field that the index does not have, or has with another type,
 /// has no values in it.

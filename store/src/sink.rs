@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{NaiveDate, Utc};
-use kumon_shipper::{Batch, Outcome, Rejected, Sink, SinkError};
+use kumon_shipper::{Batch, Encoder, Outcome, Rejected, Sink, SinkError};
 
 use crate::StoreOptions;
 use crate::document::prepare;
+use crate::encoder::StoreEncoder;
 use crate::error::StoreError;
 use crate::layout::Layout;
 use crate::lock::{self, WriterLock};
@@ -29,7 +30,7 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
 pub struct StoreSink {
     root: PathBuf,
     options: StoreOptions,
-    layout: Layout,
+    layout: Arc<Layout>,
     today: Box<dyn Fn() -> NaiveDate + Send>,
     attention: Attention,
     writer: Option<DayWriter>,
@@ -65,7 +66,7 @@ impl StoreSink {
         Ok(StoreSink {
             root,
             options,
-            layout: Layout::current(),
+            layout: Layout::current().into(),
             today,
             attention,
             writer: None,
@@ -143,6 +144,10 @@ impl StoreSink {
 }
 
 impl Sink for StoreSink {
+    fn encoder(&self) -> Box<dyn Encoder> {
+        Box::new(StoreEncoder::new(self.layout.clone()))
+    }
+
     fn send(&mut self, batch: &Arc<Batch>) -> Result<Outcome, SinkError> {
         self.writer()?;
         let mut outcome = Outcome::default();
@@ -152,8 +157,8 @@ impl Sink for StoreSink {
                 outcome.duplicates += 1;
                 continue;
             }
-            let json = &batch.body[document.json.clone()];
-            match prepare(&self.layout, &document.stream.dataset, json) {
+            let row = &batch.body[document.encoded.clone()];
+            match prepare(&self.layout, &document.stream.dataset, row) {
                 Ok(row) => {
                     let writer = self.writer.as_mut().expect("opened above; only a failure closes it");
                     if let Err(error) = writer.add(row) {
@@ -170,7 +175,7 @@ impl Sink for StoreSink {
         }
         let uncommitted =
             self.uncommitted.get_or_insert_with(|| Uncommitted { since: Instant::now(), bytes: 0 });
-        uncommitted.bytes += batch.body.len();
+        uncommitted.bytes += batch.documents.iter().map(|document| batch.json(document).len()).sum::<usize>();
         Ok(outcome)
     }
 

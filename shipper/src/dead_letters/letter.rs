@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use kumon_schema::Kind;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::StreamName;
+use crate::encoder::document_id;
+use crate::stream::StreamName;
 
 /// A row that was not delivered, with the reason: one line of a dead-letter file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,11 +62,6 @@ impl DeadLetter<'_> {
         let (dataset, namespace) = (parts.next()?.to_owned(), parts.next()?.to_owned());
         Some(StreamName { kind, dataset, namespace })
     }
-}
-
-/// The `_id` of the row at an offset of a file.
-fn document_id(generation: &str, offset: u64) -> String {
-    format!("{generation}-{offset:x}")
 }
 
 /// Which dead letters are meant; the default is all.

@@ -98,7 +98,7 @@ impl DeadLetters {
         });
         let rejected = outcome.rejected.iter().map(|rejected| {
             let row = &batch.documents[rejected.document];
-            let document = kumon_schema::escape_invalid(&batch.body[row.json.clone()]);
+            let document = kumon_schema::escape_invalid(batch.json(row));
             let reason = rejected.reason.as_str();
             letter(row.stream.to_string(), reason, row.file, row.offset, LetterKind::Document, document)
         });

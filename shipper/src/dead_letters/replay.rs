@@ -5,14 +5,15 @@ use std::io;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::folder::LetterFile;
 use super::{DeadLetter, DeadLetterFolder, LetterFilter, LetterKind};
-use crate::batch::{Batch, Document, StreamName};
+use crate::batch::Batch;
+use crate::encoder::{Encoder, RowId};
 use crate::handle::Handle;
 use crate::sink::{Outcome, Sink, SinkError};
+use crate::stream::StreamName;
 
 /// So much is sent at once, in bytes.
 const BATCH_BYTES: usize = 2 << 20;
@@ -29,6 +30,9 @@ const TOLD: usize = 20;
 
 /// Who takes letters that are sent once more.
 pub trait Deliver {
+    /// What gives letters the form in which they are delivered.
+    fn encoder(&self) -> Box<dyn Encoder>;
+
     /// Delivers the batch durably, or says of which documents and streams that can't be done.
     ///
     /// # Errors
@@ -41,6 +45,10 @@ pub trait Deliver {
 
 /// A sink that no shipper uses.
 impl Deliver for Box<dyn Sink> {
+    fn encoder(&self) -> Box<dyn Encoder> {
+        self.as_ref().encoder()
+    }
+
     fn deliver(&mut self, batch: Batch) -> Result<Outcome, SinkError> {
         let outcome = self.send(&Arc::new(batch))?;
         self.settle(true)?;
@@ -50,12 +58,17 @@ impl Deliver for Box<dyn Sink> {
     fn forget(&mut self, generations: Vec<Arc<str>>) {
         Sink::forget(self.as_mut(), &generations);
         // A sink that keeps positions keeps these until it commits something else; they cost some bytes at most.
-        let _ = self.send(&Arc::default()).and_then(|_| self.settle(true));
+        let empty = Batch::new(Deliver::encoder(self));
+        let _ = self.send(&empty.into()).and_then(|_| self.settle(true));
     }
 }
 
 /// A shipper at work.
 impl Deliver for Handle {
+    fn encoder(&self) -> Box<dyn Encoder> {
+        self.encoder.another()
+    }
+
     fn deliver(&mut self, batch: Batch) -> Result<Outcome, SinkError> {
         Handle::deliver(self, batch)
     }
@@ -130,7 +143,7 @@ pub fn replay(
     for path in folder.files().map_err(failed)? {
         let Some(mut file) = LetterFile::open(&path).map_err(failed)? else { continue };
         loop {
-            let letters = replay.read(&mut file).map_err(failed)?;
+            let letters = replay.read(&mut file, to.encoder()).map_err(failed)?;
             if letters.batch.is_empty() {
                 break;
             }
@@ -150,8 +163,8 @@ struct Replay<'a> {
 
 impl Replay<'_> {
     /// The next letters of a file that can be sent.
-    fn read(&mut self, file: &mut LetterFile) -> io::Result<Letters> {
-        let mut letters = Letters::default();
+    fn read(&mut self, file: &mut LetterFile, encoder: Box<dyn Encoder>) -> io::Result<Letters> {
+        let mut letters = Letters { batch: Batch::new(encoder), streams: HashMap::new() };
         while letters.batch.size() < BATCH_BYTES {
             let Some(line) = file.next_line()? else { break };
             let Ok(letter) = serde_json::from_slice::<DeadLetter>(line) else { continue };
@@ -164,7 +177,7 @@ impl Replay<'_> {
             };
             match self.why_wait(&letter.stream) {
                 Some(reason) => self.replayed.wait(&letter.stream, &reason),
-                None => letters.push(&letter, stream),
+                None => letters.push(&letter, &stream),
             }
         }
         Ok(letters)
@@ -177,7 +190,8 @@ impl Replay<'_> {
     }
 
     fn send(&mut self, letters: Letters, file: &LetterFile, to: &mut dyn Deliver) -> Result<(), String> {
-        let Letters { batch, ids, .. } = letters;
+        let Letters { batch, .. } = letters;
+        let ids: Vec<String> = (0..batch.documents.len()).map(|document| batch.id(document)).collect();
         let streams: Vec<_> = batch.documents.iter().map(|document| document.stream.clone()).collect();
         let generations = batch.positions.iter().map(|(generation, _)| generation.clone()).collect();
         let outcome = match to.deliver(batch) {
@@ -225,10 +239,8 @@ impl Replay<'_> {
 
 /// Some letters of one file, as a batch in which each is a file of its own: so a sink that keeps positions tells them
 /// apart, whatever it knows of the files they come from.
-#[derive(Default)]
 struct Letters {
     batch: Batch,
-    ids: Vec<String>,
     streams: HashMap<String, Arc<StreamName>>,
 }
 
@@ -248,18 +260,11 @@ impl Letters {
         Some(stream)
     }
 
-    fn push(&mut self, letter: &DeadLetter, stream: Arc<StreamName>) {
-        let (id, batch) = (letter.id(), &mut self.batch);
-        let start = batch.body.len();
-        let action = json!({"create": {"_index": letter.stream, "_id": id}}).to_string();
-        batch.body.extend_from_slice(action.as_bytes());
-        batch.body.push(b'\n');
-        let json = batch.body.len()..batch.body.len() + letter.document.len();
-        batch.body.extend_from_slice(letter.document.as_bytes());
-        batch.body.push(b'\n');
-        let (action, file) = (start..batch.body.len(), batch.positions.len());
-        batch.documents.push(Document { stream, action, json, file, offset: 0 });
-        batch.positions.push((format!("{GENERATION}{id}").into(), 1));
-        self.ids.push(id);
+    fn push(&mut self, letter: &DeadLetter, stream: &Arc<StreamName>) {
+        let generation = letter.generation.as_ref().into();
+        let id = RowId { stream, generation: &generation, offset: letter.offset };
+        let file = self.batch.positions.len();
+        self.batch.positions.push((format!("{GENERATION}{id}").into(), 1));
+        self.batch.push_json(file, 0, &id, &letter.document);
     }
 }

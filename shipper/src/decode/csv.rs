@@ -10,7 +10,8 @@ use std::io;
 use kumon_schema::{Field, FieldType, Schema};
 
 use super::names::{self, is_within};
-use super::{BYTE_ORDER_MARK, Origin, Step, Times, Unreadable, time, write_string, write_time_of_reading};
+use super::{BYTE_ORDER_MARK, Origin, Step, Times, Unreadable, time, write_time_of_reading};
+use crate::encoder::{FieldName, Row, Value};
 use crate::options::Dialect;
 use header::{First, Repeated, first_of_new};
 pub(super) use split::ReadAt;
@@ -54,17 +55,16 @@ struct Foreign {
 
 #[derive(Debug)]
 struct Column {
-    /// `"process.pid":`
-    key: Vec<u8>,
-    value: Value,
+    field: FieldName,
+    value: ColumnValue,
     is_timestamp: bool,
-    /// For messages.
+    /// Its own name, for messages.
     name: String,
 }
 
-/// How a column's text becomes a JSON value.
+/// How a column's text becomes a field's value.
 #[derive(Debug, Clone, Copy)]
-enum Value {
+enum ColumnValue {
     Text,
     Integer,
     /// An integer that Elasticsearch keeps as a keyword, such as `user.id`.
@@ -163,7 +163,7 @@ impl CsvDecoder {
         bytes: &[u8],
         offset: u64,
         last: bool,
-        json: &mut Vec<u8>,
+        row: &mut Row<'_>,
     ) -> Result<Step, Unreadable> {
         // Apart from the row behind them: where that begins, and so its id, must not depend on how much was read at
         // once.
@@ -197,7 +197,7 @@ impl CsvDecoder {
         if used > self.max_record {
             return Ok(self.too_long(used, count, memchr::memchr(b'\n', bytes).map(|end| end + 1)));
         }
-        Ok(match self.write_document(count, offset, json) {
+        Ok(match self.write_row(count, offset, row) {
             Ok(()) => Step::Row(used),
             // What has the wrong number of columns may be a stray quote that swallowed the lines behind it.
             Err(reason) if count != self.columns.len() => Step::Bad(first_line(&bytes[..used]), reason),
@@ -299,19 +299,19 @@ impl CsvDecoder {
         names.iter().map(field).collect()
     }
 
-    fn write_document(&self, count: usize, offset: u64, json: &mut Vec<u8>) -> Result<(), String> {
+    fn write_row(&self, count: usize, offset: u64, row: &mut Row<'_>) -> Result<(), String> {
         if count != self.columns.len() {
             return Err(format!("the row has {count} columns, the header {}", self.columns.len()));
         }
-        json.push(b'{');
-        if let Some(foreign) = &self.foreign
+        let foreign = self.foreign.as_ref();
+        if let Some(foreign) = foreign
             && !self.has_host
         {
-            foreign.origin.write_host(json);
+            foreign.origin.write_host(row);
         }
         // Checked for the whole row at once, which is much cheaper than field by field.
         let text = self.splitter.text(count);
-        let row = std::str::from_utf8(text).ok();
+        let valid = std::str::from_utf8(text).ok();
         let mut has_time = false;
         for (index, column) in self.columns.iter().enumerate() {
             let range = self.splitter.range(index);
@@ -320,30 +320,24 @@ impl CsvDecoder {
             }
             let bytes = &text[range.clone()];
             // A part of a valid row that doesn't begin and end between characters is not valid itself.
-            let text = row.and_then(|row| row.get(range)).or_else(|| std::str::from_utf8(bytes).ok());
+            let text = valid.and_then(|valid| valid.get(range)).or_else(|| std::str::from_utf8(bytes).ok());
             if column.value.is_foreign_time() && text.is_some_and(time::is_absent) {
                 continue;
             }
             has_time |= column.is_timestamp;
-            json.extend_from_slice(&column.key);
-            let foreign = self.foreign.as_ref();
             column
-                .value
-                .write(text.ok_or(bytes), foreign, json)
+                .write(text.ok_or(bytes), foreign, row)
                 .map_err(|why| format!("column '{}': {why}", column.name))?;
-            json.push(b',');
         }
         if !has_time {
-            write_time_of_reading(json);
-            json.push(b',');
+            write_time_of_reading(row);
         }
-        match &self.foreign {
-            Some(foreign) if !self.has_log => foreign.origin.write_log(json, offset),
-            _ => {
-                json.pop();
-            }
+        if let Some(foreign) = foreign
+            && !self.has_log
+        {
+            foreign.origin.write_log(row, offset);
         }
-        json.push(b'}');
+        row.end();
         Ok(())
     }
 }
@@ -354,26 +348,50 @@ impl Column {
         let name = if named_timestamp { "@timestamp" } else { name };
         let is_keyword = field.elasticsearch["type"] == "keyword";
         let value = match field.r#type {
-            _ if named_timestamp => Value::Timestamp,
-            FieldType::String if foreign && name == "@timestamp" => Value::NamedTimestamp,
-            FieldType::String => Value::Text,
-            FieldType::Integer if is_keyword => Value::IntegerAsText,
-            FieldType::Integer => Value::Integer,
-            FieldType::Number => Value::Number,
-            FieldType::Boolean => Value::Boolean,
-            FieldType::Datetime if foreign => Value::OtherTime,
-            FieldType::Datetime => Value::OwnTime,
+            _ if named_timestamp => ColumnValue::Timestamp,
+            FieldType::String if foreign && name == "@timestamp" => ColumnValue::NamedTimestamp,
+            FieldType::String => ColumnValue::Text,
+            FieldType::Integer if is_keyword => ColumnValue::IntegerAsText,
+            FieldType::Integer => ColumnValue::Integer,
+            FieldType::Number => ColumnValue::Number,
+            FieldType::Boolean => ColumnValue::Boolean,
+            FieldType::Datetime if foreign => ColumnValue::OtherTime,
+            FieldType::Datetime => ColumnValue::OwnTime,
         };
-        let mut key = Vec::new();
-        write_string(&mut key, name);
-        key.push(b':');
-        Column { key, value, is_timestamp: name == "@timestamp", name: field.name.clone() }
+        let is_timestamp = name == "@timestamp";
+        Column { field: FieldName::new(name), value, is_timestamp, name: field.name.clone() }
+    }
+
+    /// Gives away the column's value: its text, or its bytes where they are not UTF-8.
+    fn write(
+        &self,
+        text: Result<&str, &[u8]>,
+        foreign: Option<&Foreign>,
+        row: &mut Row<'_>,
+    ) -> Result<(), String> {
+        if let (Some(times), Ok(text)) = (self.value.times(foreign), text) {
+            match times.read(text) {
+                Some(time) => row.field(&self.field, Value::Time(&time::render(time))),
+                None if matches!(self.value, ColumnValue::NamedTimestamp) => {
+                    row.field(&self.field, Value::Text(text));
+                }
+                None => return Err(format!("'{text}' is no time, such as 2026-11-21T01:45:26Z")),
+            }
+            return Ok(());
+        }
+        if let ColumnValue::Text = self.value {
+            row.field(&self.field, Value::Text(&text.map_or_else(kumon_schema::escape, Cow::Borrowed)));
+            return Ok(());
+        }
+        let text = text.map_err(|_| "its value is not UTF-8".to_owned())?;
+        row.field(&self.field, self.value.of(text)?);
+        Ok(())
     }
 }
 
-impl Value {
+impl ColumnValue {
     fn is_foreign_time(self) -> bool {
-        matches!(self, Value::Timestamp | Value::NamedTimestamp | Value::OtherTime)
+        matches!(self, ColumnValue::Timestamp | ColumnValue::NamedTimestamp | ColumnValue::OtherTime)
     }
 
     /// How it is written, where it is a time in a file of somebody else.
@@ -381,60 +399,38 @@ impl Value {
         let foreign = foreign.filter(|_| self.is_foreign_time())?;
         // The input's format is that of the column it names, or else of the one that has the name already.
         let is_formatted = match self {
-            Value::Timestamp => true,
-            Value::NamedTimestamp => foreign.timestamp_field.is_none(),
+            ColumnValue::Timestamp => true,
+            ColumnValue::NamedTimestamp => foreign.timestamp_field.is_none(),
             _ => false,
         };
         Some(if is_formatted { &foreign.times } else { &foreign.other_times })
     }
 
-    /// Appends a field's text, or its bytes where they are not UTF-8.
-    fn write(
-        self,
-        text: Result<&str, &[u8]>,
-        foreign: Option<&Foreign>,
-        json: &mut Vec<u8>,
-    ) -> Result<(), String> {
-        if let (Some(times), Ok(text)) = (self.times(foreign), text) {
-            match times.read(text) {
-                Some(time) => write_string(json, &time::render(time)),
-                None if matches!(self, Value::NamedTimestamp) => write_string(json, text),
-                None => return Err(format!("'{text}' is no time, such as 2026-11-21T01:45:26Z")),
-            }
-            return Ok(());
-        }
-        if let Value::Text = self {
-            write_string(json, &text.map_or_else(kumon_schema::escape, Cow::Borrowed));
-            return Ok(());
-        }
-        let text = text.map_err(|_| "its value is not UTF-8".to_owned())?;
+    /// What a text says.
+    fn of(self, text: &str) -> Result<Value<'_>, String> {
         let wrong = |what: &str| format!("'{text}' is no {what}");
-        match self {
-            Value::Integer | Value::IntegerAsText => {
-                let number: i64 = text.parse().map_err(|_| wrong("whole number of 64 bits"))?;
-                if let Value::Integer = self {
-                    // Not as it stands there: JSON knows neither +7 nor 007. A Vec takes all that is written.
-                    let _ = serde_json::to_writer(json, &number);
-                } else {
-                    write_string(json, text);
-                }
+        let whole = || text.parse::<i64>().map_err(|_| wrong("whole number of 64 bits"));
+        Ok(match self {
+            ColumnValue::Integer => Value::Integer(whole()?),
+            ColumnValue::IntegerAsText => {
+                whole()?;
+                Value::Text(text)
             }
-            Value::Number => {
+            ColumnValue::Number => {
                 let number: f64 = text.parse().map_err(|_| wrong("number"))?;
                 if !number.is_finite() {
                     return Err(wrong("finite number"));
                 }
-                // A Vec takes all that is written.
-                let _ = serde_json::to_writer(json, &number);
+                Value::Number(number)
             }
-            Value::Boolean => match text {
-                "true" | "True" | "TRUE" | "1" => json.extend_from_slice(b"true"),
-                "false" | "False" | "FALSE" | "0" => json.extend_from_slice(b"false"),
+            ColumnValue::Boolean => match text {
+                "true" | "True" | "TRUE" | "1" => Value::Boolean(true),
+                "false" | "False" | "FALSE" | "0" => Value::Boolean(false),
                 _ => return Err(wrong("boolean (true or false)")),
             },
-            _ => write_string(json, text),
-        }
-        Ok(())
+            ColumnValue::OwnTime => Value::Time(text),
+            _ => Value::Text(text),
+        })
     }
 }
 

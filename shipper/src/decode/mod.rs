@@ -1,4 +1,4 @@
-//! Records of a file to documents.
+//! Records of a file to rows.
 
 mod beginning;
 mod csv;
@@ -7,7 +7,8 @@ mod ndjson;
 mod time;
 mod transcode;
 
-use std::io::{self, Write};
+use std::io;
+use std::sync::LazyLock;
 
 use chrono::Utc;
 use kumon_schema::{Common, Schema};
@@ -18,10 +19,12 @@ pub(crate) use ndjson::NdjsonDecoder;
 pub use time::{Times, TimesError};
 pub use transcode::{Encoding, UnknownEncoding};
 
+use crate::encoder::{Constant, FieldName, Row, Value};
+
 /// How some tools say UTF-8; where files were joined it may stand before any row.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Splits a file's bytes into records and renders each as a document.
+/// Splits a file's bytes into records and gives each away as a row.
 #[derive(Debug)]
 pub(crate) enum Decoder {
     /// Boxed: it is ten times the size of the other.
@@ -34,7 +37,7 @@ pub(crate) enum Decoder {
 /// What stands at the beginning of the bytes given.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Step {
-    /// A row of so many bytes; its document was appended.
+    /// A row of so many bytes; it was given away.
     Row(usize),
     /// So many bytes that are no row: the header, or an empty line.
     Nothing(usize),
@@ -52,19 +55,19 @@ pub(crate) enum Step {
 pub(crate) struct Unreadable(pub(crate) String);
 
 impl Decoder {
-    /// Decodes the record at the beginning of `bytes`, which stand at `offset` of the file; appends its document to
-    /// `json`. With `last` the end of `bytes` is the end of the file and ends the record.
+    /// Decodes the record at the beginning of `bytes`, which stand at `offset` of the file, to `row`. With `last` the
+    /// end of `bytes` is the end of the file and ends the record.
     pub(crate) fn step(
         &mut self,
         bytes: &[u8],
         offset: u64,
         last: bool,
-        json: &mut Vec<u8>,
+        row: &mut Row<'_>,
     ) -> Result<Step, Unreadable> {
         match self {
-            Decoder::Csv(csv) => csv.step(bytes, offset, last, json),
-            Decoder::Ndjson(ndjson) => Ok(ndjson.step(bytes, offset, last, json)),
-            Decoder::Transcoder(transcoder) => transcoder.step(bytes, offset, last, json),
+            Decoder::Csv(csv) => csv.step(bytes, offset, last, row),
+            Decoder::Ndjson(ndjson) => Ok(ndjson.step(bytes, offset, last, row)),
+            Decoder::Transcoder(transcoder) => transcoder.step(bytes, offset, last, row),
         }
     }
 
@@ -172,52 +175,38 @@ impl Decoder {
 /// What is added to the rows of foreign files: where they come from.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
-    /// `"host.name":"…","host.id":"…",`
-    host: Vec<u8>,
-    /// `"log.file.path":"…","log.offset":`
-    log: Vec<u8>,
+    host: Vec<Constant>,
+    path: Constant,
+    offset: FieldName,
 }
 
 impl Origin {
     pub(crate) fn new(common: &Common, path: &str) -> Origin {
-        let mut host = Vec::new();
-        for (name, value) in [("host.name", &common.host_name), ("host.id", &common.host_id)] {
-            if !value.is_empty() {
-                write_string(&mut host, name);
-                host.push(b':');
-                write_string(&mut host, value);
-                host.push(b',');
-            }
+        let host = [("host.name", &common.host_name), ("host.id", &common.host_id)];
+        let host = host.into_iter().filter(|(_, text)| !text.is_empty());
+        Origin {
+            host: host.map(|(name, text)| Constant::new(name, text)).collect(),
+            path: Constant::new("log.file.path", path),
+            offset: FieldName::new("log.offset"),
         }
-        let mut log = Vec::from(b"\"log.file.path\":");
-        write_string(&mut log, path);
-        log.extend_from_slice(b",\"log.offset\":");
-        Origin { host, log }
     }
 
-    fn write_host(&self, json: &mut Vec<u8>) {
-        json.extend_from_slice(&self.host);
+    fn write_host(&self, row: &mut Row<'_>) {
+        self.host.iter().for_each(|field| row.constant(field));
     }
 
-    /// Without a comma after it.
-    fn write_log(&self, json: &mut Vec<u8>, offset: u64) {
-        json.extend_from_slice(&self.log);
-        // A Vec takes all that is written.
-        let _ = write!(json, "{offset}");
+    fn write_log(&self, row: &mut Row<'_>, offset: u64) {
+        row.constant(&self.path);
+        // No file is larger than that.
+        row.field(&self.offset, Value::Integer(offset.cast_signed()));
     }
 }
 
-/// `"@timestamp":"…"` of now, for rows that have no time of their own.
-fn write_time_of_reading(json: &mut Vec<u8>) {
-    json.extend_from_slice(b"\"@timestamp\":\"");
-    json.extend_from_slice(time::render(Utc::now()).as_bytes());
-    json.push(b'"');
-}
+static TIMESTAMP: LazyLock<FieldName> = LazyLock::new(|| FieldName::new(names::TIMESTAMP));
 
-/// Appends a JSON string.
-fn write_string(json: &mut Vec<u8>, text: &str) {
-    // Neither a Vec nor a str can make this fail.
-    let _ = serde_json::to_writer(json, text);
+/// `@timestamp` of now, for rows that have no time of their own.
+fn write_time_of_reading(row: &mut Row<'_>) {
+    row.field(&TIMESTAMP, Value::Time(&time::render(Utc::now())));
 }
 
 /// A schema whose fields have names that Elasticsearch takes, and that leave room for those that KuMon adds.

@@ -1,4 +1,4 @@
-//! NDJSON to documents: lines are checked and passed through, with their origin spliced in.
+//! NDJSON to rows: lines are checked and passed through, with their origin spliced in.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::names::{Comparison, Shape, TIMESTAMP, is_flat, is_within, tidy};
-use super::{BYTE_ORDER_MARK, Origin, Step, Times, time, write_string};
+use super::{BYTE_ORDER_MARK, Origin, Step, Times, time};
+use crate::encoder::{Row, Value};
 
 /// A longer line is refused: it would have to stand in memory whole.
 const MAX_RECORD: usize = 16 << 20;
@@ -55,7 +56,7 @@ impl NdjsonDecoder {
         self.within_line = within_line;
     }
 
-    pub(super) fn step(&mut self, bytes: &[u8], offset: u64, last: bool, json: &mut Vec<u8>) -> Step {
+    pub(super) fn step(&mut self, bytes: &[u8], offset: u64, last: bool, row: &mut Row<'_>) -> Step {
         if self.within_line {
             return self.skip_line(bytes);
         }
@@ -75,20 +76,20 @@ impl NdjsonDecoder {
         if line.is_empty() {
             return Step::Nothing(used);
         }
-        match self.write_document(line, offset, json) {
+        match self.write_row(line, offset, row) {
             Ok(()) => Step::Row(used),
-            Err(reason) => self.split(&bytes[..used], offset, json).unwrap_or(Step::Bad(used, reason)),
+            Err(reason) => self.split(&bytes[..used], offset, row).unwrap_or(Step::Bad(used, reason)),
         }
     }
 
     /// Of a line that is none, with a row at its end: what stands before that. A power cut left NULs instead of the line
     /// end.
-    fn split(&mut self, line: &[u8], offset: u64, json: &mut Vec<u8>) -> Option<Step> {
-        let row = &line[memchr::memrchr(0, line)? + 1..];
-        TopLevel::read(std::str::from_utf8(row.trim_ascii()).ok()?, None, &self.shape).ok()?;
+    fn split(&mut self, line: &[u8], offset: u64, row: &mut Row<'_>) -> Option<Step> {
+        let behind = &line[memchr::memrchr(0, line)? + 1..];
+        TopLevel::read(std::str::from_utf8(behind.trim_ascii()).ok()?, None, &self.shape).ok()?;
         let cut = memchr::memchr(0, line)?;
         let used = cut + line[cut..].iter().take_while(|byte| **byte == 0).count();
-        Some(match self.write_document(line[..cut].trim_ascii(), offset, json) {
+        Some(match self.write_row(line[..cut].trim_ascii(), offset, row) {
             Ok(()) => Step::Row(used),
             Err(reason) => Step::Bad(used, format!("NULs follow, left by a crash; {reason}")),
         })
@@ -104,7 +105,8 @@ impl NdjsonDecoder {
         }
     }
 
-    fn write_document(&mut self, line: &[u8], offset: u64, json: &mut Vec<u8>) -> Result<(), String> {
+    /// Gives nothing away before it is known that the line is a row.
+    fn write_row(&mut self, line: &[u8], offset: u64, row: &mut Row<'_>) -> Result<(), String> {
         let line =
             std::str::from_utf8(line).map_err(|e| format!("not UTF-8 at byte {}", e.valid_up_to() + 1))?;
         let field = self.timestamp_field.as_deref();
@@ -121,32 +123,26 @@ impl NdjsonDecoder {
         let line = &*tidied;
 
         let time = self.time(&top)?.map(time::render);
-        json.push(b'{');
         if let (None, Some(time)) = (top.own_time, &time) {
-            json.extend_from_slice(b"\"@timestamp\":");
-            write_string(json, time);
-            json.push(b',');
+            row.field(&super::TIMESTAMP, Value::Time(time));
         }
         // What a row says of its host and log itself is left alone: a second value would make it an array.
         if !top.has_host {
-            self.origin.write_host(json);
+            self.origin.write_host(row);
         }
         if !top.has_log {
-            self.origin.write_log(json, offset);
-            json.push(b',');
+            self.origin.write_log(row, offset);
         }
         let mut inner = line[1..].trim_start();
-        if inner.starts_with('}') && json.last() == Some(&b',') {
-            json.pop();
-        }
         // A second @timestamp would be refused: the new one stands where the old one did.
         if let (Some(own), Some(time)) = (top.own_time, &time) {
             let start = own.as_ptr() as usize - inner.as_ptr() as usize;
-            json.extend_from_slice(&inner.as_bytes()[..start]);
-            write_string(json, time);
+            row.rest(&inner[..start]);
+            row.rest(&format!("\"{time}\""));
             inner = &inner[start + own.len()..];
         }
-        json.extend_from_slice(inner.as_bytes());
+        row.rest(inner);
+        row.end();
         Ok(())
     }
 
@@ -258,6 +254,7 @@ mod tests {
     use kumon_schema::Common;
 
     use super::{NdjsonDecoder, Origin, Step, Times};
+    use crate::encoder::as_json;
 
     fn decode(line: &[u8], timestamp_field: Option<&str>) -> Result<serde_json::Value, String> {
         decode_times(line, timestamp_field, Times::default())
@@ -271,8 +268,8 @@ mod tests {
         let common = Common { host_name: "node-1".into(), ..Common::default() };
         let mut decoder =
             NdjsonDecoder::new(Origin::new(&common, "/a"), timestamp_field.map(Into::into), times);
-        let mut json = Vec::new();
-        match decoder.step(line, 9, false, &mut json) {
+        let (step, json) = as_json(|row| decoder.step(line, 9, false, row));
+        match step {
             Step::Row(used) => {
                 assert_eq!(used, line.len());
                 Ok(serde_json::from_slice(&json)
@@ -304,8 +301,8 @@ mod tests {
     fn rows_with_the_names_of_those_before_are_looked_at_where_their_values_differ() {
         let mut decoder = NdjsonDecoder::new(Origin::new(&Common::default(), "/a"), None, Times::default());
         let mut decode = |line: &str| -> serde_json::Value {
-            let mut json = Vec::new();
-            assert!(matches!(decoder.step(line.as_bytes(), 0, false, &mut json), Step::Row(_)), "{line}");
+            let (step, json) = as_json(|row| decoder.step(line.as_bytes(), 0, false, row));
+            assert!(matches!(step, Step::Row(_)), "{line}");
             serde_json::from_slice(&json)
                 .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&json)))
         };
@@ -330,8 +327,8 @@ mod tests {
         let bytes = b"\xef\xbb\xbf{\"n\":1}\r\n{\"n\":2}\n\xef\xbb\xbf{\"n\":3}\n\xef\xbb\xbf\n\xef\xbb\xbf {\"n\":4}\n";
         let (mut at, mut rows) = (0, Vec::new());
         while at < bytes.len() {
-            let mut json = Vec::new();
-            match decoder.step(&bytes[at..], at as u64, false, &mut json) {
+            let (step, json) = as_json(|row| decoder.step(&bytes[at..], at as u64, false, row));
+            match step {
                 Step::Row(used) => {
                     let row: serde_json::Value = serde_json::from_slice(&json).unwrap();
                     rows.push((row["n"].as_u64().unwrap(), row["log.offset"].as_u64().unwrap()));
@@ -351,7 +348,7 @@ mod tests {
                 NdjsonDecoder::new(Origin::new(&Common::default(), "/a"), None, Times::default());
             let (mut at, mut steps) = (0, Vec::new());
             while at < line.len() {
-                let (step, used) = match decoder.step(&line[at..], 0, false, &mut Vec::new()) {
+                let (step, used) = match as_json(|row| decoder.step(&line[at..], 0, false, row)).0 {
                     Step::Row(used) => ("row", used),
                     Step::Bad(used, _) => ("bad", used),
                     other => panic!("{other:?}"),

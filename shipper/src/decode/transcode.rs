@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::{Decoder, Step, Unreadable};
+use crate::encoder::Row;
 
 /// How a file's characters are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +83,7 @@ impl Transcoder {
         bytes: &[u8],
         offset: u64,
         last: bool,
-        json: &mut Vec<u8>,
+        row: &mut Row<'_>,
     ) -> Result<Step, Unreadable> {
         let mut end = self.encoding.line_end(bytes, 0);
         loop {
@@ -99,7 +100,7 @@ impl Transcoder {
                 // Half a character at the end of the text is another one with the next bytes.
                 csv.reread();
             }
-            return Ok(match self.inner.step(text.as_bytes(), offset, last, json)? {
+            return Ok(match self.inner.step(text.as_bytes(), offset, last, row)? {
                 Step::Row(used) => Step::Row(length(used)),
                 Step::Nothing(used) => Step::Nothing(length(used)),
                 Step::Bad(used, reason) => Step::Bad(length(used), reason),
@@ -160,6 +161,7 @@ mod tests {
 
     use super::Encoding;
     use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin, Step, Times};
+    use crate::encoder::as_json;
 
     const NAMES: [&str; 7] =
         ["utf-8", "utf-16le", "UTF-16BE", "latin1", "windows-1252", "shift_jis", "gb18030"];
@@ -187,8 +189,8 @@ mod tests {
         while have < bytes.len() {
             have = (have + chunk).min(bytes.len());
             loop {
-                let mut json = Vec::new();
-                at += match decoder.step(&bytes[at..have], at as u64, false, &mut json).unwrap() {
+                let (step, json) = as_json(|row| decoder.step(&bytes[at..have], at as u64, false, row));
+                at += match step.unwrap() {
                     Step::Row(used) => {
                         let row: Value = serde_json::from_slice(&json).unwrap();
                         rows.push((at, row["s"].as_str().unwrap().to_owned()));

@@ -39,7 +39,7 @@ impl Default for Lanes {
 impl Lanes {
     /// Parts for requests that go one after the other.
     pub(super) fn portions<'d>(&self, batch: &Batch, documents: &'d [usize]) -> Vec<&'d [usize]> {
-        let bytes = |document: &usize| batch.documents[*document].action.len();
+        let bytes = |document: &usize| batch.documents[*document].encoded.len();
         let mut size = 0;
         let fits = |first: &usize, next: &usize| {
             size = if size == 0 { bytes(first) } else { size } + bytes(next);
@@ -64,7 +64,7 @@ impl Lanes {
         }
         let mut sizes: HashMap<usize, usize> = HashMap::new();
         for document in documents.iter().map(|document| &batch.documents[*document]) {
-            *sizes.entry(document.file).or_default() += document.action.len();
+            *sizes.entry(document.file).or_default() += document.encoded.len();
         }
         // The largest first, each to the lane that has least.
         let mut files: Vec<(usize, usize)> = sizes.into_iter().collect();
@@ -113,19 +113,20 @@ mod tests {
     use kumon_schema::Kind;
 
     use super::{LEAST_BYTES, LEAST_PORTION, Lanes, MOST, TRY_AGAIN};
+    use crate::elasticsearch::BulkEncoder;
     use crate::{Batch, Document, StreamName};
 
     /// A batch of files of so many documents, in turn; each document is of 1000 bytes.
     fn batch(files: &[usize]) -> Batch {
         let stream = StreamName { kind: Kind::Event, dataset: "a".into(), namespace: "default".into() };
-        let (stream, mut batch) = (Arc::new(stream), Batch::default());
+        let (stream, mut batch) = (Arc::new(stream), Batch::new(Box::new(BulkEncoder::default())));
         for (file, documents) in files.iter().enumerate() {
             batch.positions.push((format!("{file}").into(), 0));
             for offset in 0..*documents as u64 {
                 let start = batch.body.len();
                 batch.body.resize(start + 1000, b' ');
-                let (action, json) = (start..start + 1000, start + 500..start + 999);
-                batch.documents.push(Document { stream: stream.clone(), action, json, file, offset });
+                let encoded = start..start + 1000;
+                batch.documents.push(Document { stream: stream.clone(), encoded, file, offset });
             }
         }
         batch

@@ -144,7 +144,7 @@ fn existing_in(
         return Ok(Vec::new());
     }
     let by_id: HashMap<String, usize> =
-        documents.iter().filter_map(|document| Some((id(batch, *document)?, *document))).collect();
+        documents.iter().map(|document| (batch.id(*document), *document)).collect();
     let ids: Vec<&str> = by_id.keys().map(String::as_str).collect();
     let mut found = Vec::new();
     for ids in ids.chunks(IDS_PER_REQUEST) {
@@ -240,19 +240,4 @@ fn search(client: &Client, stream: &StreamName, ids: &[&str]) -> Result<Vec<Stri
     }
     let response: Response = client.ok(answer)?.read()?;
     Ok(response.hits.hits.into_iter().map(|hit| hit._id).collect())
-}
-
-/// The `_id` of a document, out of its action line.
-fn id(batch: &Batch, document: usize) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Action {
-        create: Create,
-    }
-    #[derive(Deserialize)]
-    struct Create {
-        _id: String,
-    }
-    let lines = &batch.body[batch.documents[document].action.clone()];
-    let line = lines.split(|byte| *byte == b'\n').next()?;
-    Some(serde_json::from_slice::<Action>(line).ok()?.create._id)
 }

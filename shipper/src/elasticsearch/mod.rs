@@ -3,6 +3,7 @@
 mod between;
 mod bulk;
 mod client;
+mod encoder;
 mod error_cause;
 mod errors;
 mod failure;
@@ -13,6 +14,7 @@ mod progress;
 mod sink;
 
 pub use client::{Answer, Client};
+pub use encoder::BulkEncoder;
 pub use failure::Failure;
 pub use options::{Authentication, ClientCertificate, Options, OptionsError};
 pub use reqwest::Method;

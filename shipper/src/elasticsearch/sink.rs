@@ -9,13 +9,14 @@ use bytes::Bytes;
 
 use super::bulk::{PATH, all_created, fates};
 use super::client::{Answer, Client};
+use super::encoder::BulkEncoder;
 use super::errors::{Concern, concern};
 use super::failure::Failure;
 use super::lanes::Lanes;
 use super::lookup::Lookup;
 use super::options::{Options, OptionsError};
 use super::progress::{Again, Progress};
-use crate::{Batch, Outcome, Sink, SinkError};
+use crate::{Batch, Encoder, Outcome, Sink, SinkError};
 
 /// How often single documents are sent before their stream has to wait, where a shard had no room for them, or they go
 /// to the dead letters, where something else failed.
@@ -153,7 +154,7 @@ impl ElasticsearchSink {
                 Ok(Vec::new())
             }
             429 => {
-                let bytes = documents.iter().map(|document| batch.documents[*document].action.len()).sum();
+                let bytes = documents.iter().map(|document| batch.documents[*document].encoded.len()).sum();
                 self.lanes.had_no_room(bytes);
                 Err(self.client.refusal(answer))
             }
@@ -175,7 +176,7 @@ fn body(batch: &Arc<Batch>, documents: &[usize]) -> Bytes {
     if documents.len() == batch.documents.len() {
         return Bytes::from_owner(Whole(batch.clone()));
     }
-    let lines = documents.iter().map(|document| &batch.body[batch.documents[*document].action.clone()]);
+    let lines = documents.iter().map(|document| &batch.body[batch.documents[*document].encoded.clone()]);
     lines.collect::<Vec<_>>().concat().into()
 }
 
@@ -188,6 +189,10 @@ impl AsRef<[u8]> for Whole {
 }
 
 impl Sink for ElasticsearchSink {
+    fn encoder(&self) -> Box<dyn Encoder> {
+        Box::new(BulkEncoder::default())
+    }
+
     fn send(&mut self, batch: &Arc<Batch>) -> Result<Outcome, SinkError> {
         match self.deliver(batch) {
             Ok(progress) => {

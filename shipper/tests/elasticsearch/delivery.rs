@@ -53,8 +53,9 @@ fn a_line_that_is_no_json_is_found_and_rejected_alone() {
     let node = Elasticsearch::shared();
     install_template(node, "delivery.broken");
     let mut broken = batch("delivery.broken", "g", (0..9).map(Value::from));
-    let line = broken.documents[4].json.clone();
-    Arc::get_mut(&mut broken).unwrap().body[line.start] = b'}';
+    let fifth = &broken.documents[4];
+    let start = fifth.encoded.end - "\n".len() - broken.json(fifth).len();
+    Arc::get_mut(&mut broken).unwrap().body[start] = b'}';
     let outcome = Access::of(node).sink().send(&broken).unwrap();
     assert_eq!((outcome.created, outcome.rejected.len()), (8, 1), "{outcome:?}");
     assert_eq!(outcome.rejected[0].document, 4);

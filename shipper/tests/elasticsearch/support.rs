@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kumon_schema::Kind;
-use kumon_shipper::elasticsearch::{Authentication, ElasticsearchSink, Options};
-use kumon_shipper::{Batch, Document, StreamName};
+use kumon_shipper::elasticsearch::{Authentication, BulkEncoder, ElasticsearchSink, Options};
+use kumon_shipper::{Batch, RowId, StreamName};
 use kumon_testing::Elasticsearch;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -36,26 +36,14 @@ pub(crate) fn batch(dataset: &str, generation: &str, values: impl IntoIterator<I
         dataset: dataset.to_owned(),
         namespace: "default".to_owned(),
     });
-    let mut batch = Batch::default();
-    for (offset, n) in values.into_iter().enumerate() {
-        let id = format!("{generation}-{}", n.as_str().map_or_else(|| n.to_string(), |_| offset.to_string()));
-        let start = batch.body.len();
-        let action = json!({"create": {"_index": stream.to_string(), "_id": id}});
-        batch.body.extend(format!("{action}\n").into_bytes());
-        let document = batch.body.len();
-        batch.body.extend(json!({"@timestamp": "2026-11-21T02:00:00Z", "n": n}).to_string().into_bytes());
-        let json = document..batch.body.len();
-        batch.body.push(b'\n');
-        let action = start..batch.body.len();
-        batch.documents.push(Document {
-            stream: stream.clone(),
-            action,
-            json,
-            file: 0,
-            offset: offset as u64,
-        });
+    let generation = Arc::from(generation);
+    let mut batch = Batch::new(Box::new(BulkEncoder::default()));
+    for (offset, n) in (0..).zip(values) {
+        let id = RowId { stream: &stream, generation: &generation, offset: n.as_u64().unwrap_or(offset) };
+        let json = json!({"@timestamp": "2026-11-21T02:00:00Z", "n": n}).to_string();
+        batch.push_json(0, offset, &id, &json);
     }
-    batch.positions.push((Arc::from(generation), batch.documents.len() as u64));
+    batch.positions.push((generation, batch.documents.len() as u64));
     batch.into()
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use kumon_shipper::{Batch, Held, Outcome, Rejected, Sink, SinkError};
+use kumon_shipper::{Batch, Encoder, Held, JsonEncoder, Outcome, Rejected, Sink, SinkError};
 use serde_json::{Value, json};
 
 #[derive(Clone, Default)]
@@ -203,6 +203,10 @@ fn number(row: &Value) -> Option<u64> {
 }
 
 impl Sink for StandIn {
+    fn encoder(&self) -> Box<dyn Encoder> {
+        Box::new(JsonEncoder)
+    }
+
     fn send(&mut self, batch: &Arc<Batch>) -> Result<Outcome, SinkError> {
         std::thread::sleep(self.slow());
         let mut state = self.state();
@@ -211,17 +215,14 @@ impl Sink for StandIn {
         state.largest = state.largest.max(batch.body.len());
         let (mut outcome, mut rows, mut held) = (Outcome::default(), Vec::new(), Vec::new());
         for (index, document) in batch.documents.iter().enumerate() {
-            let action = &batch.body[document.action.start..document.json.start];
-            let action: Value = serde_json::from_slice(action).expect("an action line");
-            let json = &batch.body[document.json.clone()];
-            let mut row: Value = serde_json::from_slice(json).expect("a JSON document");
+            let mut row: Value = serde_json::from_slice(batch.json(document)).expect("a JSON document");
             if state.holds.contains(&document.stream.dataset.as_str()) {
                 if !outcome.holds(&document.stream) {
                     let (stream, reason) = (document.stream.clone(), "a write block".to_owned());
                     outcome.held.push(Held { stream, reason, needs_person: true });
                 }
                 if index % 2 == 0 {
-                    held.push((action["create"]["_id"].as_str().expect("an id").to_owned(), row));
+                    held.push((batch.id(index), row));
                 }
                 continue;
             }
@@ -230,9 +231,8 @@ impl Sink for StandIn {
                 outcome.rejected.push(Rejected { document: index, reason });
                 continue;
             }
-            row["_index"] = action["create"]["_index"].clone();
-            let id = action["create"]["_id"].as_str().expect("an id").to_owned();
-            rows.push((id, document, row));
+            row["_index"] = document.stream.to_string().into();
+            rows.push((batch.id(index), document, row));
         }
         let sent = rows.len() as u64;
         match &mut state.store {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
 use kumon_schema::Kind;
-use kumon_shipper::{Batch, Document, StreamName};
+use kumon_shipper::{Batch, RowId, StreamName};
+use kumon_store::StoreEncoder;
 use serde_json::{Value, json};
 
 /// A file that grows: its rows become batches with the offsets they would have.
@@ -37,20 +38,12 @@ impl File {
 
     /// The same for rows that no [`Value`] holds.
     pub(crate) fn batch_of_texts(&mut self, rows: &[String]) -> Arc<Batch> {
-        let (mut body, mut documents) = (Vec::new(), Vec::new());
+        let mut batch = Batch::new(Box::new(StoreEncoder::default()));
         for row in rows {
-            let action = body.len();
-            body.extend_from_slice(b"{\"create\":{}}\n");
-            let start = body.len();
-            body.extend_from_slice(row.as_bytes());
-            let json = start..body.len();
-            body.push(b'\n');
-            let (stream, offset) = (self.stream.clone(), self.offset);
-            documents.push(Document { stream, action: action..body.len(), json, file: 0, offset });
+            let id = RowId { stream: &self.stream, generation: &self.generation, offset: self.offset };
+            batch.push_json(0, self.offset, &id, row);
             self.offset += 100;
         }
-        let mut batch = Batch::default();
-        (batch.body, batch.documents) = (body, documents);
         batch.positions = vec![(self.generation.clone(), self.offset)];
         batch.into()
     }

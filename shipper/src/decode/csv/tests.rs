@@ -3,6 +3,7 @@ use kumon_schema::{Common, Schema, SubjectFields, builtin, write_row};
 
 use super::{CsvDecoder, Step};
 use crate::decode::{Origin, Times, Unreadable};
+use crate::encoder::as_json;
 use crate::options::Dialect;
 
 /// As [`decode_in_chunks`], of 64 KiB.
@@ -21,8 +22,9 @@ fn decode_in_chunks(
 ) -> Result<Vec<Result<serde_json::Value, String>>, Unreadable> {
     let (mut rows, mut at, mut end) = (Vec::new(), 0, 0);
     loop {
-        let (mut json, bytes) = (Vec::new(), &file[at..end]);
-        let mut step = decoder.step(bytes, at as u64, false, &mut json)?;
+        let bytes = &file[at..end];
+        let (step, json) = as_json(|row| decoder.step(bytes, at as u64, false, row));
+        let mut step = step?;
         if step == Step::TooLong {
             let mut read_at = |buffer: &mut [u8], offset: u64| {
                 let rest = &file[offset as usize..];
@@ -200,14 +202,14 @@ fn a_record_over_the_limit_is_one_bad_one_and_reading_goes_on_behind_its_true_en
 fn a_record_without_end_is_none_however_often_it_is_looked_at() {
     let mut decoder = foreign(None, None);
     let (header, record) = (b"a,b\n", b"1,\"x\ny\"\n");
-    decoder.step(header, 0, false, &mut Vec::new()).unwrap();
+    as_json(|row| decoder.step(header, 0, false, row)).0.unwrap();
     for length in 1..record.len() {
         for _ in 0..3 {
-            let step = decoder.step(&record[..length], 4, false, &mut Vec::new()).unwrap();
+            let step = as_json(|row| decoder.step(&record[..length], 4, false, row)).0.unwrap();
             assert_eq!(step, Step::Incomplete, "{length}");
         }
     }
-    assert_eq!(decoder.step(record, 4, false, &mut Vec::new()).unwrap(), Step::Row(record.len()));
+    assert_eq!(as_json(|row| decoder.step(record, 4, false, row)).0.unwrap(), Step::Row(record.len()));
 }
 
 #[test]
@@ -231,9 +233,8 @@ fn what_begins_where_reading_goes_on_has_the_header_however_wide_that_is() {
             length *= 2;
         }
         let row = vec!["1"; columns].join(",") + "\n";
-        let mut json = Vec::new();
-        let step = decoder.step(row.as_bytes(), file.len() as u64, false, &mut json).unwrap();
-        assert_eq!(step, Step::Row(row.len()));
+        let (step, _) = as_json(|to| decoder.step(row.as_bytes(), file.len() as u64, false, to));
+        assert_eq!(step.unwrap(), Step::Row(row.len()));
     }
 }
 
@@ -329,13 +330,12 @@ fn every_cut_of_the_bytes_gives_the_same_rows() {
     assert_eq!(expected.len(), 3);
     for cut in 0..whole.len() {
         let mut decoder = foreign(None, None);
-        let (mut json, mut at, mut rows) = (Vec::new(), 0, 0);
+        let (mut at, mut rows) = (0, 0);
         for end in [cut, whole.len()] {
-            while let Step::Row(used) | Step::Nothing(used) =
-                decoder.step(&whole[at..end], at as u64, false, &mut json).unwrap()
-            {
-                rows += usize::from(!json.is_empty());
-                json.clear();
+            let mut step =
+                |at| as_json(|row| decoder.step(&whole[at..end], at as u64, false, row)).0.unwrap();
+            while let step @ (Step::Row(used) | Step::Nothing(used)) = step(at) {
+                rows += usize::from(matches!(step, Step::Row(_)));
                 at += used;
             }
         }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::scan::may_need_care;
 use super::{Key, Kind, OBJECTS, Paths, TIMESTAMP, VALUES, join};
-use crate::decode::write_string;
+use crate::encoder::write_string;
 
 /// Deeper down names stay as they are.
 const MAX_DEPTH: usize = 64;
