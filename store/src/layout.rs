@@ -105,15 +105,18 @@ fn add(builder: &mut tantivy::schema::SchemaBuilder, name: &str, kind: FieldKind
     match kind {
         FieldKind::Keyword | FieldKind::Foreign => builder.add_text_field(name, keyword()),
         FieldKind::Words => builder.add_text_field(name, words_of_text()),
-        FieldKind::Long => builder.add_i64_field(name, INDEXED | FAST),
-        FieldKind::Double => builder.add_f64_field(name, INDEXED | FAST),
+        // Their columns answer all that is asked of them. Terms beside those would be a second index, and cost more than
+        // the columns do: numbers are nearly always new, and each field with terms takes a megabyte in each commit.
+        FieldKind::Long => builder.add_i64_field(name, FAST),
+        FieldKind::Double => builder.add_f64_field(name, FAST),
+        // tantivy looks for no truth values in columns.
         FieldKind::Boolean => builder.add_bool_field(name, INDEXED | FAST),
-        // As precise as the rows are; an index of its own would only know seconds.
+        // As precise as the rows are.
         FieldKind::Date => builder.add_date_field(
             name,
             DateOptions::default().set_fast().set_precision(DateTimePrecision::Microseconds),
         ),
-        FieldKind::Ip => builder.add_ip_addr_field(name, IpAddrOptions::default().set_indexed().set_fast()),
+        FieldKind::Ip => builder.add_ip_addr_field(name, IpAddrOptions::default().set_fast()),
     }
 }
 

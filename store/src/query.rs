@@ -43,7 +43,7 @@ impl Rendering<'_> {
             ])),
             Condition::Exists(name) => self.exists(name),
             Condition::Equals { field, value } => match self.typed(field, value) {
-                Some(value) => term(value),
+                Some(value) => equal(value),
                 None => Box::new(EmptyQuery),
             },
             Condition::Phrase { field, words } => self.phrase(field, words),
@@ -189,6 +189,15 @@ fn word_paths(name: &str) -> impl Iterator<Item = &str> {
 
 fn term(term: Term) -> Box<dyn Query> {
     Box::new(TermQuery::new(term, IndexRecordOption::Basic))
+}
+
+/// Texts, truth values, and whatever foreign rows hold, have terms. Everything else has columns alone, but in days of
+/// older layouts.
+fn equal(value: Term) -> Box<dyn Query> {
+    match value.typ() {
+        Type::Str | Type::Bool | Type::Json => term(value),
+        _ => Box::new(RangeQuery::new(Bound::Included(value.clone()), Bound::Included(value))),
+    }
 }
 
 fn phrase(mut terms: Vec<Term>) -> Box<dyn Query> {
