@@ -9,8 +9,8 @@ mod decode;
 mod elasticsearch;
 #[path = "../../shipper/src/encoder/mod.rs"]
 mod encoder;
-#[path = "../../shipper/src/mark.rs"]
-mod mark;
+#[path = "../../shipper/src/file_position.rs"]
+mod file_position;
 #[path = "../../shipper/src/options.rs"]
 mod options;
 #[path = "../../shipper/src/stream.rs"]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::encoder::{Encoder, Row, RowId, document_id};
-use crate::mark::Mark;
+use crate::file_position::FilePosition;
 use crate::stream::StreamName;
 
 /// From so many bytes on a batch is taken for a large one.
@@ -30,7 +30,7 @@ pub struct Batch {
     /// Rows that could not even be decoded; the shipper writes them to the dead letters.
     pub(crate) undecodable: Vec<Undecodable>,
     /// What stands in the files before `positions`, for who goes on there.
-    pub(crate) marks: Vec<Mark>,
+    pub(crate) marks: Vec<FilePosition>,
     /// Where the files of `positions` are, for the dead letters.
     pub(crate) paths: Vec<PathBuf>,
     /// Whether something in it is of a foreign file.
@@ -168,13 +168,13 @@ impl Batch {
     }
 
     /// Covers a file up to `mark`.
-    pub(crate) fn cover(&mut self, file: usize, mark: Mark) {
+    pub(crate) fn cover(&mut self, file: usize, mark: FilePosition) {
         self.positions[file].1 = mark.offset;
         self.marks[file] = mark;
     }
 
     /// Up to where it covers a file.
-    pub(crate) fn mark_of(&self, generation: &Arc<str>) -> Option<Mark> {
+    pub(crate) fn mark_of(&self, generation: &Arc<str>) -> Option<FilePosition> {
         self.marks.get(*self.files.get(generation)?).copied()
     }
 
@@ -189,7 +189,7 @@ impl Batch {
     }
 
     /// The index of a file in `positions`; where it is not among them yet, it joins them, covered up to `mark`.
-    pub(crate) fn file(&mut self, generation: &Arc<str>, path: &Path, mark: Mark) -> usize {
+    pub(crate) fn file(&mut self, generation: &Arc<str>, path: &Path, mark: FilePosition) -> usize {
         if let Some(file) = self.files.get(generation) {
             return *file;
         }

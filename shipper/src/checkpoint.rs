@@ -10,7 +10,7 @@ use kumon_spool::NewFile;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::mark::Mark;
+use crate::file_position::FilePosition;
 
 /// Version 1 had no checksum.
 const VERSION: u32 = 2;
@@ -56,9 +56,9 @@ pub(crate) struct Entry {
     /// Random; new whenever the content is.
     pub(crate) generation: String,
     /// Up to where its rows are delivered for good.
-    pub(crate) delivered: Mark,
+    pub(crate) delivered: FilePosition,
     /// Up to where rows may have been sent under this generation: only content that still matches may go on with it.
-    pub(crate) sent: Mark,
+    pub(crate) sent: FilePosition,
     /// The name it was first found under, where it has another one by now: the input of that name has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) found: Option<PathBuf>,
@@ -190,10 +190,10 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::{Checkpoint, CheckpointError, Entry, FileId, Missing, Unusable};
-    use crate::mark::Mark;
+    use crate::file_position::FilePosition;
 
     fn entries(count: u64) -> Vec<Entry> {
-        let mark = |offset| Mark { offset, fingerprint: 4_000_000_000 - offset as u32 };
+        let mark = |offset| FilePosition { offset, fingerprint: 4_000_000_000 - offset as u32 };
         let entry = |n| Entry {
             path: format!("/var/log/{n} \"ä\".log").into(),
             id: FileId { device: 7, inode: n, born: (n % 2 == 0).then_some(1_795_240_000_000_000_000 + n) },

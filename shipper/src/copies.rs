@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use crate::checkpoint::FileId;
 use crate::content::Content;
-use crate::mark::Mark;
+use crate::file_position::FilePosition;
 use crate::opening::open;
 use crate::unpack::{Unpacker, is_later, later};
 
@@ -34,7 +34,7 @@ const MAX_LISTINGS: usize = 10;
 /// When the folder can't be read, too many files are open, or what may be the copy is still being decompressed.
 pub(crate) fn find(
     original: &Path,
-    mark: Mark,
+    mark: FilePosition,
     known: impl Fn(&FileId) -> bool,
     unpacker: &Arc<Unpacker>,
 ) -> io::Result<Option<Copy>> {
@@ -97,7 +97,11 @@ fn candidates(
     Ok(candidates.into_iter().map(|(.., path)| path))
 }
 
-fn look_into(path: &Path, mark: Mark, unpacker: &Arc<Unpacker>) -> io::Result<Option<(FileId, Content)>> {
+fn look_into(
+    path: &Path,
+    mark: FilePosition,
+    unpacker: &Arc<Unpacker>,
+) -> io::Result<Option<(FileId, Content)>> {
     let file = open(path)?;
     let id = FileId::of(&file.metadata()?);
     let mut content = Content::of(file, unpacker, false)?;
@@ -170,7 +174,7 @@ mod tests {
 
     use super::{find, has_same_base, is_named_after, is_rotated};
     use crate::content::Content;
-    use crate::mark::Mark;
+    use crate::file_position::FilePosition;
     use crate::unpack::Unpacker;
 
     #[test]
@@ -180,7 +184,8 @@ mod tests {
         let packed = folder.path().join("a.log.1.gz");
         let text: String = (0..100).map(|n| format!("{n}\n")).collect();
         fs::write(&original, &text).unwrap();
-        let mark = Mark::of(&mut Content::from(File::open(&original).unwrap()), 100).unwrap().unwrap();
+        let mark =
+            FilePosition::of(&mut Content::from(File::open(&original).unwrap()), 100).unwrap().unwrap();
         let compress = || {
             let mut encoder = GzEncoder::new(File::create(&packed).unwrap(), Compression::fast());
             encoder.write_all(text.as_bytes()).unwrap();

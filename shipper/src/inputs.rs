@@ -14,10 +14,10 @@ use crate::checkpoint::{Entry, FileId};
 use crate::content::Content;
 use crate::copies::{self, Copy, may_hold};
 use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin as RowOrigin};
+use crate::file_position::FilePosition;
 use crate::handle::Message;
 use crate::known::Known;
 use crate::listing::Listing;
-use crate::mark::Mark;
 use crate::opening::{Waiting, open, raise_limit};
 use crate::options::{Format, Input, Options};
 use crate::pattern::PathPattern;
@@ -257,7 +257,7 @@ impl Inputs {
         if let Some(key) = entry? {
             return self.go_on_remembered(key, input, path, content, id, known);
         }
-        let mark = (Mark::START, Mark::START);
+        let mark = (FilePosition::START, FilePosition::START);
         let mut source = self.source(input, (path, path), content, id, new_generation()?, mark);
         if let Some(header) = self.headers.remove(&id) {
             source.tail.know_header(header);
@@ -382,7 +382,12 @@ impl Inputs {
             return Ok(());
         }
         let generation = new_generation()?.to_string();
-        self.remembered.want(Entry { generation, delivered: Mark::START, sent: Mark::START, ..entry });
+        self.remembered.want(Entry {
+            generation,
+            delivered: FilePosition::START,
+            sent: FilePosition::START,
+            ..entry
+        });
         Ok(())
     }
 
@@ -438,7 +443,7 @@ impl Inputs {
         content: Content,
         id: FileId,
         generation: Arc<str>,
-        (delivered, sent): (Mark, Mark),
+        (delivered, sent): (FilePosition, FilePosition),
     ) -> Source {
         let origin = RowOrigin::new(&self.common, &found.to_string_lossy());
         let (timestamp_field, times) = (input.timestamp_field.clone(), input.times.clone());
@@ -505,10 +510,12 @@ impl Inputs {
     ) -> io::Result<Option<Source>> {
         let generation: Arc<str> = entry.generation.as_str().into();
         let mark = match &self.positions {
-            Some(positions) => Mark::of(&mut content, positions.get(&generation).copied().unwrap_or(0))?,
+            Some(positions) => {
+                FilePosition::of(&mut content, positions.get(&generation).copied().unwrap_or(0))?
+            }
             None if entry.delivered.stands_in(&mut content)? => Some(entry.delivered),
             // Sent again under the same ids, which the sink recognises.
-            None => Some(Mark::START),
+            None => Some(FilePosition::START),
         };
         // Renamed to what belongs to another input, it goes on as what it was.
         let input = input_of(&self.inputs, entry.found()).unwrap_or(input);

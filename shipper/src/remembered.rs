@@ -179,14 +179,14 @@ mod tests {
     use super::{KEPT, MAX_KEPT, Remembered, now};
     use crate::checkpoint::{Entry, FileId, Missing};
     use crate::content::Content;
-    use crate::mark::Mark;
+    use crate::file_position::FilePosition;
 
     fn entry(folder: &std::path::Path, name: &str, missing: Option<Missing>) -> Entry {
         let path = folder.join(name);
         fs::write(&path, "content").unwrap();
         let file = File::open(&path).unwrap();
         let id = FileId::of(&file.metadata().unwrap());
-        let mark = Mark::of(&mut Content::from(file), 7).unwrap().unwrap();
+        let mark = FilePosition::of(&mut Content::from(file), 7).unwrap().unwrap();
         let generation = name.to_owned();
         Entry { path, id, generation, delivered: mark, sent: mark, found: None, missing, header: Vec::new() }
     }

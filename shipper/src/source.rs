@@ -14,9 +14,9 @@ use crate::batch::Batch;
 use crate::checkpoint::{Entry, FileId};
 use crate::content::Content;
 use crate::copies::{Copy, is_named_after, may_hold};
+use crate::file_position::{FilePosition, WINDOW};
 use crate::inputs::new_generation;
 use crate::listing::{Seen, State};
-use crate::mark::{Mark, WINDOW};
 use crate::opening::open;
 use crate::tail::{Filled, Position, Tail};
 use crate::throttle::throttled;
@@ -220,7 +220,7 @@ impl Source {
         if path == self.tail.path {
             // All of it has to be there: what was not read yet, too.
             return Ok(self.is_deleted()
-                && Mark::of(content, size)? == Mark::of(&mut self.tail.content, size)?
+                && FilePosition::of(content, size)? == FilePosition::of(&mut self.tail.content, size)?
                 && mark.stands_in(content)?);
         }
         Ok(may_hold(content, path, &self.tail.path) && content.size()? >= size && mark.stands_in(content)?)
@@ -250,7 +250,8 @@ impl Source {
         }
         let (copied, own) = (content.size()?, self.tail.size()?);
         let both = copied.min(own);
-        Ok((own > 0 || copied == 0) && Mark::of(content, both)? == Mark::of(&mut self.tail.content, both)?)
+        Ok((own > 0 || copied == 0)
+            && FilePosition::of(content, both)? == FilePosition::of(&mut self.tail.content, both)?)
     }
 
     /// Goes on in a copy of the file's former content, under the same identity.

@@ -12,11 +12,11 @@ use kumon_spool::Acknowledged;
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Entry};
 use crate::dead_letters::is_replayed;
+use crate::file_position::FilePosition;
 use crate::handle::Message;
 use crate::holds::Holds;
 use crate::inputs::Inputs;
 use crate::listing::{Folders, Interest};
-use crate::mark::Mark;
 use crate::options::Options;
 use crate::records::Positions;
 use crate::sink::Outcome;
@@ -260,7 +260,7 @@ impl Sources {
     /// again.
     pub(crate) fn taken(&mut self, batch: &Batch, outcome: &Outcome) {
         let files = batch.positions.iter().map(|(generation, _)| generation).zip(&batch.marks);
-        let marks: HashMap<&Arc<str>, &Mark> = files.collect();
+        let marks: HashMap<&Arc<str>, &FilePosition> = files.collect();
         for tail in self.all.iter_mut().map(|source| &mut source.tail) {
             let Some(mark) = marks.get(&tail.generation).filter(|_| !outcome.holds(&tail.stream)) else {
                 continue;

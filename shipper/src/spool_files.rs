@@ -12,7 +12,7 @@ use kumon_spool::{Acknowledged, FileName, list, sidecar};
 
 use crate::content::Content;
 use crate::decode::{CsvDecoder, Decoder};
-use crate::mark::Mark;
+use crate::file_position::FilePosition;
 use crate::source::{Origin, Source};
 use crate::stream::StreamName;
 use crate::tail::Tail;
@@ -156,9 +156,9 @@ impl SpoolFiles {
         // A file that a power cut made shorter begins anew; the ids tell what the sink has of it.
         let delivered = self.delivered(name).unwrap_or(0);
         let mut open = Content::from(open);
-        let mark = Mark::of(&mut open, delivered).map_err(|e| format!("can't be read: {e}"))?;
+        let mark = FilePosition::of(&mut open, delivered).map_err(|e| format!("can't be read: {e}"))?;
         let decoder = Decoder::Csv(CsvDecoder::own(schema).into());
-        let (generation, mark) = (name.id.as_str().into(), mark.unwrap_or(Mark::START));
+        let (generation, mark) = (name.id.as_str().into(), mark.unwrap_or(FilePosition::START));
         let tail = Tail::new(path.into(), open, generation, stream.into(), decoder, mark, false);
         Ok(Some(Source::new(tail, Origin::Spool { name: name.clone(), locked: false })))
     }

@@ -10,8 +10,8 @@ use std::{fs, io, mem};
 use crate::batch::{Batch, Undecodable};
 use crate::content::{Content, Kind};
 use crate::decode::{Decoder, Step, Unreadable};
+use crate::file_position::{FilePosition, Window};
 use crate::holes::{Holes, beginning};
-use crate::mark::{Mark, Window};
 use crate::stream::StreamName;
 use crate::throttle::throttled;
 
@@ -29,15 +29,15 @@ pub(crate) struct Tail {
     /// Part of every document's id; no other content ever has the same one.
     pub(crate) generation: Arc<str>,
     /// Up to where rows were put into batches.
-    pub(crate) read: Mark,
+    pub(crate) read: FilePosition,
     /// Up to where rows of this generation may have been sent: behind `read` where they are read again.
-    pub(crate) sent: Mark,
+    pub(crate) sent: FilePosition,
     /// All that stood in the file when it was last looked at.
-    pub(crate) seen: Mark,
+    pub(crate) seen: FilePosition,
     /// Up to where the sink has taken rows.
-    pub(crate) delivered: Mark,
+    pub(crate) delivered: FilePosition,
     /// Up to where rows are delivered and durable.
-    pub(crate) acknowledged: Mark,
+    pub(crate) acknowledged: FilePosition,
     /// How much the file held when that was last asked, in bytes.
     pub(crate) known_size: u64,
     /// Why it can't be read on, where it can't.
@@ -57,9 +57,9 @@ pub(crate) struct Tail {
 #[derive(Debug)]
 pub(crate) struct Position {
     pub(crate) generation: Arc<str>,
-    acknowledged: Mark,
-    delivered: Mark,
-    pub(crate) sent: Mark,
+    acknowledged: FilePosition,
+    delivered: FilePosition,
+    pub(crate) sent: FilePosition,
 }
 
 /// How far filling a batch came.
@@ -81,7 +81,7 @@ impl Tail {
         generation: Arc<str>,
         stream: Arc<StreamName>,
         decoder: Decoder,
-        acknowledged: Mark,
+        acknowledged: FilePosition,
         rewritable: bool,
     ) -> Tail {
         let (read, sent, delivered, stuck) = (acknowledged, acknowledged, acknowledged, None);
@@ -91,7 +91,7 @@ impl Tail {
             generation,
             read,
             sent,
-            seen: Mark::START,
+            seen: FilePosition::START,
             delivered,
             acknowledged,
             known_size: acknowledged.offset,
@@ -113,7 +113,7 @@ impl Tail {
     }
 
     /// Reads on at a mark that lies before what was read.
-    pub(crate) fn go_on_at(&mut self, mark: Mark) {
+    pub(crate) fn go_on_at(&mut self, mark: FilePosition) {
         (self.read, self.window) = (mark, None);
         self.holes.forget();
         self.decoder.reset();
@@ -167,9 +167,9 @@ impl Tail {
     pub(crate) fn rewind(&mut self, acknowledged: u64) {
         let mut marks = [self.acknowledged, self.delivered].into_iter();
         let mark = marks.find(|mark| mark.offset == acknowledged);
-        let mark = mark.or_else(|| Mark::of(&mut self.content, acknowledged).ok().flatten());
+        let mark = mark.or_else(|| FilePosition::of(&mut self.content, acknowledged).ok().flatten());
         // Where that can't be read now, the sink recognises what it has.
-        let mark = mark.unwrap_or(Mark::START);
+        let mark = mark.unwrap_or(FilePosition::START);
         (self.acknowledged, self.delivered) = (mark, mark);
         self.unread();
     }
@@ -199,7 +199,7 @@ impl Tail {
     /// For content that has nothing to do with what was read before: a truncated or rewritten file. Answers where it
     /// stood before.
     pub(crate) fn start_anew(&mut self, generation: Arc<str>) -> Position {
-        let start = Mark::START;
+        let start = FilePosition::START;
         self.go_back_to(Position { generation, acknowledged: start, delivered: start, sent: start })
     }
 
@@ -211,7 +211,7 @@ impl Tail {
             delivered: mem::replace(&mut self.delivered, position.delivered),
             sent: mem::replace(&mut self.sent, position.sent),
         };
-        self.seen = Mark::START;
+        self.seen = FilePosition::START;
         self.unread();
         former
     }
@@ -222,7 +222,7 @@ impl Tail {
     }
 
     /// What a copy of the file, as it was before it was rewritten, must hold.
-    pub(crate) fn evidence(&self) -> Mark {
+    pub(crate) fn evidence(&self) -> FilePosition {
         if self.sent.offset > 0 { self.sent } else { self.seen }
     }
 
@@ -230,8 +230,8 @@ impl Tail {
     pub(crate) fn note_seen(&mut self) -> io::Result<()> {
         let (size, mut last) = (self.size()?, [0]);
         self.content.read_at(&mut last, size.saturating_sub(1))?;
-        let seen = if last == [0] { None } else { Mark::of(&mut self.content, size)? };
-        self.seen = seen.unwrap_or(Mark::START);
+        let seen = if last == [0] { None } else { FilePosition::of(&mut self.content, size)? };
+        self.seen = seen.unwrap_or(FilePosition::START);
         Ok(())
     }
 
@@ -243,14 +243,14 @@ impl Tail {
     /// Goes on in another file that holds what was read of this one; a copy may have missed the last of it.
     pub(crate) fn move_to(&mut self, path: PathBuf, mut content: Content) -> io::Result<()> {
         let size = content.size()?;
-        let mut within = |mark: Mark| match mark.offset <= size {
+        let mut within = |mark: FilePosition| match mark.offset <= size {
             true => Ok(mark),
-            false => Mark::of(&mut content, size).map(|mark| mark.unwrap_or(Mark::START)),
+            false => FilePosition::of(&mut content, size).map(|mark| mark.unwrap_or(FilePosition::START)),
         };
         let marks = (within(self.acknowledged)?, within(self.delivered)?, within(self.sent)?);
         let read = within(self.read)?;
         (self.acknowledged, self.delivered, self.sent) = marks;
-        (self.path, self.content, self.seen) = (path, content, Mark::START);
+        (self.path, self.content, self.seen) = (path, content, FilePosition::START);
         // With the decoder, which may have lost what it knew of the file when that was cut.
         self.go_on_at(read);
         Ok(())
@@ -421,7 +421,9 @@ impl Tail {
         let skipped = self.decoder.skip_long(buffer, last, &mut |buffer, at| content.read_at(buffer, at));
         // Asked before anything is done: a file that can't be read now is tried again.
         let Ok(Step::Bad(used, reason)) = skipped else { return Some(Filled::End) };
-        let Ok(Some(mark)) = Mark::of(content, offset + used as u64) else { return Some(Filled::End) };
+        let Ok(Some(mark)) = FilePosition::of(content, offset + used as u64) else {
+            return Some(Filled::End);
+        };
         let Ok(Some(behind)) = mark.window(content) else { return Some(Filled::End) };
         let file = batch.file(&self.generation, &self.path, self.read);
         let (stream, record) = (self.stream.clone(), buffer[..used.min(buffer.len())].to_vec());
@@ -474,7 +476,7 @@ mod tests {
     use crate::content::Content;
     use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin, Times};
     use crate::elasticsearch::BulkEncoder;
-    use crate::mark::Mark;
+    use crate::file_position::FilePosition;
     use crate::stream::StreamName;
 
     fn ndjson() -> Decoder {
@@ -488,7 +490,7 @@ mod tests {
     fn tail(path: &std::path::Path, acknowledged: u64, decoder: Decoder) -> Tail {
         let stream = StreamName { kind: Kind::Event, dataset: "a".into(), namespace: "default".into() };
         let mut file = Content::from(File::open(path).unwrap());
-        let mark = Mark::of(&mut file, acknowledged).unwrap().unwrap();
+        let mark = FilePosition::of(&mut file, acknowledged).unwrap().unwrap();
         Tail::new(path.into(), file, "g".into(), Arc::new(stream), decoder, mark, true)
     }
 

@@ -4,8 +4,8 @@ use std::io;
 
 use super::{Filled, Tail};
 use crate::batch::Batch;
+use crate::file_position::{FilePosition, WINDOW, Window};
 use crate::holes::{Behind, Run};
-use crate::mark::{Mark, WINDOW, Window};
 use crate::throttle::throttled;
 
 const CUT: &str = "the record is cut: only NULs follow, where its end was overwritten or never written";
@@ -75,7 +75,7 @@ impl Tail {
         }
         let file = batch.file(&self.generation, &self.path, self.read);
         window.push(&vec![0; (end - from).min(WINDOW) as usize]);
-        self.read = Mark { offset: end, fingerprint: window.fingerprint() };
+        self.read = FilePosition { offset: end, fingerprint: window.fingerprint() };
         self.sent = self.sent.or_behind(self.read);
         batch.cover(file, self.read);
         buffer.clear();

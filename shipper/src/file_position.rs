@@ -11,30 +11,31 @@ pub(crate) const WINDOW: u64 = 1024;
 
 /// A place in a file, and what stood before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mark {
+pub(crate) struct FilePosition {
     /// In bytes.
     pub(crate) offset: u64,
     /// CRC-32 of the file's first [`WINDOW`] bytes and of those before `offset`.
     pub(crate) fingerprint: u32,
 }
 
-impl Mark {
+impl FilePosition {
     /// A file's beginning, before which nothing stands.
-    pub(crate) const START: Mark = Mark { offset: 0, fingerprint: 0 };
+    pub(crate) const START: FilePosition = FilePosition { offset: 0, fingerprint: 0 };
 
     /// The one of both that lies before the other.
-    pub(crate) fn or_before(self, other: Mark) -> Mark {
+    pub(crate) fn or_before(self, other: FilePosition) -> FilePosition {
         if other.offset < self.offset { other } else { self }
     }
 
     /// The one of both that lies behind the other.
-    pub(crate) fn or_behind(self, other: Mark) -> Mark {
+    pub(crate) fn or_behind(self, other: FilePosition) -> FilePosition {
         if other.offset > self.offset { other } else { self }
     }
 
     /// The mark of a file's content at `offset`; `None` where the file is shorter.
-    pub(crate) fn of(content: &mut Content, offset: u64) -> io::Result<Option<Mark>> {
-        Ok(Window::read(content, offset)?.map(|window| Mark { offset, fingerprint: window.fingerprint() }))
+    pub(crate) fn of(content: &mut Content, offset: u64) -> io::Result<Option<FilePosition>> {
+        Ok(Window::read(content, offset)?
+            .map(|window| FilePosition { offset, fingerprint: window.fingerprint() }))
     }
 
     /// What stands before the mark; `None` where that is not what stood there when it was made.
@@ -88,7 +89,7 @@ impl Window {
 mod tests {
     use std::fs::{self, File};
 
-    use super::{Mark, Window};
+    use super::{FilePosition, Window};
     use crate::content::Content;
 
     #[test]
@@ -98,14 +99,14 @@ mod tests {
         fs::write(folder.path().join("a"), &content).unwrap();
         let mut file = Content::from(File::open(folder.path().join("a")).unwrap());
         let (mut window, mut offset) = (Window::default(), 0);
-        assert_eq!(Mark::of(&mut file, 0).unwrap(), Some(Mark::START));
+        assert_eq!(FilePosition::of(&mut file, 0).unwrap(), Some(FilePosition::START));
         for length in [1, 500, 600, 1, 2500, 1000] {
             window.push(&content[offset..offset + length]);
             offset += length;
-            let mark = Mark { offset: offset as u64, fingerprint: window.fingerprint() };
-            assert_eq!(Mark::of(&mut file, offset as u64).unwrap(), Some(mark));
+            let mark = FilePosition { offset: offset as u64, fingerprint: window.fingerprint() };
+            assert_eq!(FilePosition::of(&mut file, offset as u64).unwrap(), Some(mark));
             assert!(mark.stands_in(&mut file).unwrap());
         }
-        assert_eq!(Mark::of(&mut file, 5001).unwrap(), None);
+        assert_eq!(FilePosition::of(&mut file, 5001).unwrap(), None);
     }
 }
