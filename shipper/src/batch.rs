@@ -25,7 +25,7 @@ pub struct Batch {
     /// The documents' ids where they come with one: dead letters keep what they had.
     ids: Vec<String>,
     /// Up to where each file is covered once this batch is delivered: the file's generation, and the offset in
-    /// bytes. Holds each file once.
+    /// bytes. PausedStreams each file once.
     pub positions: Vec<(Arc<str>, u64)>,
     /// Rows that could not even be decoded; the shipper writes them to the dead letters.
     pub(crate) undecodable: Vec<Undecodable>,

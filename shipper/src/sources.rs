@@ -14,10 +14,10 @@ use crate::checkpoint::{Checkpoint, Entry};
 use crate::dead_letters::is_replayed;
 use crate::file_position::FilePosition;
 use crate::handle::Message;
-use crate::holds::Holds;
 use crate::inputs::Inputs;
 use crate::listing::{Folders, Interest};
 use crate::options::Options;
+use crate::paused_streams::PausedStreams;
 use crate::records::Positions;
 use crate::sink::Outcome;
 use crate::source::{Origin, Source};
@@ -51,7 +51,7 @@ pub(crate) struct Sources {
     /// Set for the last round: then a deleted file can't be waited for, nobody would find it again.
     pub(crate) stopping: bool,
     /// Streams whose files are left alone for a while.
-    pub(crate) holds: Holds,
+    pub(crate) holds: PausedStreams,
     /// Set while the checkpoint can't be written: files that must be in it first are left alone.
     pub(crate) hold: bool,
 }
@@ -75,7 +75,7 @@ impl Sources {
             unclear: false,
             linger,
             stopping: false,
-            holds: Holds::new(options.retry_initial, options.retry_max),
+            holds: PausedStreams::new(options.retry_initial, options.retry_max),
             hold: false,
         }
     }

@@ -12,7 +12,7 @@ use crate::throttle::throttled;
 
 /// The streams whose rows wait in their files.
 #[derive(Debug)]
-pub(crate) struct Holds {
+pub(crate) struct PausedStreams {
     streams: HashMap<Arc<StreamName>, Hold>,
     retry_initial: Duration,
     retry_max: Duration,
@@ -25,9 +25,9 @@ struct Hold {
     retry_at: Instant,
 }
 
-impl Holds {
-    pub(crate) fn new(retry_initial: Duration, retry_max: Duration) -> Holds {
-        Holds { streams: HashMap::new(), retry_initial, retry_max }
+impl PausedStreams {
+    pub(crate) fn new(retry_initial: Duration, retry_max: Duration) -> PausedStreams {
+        PausedStreams { streams: HashMap::new(), retry_initial, retry_max }
     }
 
     /// Lets a stream wait; says so once for each reason.
