@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
 use crate::batch::Batch;
+use crate::batch_sizer::BatchSizer;
 use crate::dead_letters::DeadLetters;
 use crate::handle::Message;
-use crate::pace::Pace;
 use crate::sink::{Outcome, Sink, SinkError};
 use crate::worker::Worker;
 
@@ -37,7 +37,7 @@ pub(crate) struct Delivery {
     /// Its memory is used again.
     spare: Batch,
     pub(crate) dead_letters: DeadLetters,
-    pub(crate) pace: Pace,
+    pub(crate) batch_sizer: BatchSizer,
     backoff: Backoff,
     /// Set between tries.
     retry_at: Option<Instant>,
@@ -67,7 +67,7 @@ impl Delivery {
         sink: Box<dyn Sink>,
         dead_letters: DeadLetters,
         backoff: Backoff,
-        pace: Pace,
+        batch_sizer: BatchSizer,
         messages: Sender<Message>,
     ) -> std::io::Result<Delivery> {
         let keeps_positions = sink.positions().is_some();
@@ -104,7 +104,7 @@ impl Delivery {
             spare: next.another(),
             next,
             dead_letters,
-            pace,
+            batch_sizer,
             backoff,
             retry_at: None,
             forgotten: Vec::new(),
@@ -177,15 +177,15 @@ impl Delivery {
             Ok(outcome) => outcome,
             Err(error) => {
                 if let SinkError::Unavailable(_) = error {
-                    self.pace.pushed_back();
+                    self.batch_sizer.pushed_back();
                 }
                 self.current = Some(batch);
                 return Err(error);
             }
         };
         match outcome.retried {
-            0 => self.pace.delivered(batch.body.len(), sent.took),
-            _ => self.pace.pushed_back(),
+            0 => self.batch_sizer.delivered(batch.body.len(), sent.took),
+            _ => self.batch_sizer.pushed_back(),
         }
         if let Err(e) = self.dead_letters.write(&batch, &outcome) {
             (self.outcome, self.current) = (Some(outcome), Some(batch));

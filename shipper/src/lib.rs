@@ -2,6 +2,7 @@
 
 mod backoff;
 mod batch;
+mod batch_sizer;
 mod checkpoint;
 mod content;
 mod copies;
@@ -21,7 +22,6 @@ mod ledger;
 mod listing;
 mod opening;
 mod options;
-mod pace;
 mod pattern;
 mod paused_streams;
 mod records;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use kumon_spool::FolderLock;
 
 use crate::backoff::Backoff;
+use crate::batch_sizer::BatchSizer;
 use crate::checkpoint::Checkpoint;
 use crate::dead_letters::DeadLetters;
 use crate::delivery::{Delivery, Sent};
@@ -18,7 +19,6 @@ use crate::handle::{Handle, Message};
 use crate::inputs::Inputs;
 use crate::ledger::{Cause, Ledger};
 use crate::options::Options;
-use crate::pace::Pace;
 use crate::records::{Records, Written};
 use crate::sink::{Sink, SinkError};
 use crate::sources::Sources;
@@ -94,7 +94,7 @@ impl Shipper {
         let dead_letters = DeadLetters::open(state, options.dead_letter_bytes)
             .map_err(|e| ShipperError::folder(state, e))?;
         let backoff = Backoff::new(options.retry_initial, options.retry_max);
-        let pace = Pace::new(options.batch_bytes);
+        let batch_sizer = BatchSizer::new(options.batch_bytes);
         let (sender, messages) = channel();
         let ledger = Ledger::default();
         let handle =
@@ -105,7 +105,7 @@ impl Shipper {
         records.stale = sources.files_without_input().is_some();
         let shipper = Shipper {
             sources,
-            delivery: Delivery::new(sink, dead_letters, backoff, pace, sender.clone())
+            delivery: Delivery::new(sink, dead_letters, backoff, batch_sizer, sender.clone())
                 .map_err(ShipperError::Thread)?,
             records,
             ledger,
@@ -236,7 +236,7 @@ impl Shipper {
 
     /// Fills the next batch as far as there is something for it.
     fn gather(&mut self) {
-        let rewritten = self.sources.fill(&mut self.delivery.next, self.delivery.pace.bytes());
+        let rewritten = self.sources.fill(&mut self.delivery.next, self.delivery.batch_sizer.bytes());
         self.delivery.forget(&rewritten);
         if self.sources.need_recording() && !self.save() {
             self.delivery.next.clear();

@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// Grows batches while that makes them go faster; shrinks them when the sink pushes back or takes long.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct BatchSizer {
     bytes: usize,
     most: usize,
     sample: Sample,
@@ -34,10 +34,10 @@ struct Sample {
     time: Duration,
 }
 
-impl Pace {
+impl BatchSizer {
     /// Never more than `most` bytes.
-    pub(crate) fn new(most: usize) -> Pace {
-        Pace { bytes: FIRST.min(most), most, sample: Sample::default(), before: None, rest: 0 }
+    pub(crate) fn new(most: usize) -> BatchSizer {
+        BatchSizer { bytes: FIRST.min(most), most, sample: Sample::default(), before: None, rest: 0 }
     }
 
     /// What a batch is to hold, in bytes.
@@ -95,10 +95,10 @@ impl Pace {
 mod tests {
     use std::time::Duration;
 
-    use super::{FIRST, LEAST, Pace};
+    use super::{BatchSizer, FIRST, LEAST};
 
     /// The size after so many full batches, each of which takes this time.
-    fn after(pace: &mut Pace, batches: u32, time: impl Fn(usize) -> Duration) -> usize {
+    fn after(pace: &mut BatchSizer, batches: u32, time: impl Fn(usize) -> Duration) -> usize {
         for _ in 0..batches {
             pace.delivered(pace.bytes(), time(pace.bytes()));
         }
@@ -108,22 +108,22 @@ mod tests {
     #[test]
     fn batches_grow_as_long_as_that_makes_them_faster() {
         // So long a request, whatever is in it: larger ones are better up to the limit.
-        let mut pace = Pace::new(5_000_000);
+        let mut pace = BatchSizer::new(5_000_000);
         assert_eq!(pace.bytes(), FIRST);
         assert_eq!(after(&mut pace, 40, |_| Duration::from_millis(50)), 5_000_000);
         // So long a byte: size makes no difference, so that small ones will do.
-        let mut pace = Pace::new(5_000_000);
+        let mut pace = BatchSizer::new(5_000_000);
         assert_eq!(after(&mut pace, 90, |bytes| Duration::from_nanos(bytes as u64)), FIRST);
     }
 
     #[test]
     fn batches_shrink_when_the_sink_pushes_back_and_grow_again_later() {
-        let mut pace = Pace::new(5_000_000);
+        let mut pace = BatchSizer::new(5_000_000);
         after(&mut pace, 40, |_| Duration::from_millis(50));
         (0..3).for_each(|_| pace.pushed_back());
         assert_eq!(pace.bytes(), 625_000);
         assert_eq!(after(&mut pace, 20, |_| Duration::from_secs(5)), LEAST);
         assert_eq!(after(&mut pace, 300, |_| Duration::from_millis(50)), 5_000_000);
-        assert_eq!(Pace::new(500).bytes(), 500);
+        assert_eq!(BatchSizer::new(500).bytes(), 500);
     }
 }
