@@ -3,11 +3,11 @@
 mod between;
 mod bulk;
 mod client;
+mod concurrency_limit;
 mod encoder;
 mod error_cause;
 mod errors;
 mod failure;
-mod lanes;
 mod lookup;
 mod options;
 mod progress;

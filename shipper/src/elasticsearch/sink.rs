@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use super::bulk::{PATH, all_created, fates};
 use super::client::{Answer, Client};
+use super::concurrency_limit::ConcurrencyLimit;
 use super::encoder::BulkEncoder;
 use super::errors::{Concern, concern};
 use super::failure::Failure;
-use super::lanes::Lanes;
 use super::lookup::Lookup;
 use super::options::{Options, OptionsError};
 use super::progress::{Again, Progress};
@@ -32,7 +32,7 @@ const ANSWER_BYTES_PER_DOCUMENT: usize = 1 << 10;
 pub struct ElasticsearchSink {
     client: Client,
     lookup: Lookup,
-    lanes: Lanes,
+    concurrency: ConcurrencyLimit,
     /// Whether requests as they are sent here were ever taken for what they are.
     understood: bool,
 }
@@ -44,8 +44,8 @@ impl ElasticsearchSink {
     /// When a file that the options name can't be read or used, or a host is no URL.
     pub fn new(options: Options) -> Result<ElasticsearchSink, OptionsError> {
         let client = Client::new(options)?;
-        let (lookup, lanes) = (Lookup::default(), Lanes::default());
-        Ok(ElasticsearchSink { client, lookup, lanes, understood: false })
+        let (lookup, concurrency) = (Lookup::default(), ConcurrencyLimit::default());
+        Ok(ElasticsearchSink { client, lookup, concurrency, understood: false })
     }
 
     fn deliver(&mut self, batch: &Arc<Batch>) -> Result<Progress, Failure> {
@@ -59,7 +59,7 @@ impl ElasticsearchSink {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
             let mut again = Vec::new();
-            for portion in self.lanes.portions(batch, &pending) {
+            for portion in self.concurrency.portions(batch, &pending) {
                 again.extend(self.send_documents(batch, portion, &mut progress)?);
             }
             again.retain(|again| !progress.holds(&batch.documents[again.document].stream));
@@ -68,7 +68,7 @@ impl ElasticsearchSink {
             }
             let had_no_room = again.iter().filter(|again| again.had_no_room).count();
             if had_no_room > 0 {
-                self.lanes.pushed_back();
+                self.concurrency.pushed_back();
             }
             if attempt == TRIES {
                 progress.give_up(batch, again, TRIES);
@@ -92,7 +92,7 @@ impl ElasticsearchSink {
         if documents.is_empty() {
             return Ok(Vec::new());
         }
-        let parts = self.lanes.split(batch, documents);
+        let parts = self.concurrency.split(batch, documents);
         let with_limit = |part: &Vec<usize>| {
             let body = body(batch, part);
             let limit = ANSWER_BYTES + part.len() * ANSWER_BYTES_PER_DOCUMENT + 2 * body.len();
@@ -101,7 +101,7 @@ impl ElasticsearchSink {
         let bodies = parts.iter().map(with_limit).collect();
         let start = Instant::now();
         let answers = self.client.post_all(PATH, bodies);
-        self.lanes.took(parts.len(), start.elapsed());
+        self.concurrency.took(parts.len(), start.elapsed());
         let (mut again, mut failures) = (Vec::new(), Vec::new());
         // What one answer says holds whatever became of the others.
         for (part, answer) in parts.iter().zip(answers) {
@@ -155,11 +155,11 @@ impl ElasticsearchSink {
             }
             429 => {
                 let bytes = documents.iter().map(|document| batch.documents[*document].encoded.len()).sum();
-                self.lanes.had_no_room(bytes);
+                self.concurrency.had_no_room(bytes);
                 Err(self.client.refusal(answer))
             }
             _ => {
-                self.lanes.pushed_back();
+                self.concurrency.pushed_back();
                 Err(self.client.refusal(answer))
             }
         }

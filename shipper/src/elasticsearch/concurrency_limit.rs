@@ -21,7 +21,7 @@ const TRY_AGAIN: u32 = 100;
 /// Grows with calm, shrinks when the cluster pushes back. A file's rows never are in two requests at a time: so they
 /// arrive in their order.
 #[derive(Debug)]
-pub(super) struct Lanes {
+pub(super) struct ConcurrencyLimit {
     now: usize,
     calm: u32,
     /// A request has no more bytes, once the cluster had no room for a larger one.
@@ -30,13 +30,13 @@ pub(super) struct Lanes {
     rest: u32,
 }
 
-impl Default for Lanes {
-    fn default() -> Lanes {
-        Lanes { now: 1, calm: 0, portion: usize::MAX, rest: 0 }
+impl Default for ConcurrencyLimit {
+    fn default() -> ConcurrencyLimit {
+        ConcurrencyLimit { now: 1, calm: 0, portion: usize::MAX, rest: 0 }
     }
 }
 
-impl Lanes {
+impl ConcurrencyLimit {
     /// Parts for requests that go one after the other.
     pub(super) fn portions<'d>(&self, batch: &Batch, documents: &'d [usize]) -> Vec<&'d [usize]> {
         let bytes = |document: &usize| batch.documents[*document].encoded.len();
@@ -112,7 +112,7 @@ mod tests {
 
     use kumon_schema::Kind;
 
-    use super::{LEAST_BYTES, LEAST_PORTION, Lanes, MOST, TRY_AGAIN};
+    use super::{ConcurrencyLimit, LEAST_BYTES, LEAST_PORTION, MOST, TRY_AGAIN};
     use crate::elasticsearch::BulkEncoder;
     use crate::{Batch, Document, StreamName};
 
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn requests_get_more_with_calm_and_a_file_is_in_one_of_them() {
-        let mut lanes = Lanes::default();
+        let mut lanes = ConcurrencyLimit::default();
         let batch = batch(&[1000, 400, 300, 20, 10]);
         let all: Vec<usize> = (0..batch.documents.len()).collect();
         assert_eq!(lanes.split(&batch, &all), vec![all.clone()]);
@@ -158,11 +158,12 @@ mod tests {
 
     #[test]
     fn what_the_cluster_has_no_room_for_goes_in_portions_for_a_while() {
-        let mut lanes = Lanes::default();
+        let mut lanes = ConcurrencyLimit::default();
         let batch = batch(&[600, 400]);
         let all: Vec<usize> = (0..1000).collect();
-        let sizes =
-            |lanes: &Lanes| lanes.portions(&batch, &all).iter().map(|it| it.len()).collect::<Vec<_>>();
+        let sizes = |lanes: &ConcurrencyLimit| {
+            lanes.portions(&batch, &all).iter().map(|it| it.len()).collect::<Vec<_>>()
+        };
         assert_eq!(sizes(&lanes), [1000]);
         lanes.had_no_room(batch.body.len());
         assert_eq!(sizes(&lanes), [500, 500]);
@@ -177,7 +178,7 @@ mod tests {
 
     #[test]
     fn little_goes_in_one_request() {
-        let mut lanes = Lanes::default();
+        let mut lanes = ConcurrencyLimit::default();
         (0..40).for_each(|_| lanes.took(lanes.now, Duration::from_millis(5)));
         let batch = batch(&[LEAST_BYTES / 3000, LEAST_BYTES / 3000]);
         let all: Vec<usize> = (0..batch.documents.len()).collect();
