@@ -396,14 +396,14 @@ impl Shipper {
     fn listen(&mut self, until: Option<Instant>) {
         let wait = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
         if let Ok(message) = self.messages.recv_timeout(wait) {
-            self.heed(message);
+            self.handle_message(message);
         }
         while let Ok(message) = self.messages.try_recv() {
-            self.heed(message);
+            self.handle_message(message);
         }
     }
 
-    fn heed(&mut self, message: Message) {
+    fn handle_message(&mut self, message: Message) {
         match message {
             Message::Noticed => {
                 let noticed = self.watcher.noticed();

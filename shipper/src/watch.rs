@@ -72,7 +72,7 @@ impl Watcher {
         let inotify = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // What it can't read it tells by asking for a look at everything.
             if let Ok(event) = event {
-                handler.notice(|state| state.heed(&event, &handler.spool));
+                handler.notice(|state| state.handle_event(&event, &handler.spool));
             }
         });
         let inotify =
@@ -132,11 +132,11 @@ impl Watcher {
                 }
             }
         }
-        self.heed(trouble);
+        self.handle_trouble(trouble);
         is_new
     }
 
-    fn heed(&mut self, trouble: Option<(PathBuf, notify::Error)>) {
+    fn handle_trouble(&mut self, trouble: Option<(PathBuf, notify::Error)>) {
         match &trouble {
             Some((folder, e)) if self.trouble.is_none() => log::warn!(
                 "{}: can't be watched ({e}), so files are polled four times a second; raise \
@@ -268,7 +268,7 @@ impl State {
     }
 
     /// Takes note of an event.
-    fn heed(&mut self, event: &Event, spool: &Path) {
+    fn handle_event(&mut self, event: &Event, spool: &Path) {
         if event.need_rescan() {
             self.noticed.names = true;
         }

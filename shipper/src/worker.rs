@@ -46,7 +46,7 @@ impl<Job> Drop for Worker<Job> {
 }
 
 fn work_off<Job>(to_do: &Receiver<Job>, messages: &Sender<Message>, mut work: impl FnMut(Job) -> Message) {
-    let _farewell = Farewell(messages);
+    let _guard = PanicGuard(messages);
     while let Ok(job) = to_do.recv() {
         // The shipper may have ended.
         let _ = messages.send(work(job));
@@ -54,9 +54,9 @@ fn work_off<Job>(to_do: &Receiver<Job>, messages: &Sender<Message>, mut work: im
 }
 
 /// Tells of a thread that a bug ended: nobody is to wait for its answer in vain.
-struct Farewell<'a>(&'a Sender<Message>);
+struct PanicGuard<'a>(&'a Sender<Message>);
 
-impl Drop for Farewell<'_> {
+impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // The shipper may have ended.

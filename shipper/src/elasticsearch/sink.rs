@@ -105,7 +105,7 @@ impl ElasticsearchSink {
         let (mut again, mut failures) = (Vec::new(), Vec::new());
         // What one answer says holds whatever became of the others.
         for (part, answer) in parts.iter().zip(answers) {
-            match answer.and_then(|answer| self.heed(batch, part, &answer, progress)) {
+            match answer.and_then(|answer| self.handle_answer(batch, part, &answer, progress)) {
                 Ok(more) => again.extend(more),
                 Err(failure) => failures.push(failure),
             }
@@ -114,7 +114,7 @@ impl ElasticsearchSink {
     }
 
     /// What an answer says of these documents. Those that were too large for one request are sent in several.
-    fn heed(
+    fn handle_answer(
         &mut self,
         batch: &Arc<Batch>,
         documents: &[usize],
