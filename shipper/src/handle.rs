@@ -71,7 +71,7 @@ pub(crate) enum Message {
     Sync(Sender<bool>),
     /// The sink has taken the batch, or not.
     Sent(Sent),
-    /// What was to be written down is, or can't be: [`Records`](crate::records::Records) knows.
+    /// What was to be written down is, or can't be: [`CheckpointWriter`](crate::checkpoint_writer::CheckpointWriter) knows.
     Written,
     /// A thread that sends, or writes down, died of a bug.
     Died,

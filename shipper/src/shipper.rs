@@ -12,6 +12,7 @@ use kumon_spool::FolderLock;
 use crate::backoff::Backoff;
 use crate::batch_sizer::BatchSizer;
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint_writer::{CheckpointWriter, Written};
 use crate::dead_letters::DeadLetters;
 use crate::delivery::{Delivery, Sent};
 use crate::error::ShipperError;
@@ -19,7 +20,6 @@ use crate::handle::{Handle, Message};
 use crate::inputs::Inputs;
 use crate::ledger::{Cause, Ledger};
 use crate::options::Options;
-use crate::records::{Records, Written};
 use crate::sink::{Sink, SinkError};
 use crate::sources::Sources;
 use crate::throttle;
@@ -52,7 +52,7 @@ pub struct Ended {
 pub struct Shipper {
     sources: Sources,
     delivery: Delivery,
-    records: Records,
+    checkpoint_writer: CheckpointWriter,
     ledger: Ledger,
     watcher: Watcher,
     messages: Receiver<Message>,
@@ -100,14 +100,15 @@ impl Shipper {
         let handle =
             Handle { messages: sender.clone(), stats: ledger.shared(), encoder: sink.encoder().into() };
         let sources = Sources::new(&options, checkpoint, sink.positions(), LINGER, sender.clone());
-        let mut records = Records::new(&options, sender.clone()).map_err(ShipperError::Thread)?;
+        let mut checkpoint_writer =
+            CheckpointWriter::new(&options, sender.clone()).map_err(ShipperError::Thread)?;
         // Since when they have none is to be kept.
-        records.stale = sources.files_without_input().is_some();
+        checkpoint_writer.stale = sources.files_without_input().is_some();
         let shipper = Shipper {
             sources,
             delivery: Delivery::new(sink, dead_letters, backoff, batch_sizer, sender.clone())
                 .map_err(ShipperError::Thread)?,
-            records,
+            checkpoint_writer,
             ledger,
             watcher: Watcher::new(&options.spool, sender.clone()),
             messages,
@@ -139,8 +140,8 @@ impl Shipper {
             self.ship();
             self.settle(self.is_reached());
             self.answer();
-            if self.records.due().is_some_and(|due| Instant::now() >= due) {
-                self.records.write(&self.sources);
+            if self.checkpoint_writer.due().is_some_and(|due| Instant::now() >= due) {
+                self.checkpoint_writer.write(&self.sources);
             }
             self.publish();
             self.wait();
@@ -214,7 +215,7 @@ impl Shipper {
     fn let_go(&mut self) {
         let before = self.sources.count();
         let gone = self.sources.let_go();
-        self.records.stale |= !gone.is_empty() || self.sources.count() != before;
+        self.checkpoint_writer.stale |= !gone.is_empty() || self.sources.count() != before;
         self.delivery.forget(&gone);
     }
 
@@ -275,7 +276,7 @@ impl Shipper {
             Ok(true) => {
                 self.settled = true;
                 self.ledger.settled();
-                self.records.stale |= self.sources.acknowledge();
+                self.checkpoint_writer.stale |= self.sources.acknowledge();
                 self.delivery.resume();
                 self.ledger.resume(Cause::Sink);
             }
@@ -293,16 +294,16 @@ impl Shipper {
                 true => self.ledger.settled(),
                 false => self.ledger.rewound(),
             }
-            self.records.stale = true;
+            self.checkpoint_writer.stale = true;
         }
     }
 
     /// Writes how far everything is delivered, and waits for it; says whether it is written.
     fn save(&mut self) -> bool {
-        let under_way = self.records.wait();
+        let under_way = self.checkpoint_writer.wait();
         self.written(under_way);
-        self.records.write(&self.sources);
-        let written = self.records.wait();
+        self.checkpoint_writer.write(&self.sources);
+        let written = self.checkpoint_writer.wait();
         self.written(written);
         !self.sources.hold
     }
@@ -388,7 +389,7 @@ impl Shipper {
             self.scan_soon();
         }
         let settle_at = (!self.settled).then(|| Instant::now() + SETTLE_INTERVAL);
-        let due = [self.retry_at(), settle_at, self.records.due(), self.sources.due()];
+        let due = [self.retry_at(), settle_at, self.checkpoint_writer.due(), self.sources.due()];
         self.listen(Some(due.into_iter().flatten().fold(self.next_scan, Instant::min)));
     }
 
@@ -415,7 +416,7 @@ impl Shipper {
             Message::Unpacked => self.scan_soon(),
             Message::Sent(sent) => self.sent(sent),
             Message::Written => {
-                let written = self.records.written();
+                let written = self.checkpoint_writer.written();
                 self.written(written);
             }
             // The agent notices that this thread ends.

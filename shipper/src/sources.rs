@@ -11,6 +11,7 @@ use kumon_spool::Acknowledged;
 
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Entry};
+use crate::checkpoint_writer::Positions;
 use crate::dead_letters::is_replayed;
 use crate::file_position::FilePosition;
 use crate::handle::Message;
@@ -18,7 +19,6 @@ use crate::inputs::Inputs;
 use crate::listing::{Folders, Interest};
 use crate::options::Options;
 use crate::paused_streams::PausedStreams;
-use crate::records::Positions;
 use crate::sink::Outcome;
 use crate::source::{Origin, Source};
 use crate::spool_files::SpoolFiles;

@@ -1,4 +1,4 @@
-//! Records of a file to rows.
+//! CheckpointWriter of a file to rows.
 
 mod beginning;
 mod csv;

@@ -21,7 +21,7 @@ const FIRST_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The checkpoint of the foreign files, and the spool's acknowledgements.
 #[derive(Debug)]
-pub(crate) struct Records {
+pub(crate) struct CheckpointWriter {
     /// Whether they are behind, even when what is being written is there.
     pub(crate) stale: bool,
     next: Instant,
@@ -42,9 +42,9 @@ pub(crate) struct Positions {
 /// What was written; else what was tried, on what, and what to do.
 pub(crate) type Written = Result<Positions, String>;
 
-impl Records {
+impl CheckpointWriter {
     /// The end of a write shows as a message, too.
-    pub(crate) fn new(options: &Options, messages: Sender<Message>) -> io::Result<Records> {
+    pub(crate) fn new(options: &Options, messages: Sender<Message>) -> io::Result<CheckpointWriter> {
         let (state, spool) = (options.state.clone(), options.spool.clone());
         let (report, ended) = channel();
         let worker = Worker::start("record", messages, move |positions| {
@@ -53,7 +53,7 @@ impl Records {
             let _ = report.send(written);
             Message::Written
         })?;
-        Ok(Records {
+        Ok(CheckpointWriter {
             stale: false,
             next: Instant::now(),
             interval: FIRST_INTERVAL,
