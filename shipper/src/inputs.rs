@@ -12,16 +12,16 @@ use kumon_schema::{Common, Kind};
 
 use crate::checkpoint::{Entry, FileId};
 use crate::content::Content;
-use crate::copies::{self, Copy, may_hold};
 use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin as RowOrigin};
+use crate::discovery::Listing;
+use crate::file_index::FileIndex;
 use crate::file_position::FilePosition;
 use crate::handle::Message;
-use crate::known::Known;
-use crate::listing::Listing;
-use crate::opening::{Waiting, open, raise_limit};
+use crate::open::{Waiting, open, raise_limit};
 use crate::options::{Format, Input, Options};
 use crate::pattern::PathPattern;
 use crate::remembered::{Remembered, find_sibling, is_unmounted};
+use crate::rotated::{self, Copy, may_hold};
 use crate::source::{Origin, Source};
 use crate::stream::StreamName;
 use crate::tail::Tail;
@@ -117,7 +117,7 @@ impl Inputs {
         listing: Listing,
         made: &HashSet<PathBuf>,
     ) -> Vec<Source> {
-        let (mut known, mut strangers) = (Known::new(known), Vec::new());
+        let (mut known, mut strangers) = (FileIndex::new(known), Vec::new());
         for (pattern, why) in listing.empty.iter().filter(|(pattern, _)| !self.empty.contains_key(*pattern)) {
             throttled!(Warn, format!("{pattern} {why}"), "{pattern}: {why}; it is looked for");
         }
@@ -188,7 +188,13 @@ impl Inputs {
     }
 
     /// Whether the file needs no further thought: known by now or from the last run, or gone.
-    fn find(&mut self, input: &Input, path: &Path, id: &FileId, known: &mut Known<'_>) -> io::Result<bool> {
+    fn find(
+        &mut self,
+        input: &Input,
+        path: &Path,
+        id: &FileId,
+        known: &mut FileIndex<'_>,
+    ) -> io::Result<bool> {
         if let Some(source) = known.file(id) {
             if source.tail.path != path && source.tail.is_gone()? {
                 source.tail.path = path.to_owned();
@@ -211,7 +217,7 @@ impl Inputs {
         &mut self,
         input: &Input,
         path: &Path,
-        known: &mut Known<'_>,
+        known: &mut FileIndex<'_>,
         look: &Look<'_>,
     ) -> io::Result<()> {
         let file = open(path)?;
@@ -295,7 +301,7 @@ impl Inputs {
     /// Files of the last run that lie in their folder under a name that no pattern matches: rotated while nobody
     /// looked. They are kept under their old name, which is what makes them go away when they are shipped. Answers
     /// the entries of files that can't be read now: they may be again, and must not be taken for new then.
-    fn find_renamed(&mut self, known: &mut Known<'_>) -> HashSet<u64> {
+    fn find_renamed(&mut self, known: &mut FileIndex<'_>) -> HashSet<u64> {
         let (inputs, mut unclear) = (self.inputs.clone(), HashSet::new());
         for key in self.remembered.wanted() {
             let Some(entry) = self.remembered.get(key) else { continue };
@@ -322,12 +328,12 @@ impl Inputs {
 
     /// Files of the last run of which only a copy is left. What was deleted is forgotten; only where the folder can't
     /// be seen, it may come back.
-    fn find_copies(&mut self, known: &mut Known<'_>, unclear: &HashSet<u64>) {
+    fn find_copies(&mut self, known: &mut FileIndex<'_>, unclear: &HashSet<u64>) {
         let inputs = self.inputs.clone();
         for key in self.remembered.wanted().into_iter().filter(|key| !unclear.contains(key)) {
             let Some(entry) = self.remembered.get(key) else { continue };
             let Some(input) = input_of_entry(&inputs, entry) else { continue };
-            let source = match copies::find(&entry.path, entry.sent, |id| known.has_file(id), &self.unpacker)
+            let source = match rotated::find(&entry.path, entry.sent, |id| known.has_file(id), &self.unpacker)
             {
                 Ok(Some(copy)) => self.go_on(input, &entry.path, copy.content, copy.id, entry),
                 Ok(None) => Ok(None),
@@ -354,7 +360,7 @@ impl Inputs {
     pub(crate) fn find_copy(&self, original: &Source, known: &[Source]) -> io::Result<Option<Copy>> {
         let is_known = |id: &FileId| known.iter().any(|source| source.is_foreign_file(id));
         let path = &original.tail.path;
-        if let Some(mut copy) = copies::find(path, original.tail.evidence(), is_known, &self.unpacker)? {
+        if let Some(mut copy) = rotated::find(path, original.tail.evidence(), is_known, &self.unpacker)? {
             if input_of(&self.inputs, &copy.found).is_some() {
                 copy.path.clone_from(&copy.found);
             }
@@ -490,7 +496,7 @@ impl Inputs {
         path: &Path,
         content: Content,
         id: FileId,
-        known: &mut Known<'_>,
+        known: &mut FileIndex<'_>,
     ) -> io::Result<()> {
         let Some(entry) = self.remembered.get(key) else { return Ok(()) };
         let source = self.go_on(input, path, content, id, entry)?;

@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use crate::checkpoint::{Entry, FileId, Missing};
 use crate::content::Content;
-use crate::opening::open;
+use crate::open::open;
 use crate::unpack::Unpacker;
 
 /// Files that are out of sight are remembered for so long, in seconds: 30 days.

@@ -13,11 +13,11 @@ use kumon_spool::{FileName, is_being_written, lock_for_reading, release_reading}
 use crate::batch::Batch;
 use crate::checkpoint::{Entry, FileId};
 use crate::content::Content;
-use crate::copies::{Copy, is_named_after, may_hold};
+use crate::discovery::{Seen, State};
 use crate::file_position::{FilePosition, WINDOW};
 use crate::inputs::new_generation;
-use crate::listing::{Seen, State};
-use crate::opening::open;
+use crate::open::open;
+use crate::rotated::{Copy, is_named_after, may_hold};
 use crate::tail::{Filled, Position, Tail};
 use crate::throttle::throttled;
 use crate::unpack::is_later;

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use crate::checkpoint::FileId;
 use crate::content::Content;
 use crate::file_position::FilePosition;
-use crate::opening::open;
+use crate::open::open;
 use crate::unpack::{Unpacker, is_later, later};
 
 /// Another file with a known file's content.

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use crate::checkpoint::FileId;
 use crate::content::Content;
-use crate::copies::base_of;
+use crate::rotated::base_of;
 use crate::source::Source;
 
 /// Those from before the look, and those that it has found.
-pub(crate) struct Known<'a> {
+pub(crate) struct FileIndex<'a> {
     old: &'a mut [Source],
     found: Vec<Source>,
     ids: HashMap<FileId, usize>,
@@ -17,10 +17,10 @@ pub(crate) struct Known<'a> {
     bases: Option<HashMap<String, Vec<usize>>>,
 }
 
-impl<'a> Known<'a> {
-    pub(crate) fn new(old: &'a mut [Source]) -> Known<'a> {
+impl<'a> FileIndex<'a> {
+    pub(crate) fn new(old: &'a mut [Source]) -> FileIndex<'a> {
         let ids = old.iter().enumerate().filter_map(|(index, source)| Some((source.foreign_id()?, index)));
-        Known { ids: ids.collect(), old, found: Vec::new(), bases: None }
+        FileIndex { ids: ids.collect(), old, found: Vec::new(), bases: None }
     }
 
     pub(crate) fn push(&mut self, source: Source) {
