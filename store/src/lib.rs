@@ -9,6 +9,7 @@
 extern crate self as kumon_store;
 
 mod aggregations;
+mod commit_payload;
 #[cfg(test)]
 mod day_tests;
 mod days;
@@ -19,9 +20,7 @@ mod filter;
 mod layout;
 mod like_elasticsearch;
 mod lock;
-mod memory;
 mod newest;
-mod note;
 mod open_days;
 mod query;
 mod reader;
@@ -31,6 +30,7 @@ mod sink;
 #[path = "../tests/support/mod.rs"]
 mod support;
 mod tokenizer;
+mod trim;
 mod values;
 mod writer;
 

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tantivy::schema::Schema;
 use tantivy::{Index, IndexReader, ReloadPolicy, Searcher};
 
+use crate::commit_payload::CommitPayload;
 use crate::days::{self, Day};
 use crate::error::StoreError;
-use crate::note::Note;
 
 /// Indexes kept open between searches: most questions are about today, some about yesterday.
 const KEPT_OPEN: usize = 2;
@@ -93,9 +93,9 @@ impl OpenDays {
             Some(known) if known.commit == commit => (known.times, known.open),
             Some(Known { open: Some(open), .. }) => {
                 let open = open.reloaded()?;
-                (Note::of(&open.index, &open.path)?.times, Some(Arc::new(open)))
+                (CommitPayload::of(&open.index, &open.path)?.times, Some(Arc::new(open)))
             }
-            _ => (Note::of(&day.open()?, &day.path)?.times, None),
+            _ => (CommitPayload::of(&day.open()?, &day.path)?.times, None),
         };
         let wanted = times.is_some_and(wanted);
         let open = match open {

@@ -9,15 +9,15 @@ use chrono::{NaiveDate, Utc};
 use kumon_shipper::{Batch, Encoder, Outcome, Rejected, Sink, SinkError};
 
 use crate::StoreOptions;
+use crate::commit_payload::{CommitPayload, Positions};
 use crate::document::prepare;
 use crate::encoder::StoreEncoder;
 use crate::error::StoreError;
 use crate::layout::Layout;
 use crate::lock::{self, WriterLock};
-use crate::memory::Memory;
-use crate::note::{Note, Positions};
 use crate::reader::Attention;
 use crate::retention;
+use crate::trim::Trim;
 use crate::writer::DayWriter;
 
 /// How soon rows are committed while somebody is looking.
@@ -43,7 +43,7 @@ pub struct StoreSink {
     retained: Option<Instant>,
     /// Since when it has been the writer's day, by a clock that nobody sets.
     day_since: Instant,
-    memory: Memory,
+    trim: Trim,
     _lock: WriterLock,
 }
 
@@ -62,7 +62,7 @@ impl StoreSink {
         lock::make_root(&root)?;
         let lock = WriterLock::take(&root)?;
         retention::finish_removals(&root)?;
-        let latest = Note::latest(&root)?;
+        let latest = CommitPayload::latest(&root)?;
         Ok(StoreSink {
             root,
             options,
@@ -76,7 +76,7 @@ impl StoreSink {
             uncommitted: None,
             retained: None,
             day_since: Instant::now(),
-            memory: Memory::default(),
+            trim: Trim::default(),
             _lock: lock,
         })
     }
@@ -105,7 +105,7 @@ impl StoreSink {
         self.number += 1;
         self.durable.clone_from(&self.taken);
         self.uncommitted = None;
-        self.memory.give_back();
+        self.trim.give_back();
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl StoreSink {
         self.writer = None;
         self.uncommitted = None;
         // The failure may have come after the commit had become durable: the disk knows.
-        match Note::latest(&self.root) {
+        match CommitPayload::latest(&self.root) {
             Ok(latest) => {
                 self.number = latest.number;
                 self.durable = latest.positions();

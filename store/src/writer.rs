@@ -6,11 +6,11 @@ use chrono::NaiveDate;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
 use tantivy::{IndexWriter, TantivyError};
 
+use crate::commit_payload::{CommitPayload, Positions};
 use crate::days::{self, Day};
 use crate::document::Prepared;
 use crate::error::StoreError;
 use crate::layout::Layout;
-use crate::note::{Note, Positions};
 
 /// The least that tantivy accepts. One thread is enough for far more rows than an agent ever sees.
 const MEMORY: usize = 15_000_000;
@@ -37,7 +37,7 @@ impl DayWriter {
         let mut merging = LogMergePolicy::default();
         merging.set_min_layer_size(SMALL_SEGMENT);
         writer.set_merge_policy(Box::new(merging));
-        let times = Note::of(&index, &day.path)?.times;
+        let times = CommitPayload::of(&index, &day.path)?.times;
         Ok(DayWriter { day, writer, times })
     }
 
@@ -51,7 +51,7 @@ impl DayWriter {
     /// Makes all that was added durable, together with the positions.
     pub(crate) fn commit(&mut self, number: u64, positions: &Positions) -> Result<(), TantivyError> {
         let mut commit = self.writer.prepare_commit()?;
-        commit.set_payload(&Note::new(number, positions, self.times).text());
+        commit.set_payload(&CommitPayload::new(number, positions, self.times).text());
         commit.commit().map(|_| ())
     }
 }

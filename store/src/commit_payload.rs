@@ -18,23 +18,23 @@ use crate::error::StoreError;
 pub(crate) type Positions = HashMap<Arc<str>, u64>;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Note {
+pub(crate) struct CommitPayload {
     pub(crate) number: u64,
     positions: HashMap<String, u64>,
     /// The earliest and latest `@timestamp` in this index, ns since the Unix epoch.
     pub(crate) times: Option<(i64, i64)>,
 }
 
-impl Note {
-    pub(crate) fn new(number: u64, positions: &Positions, times: Option<(i64, i64)>) -> Note {
+impl CommitPayload {
+    pub(crate) fn new(number: u64, positions: &Positions, times: Option<(i64, i64)>) -> CommitPayload {
         let positions = positions.iter().map(|(generation, offset)| (generation.to_string(), *offset));
-        Note { number, positions: positions.collect(), times }
+        CommitPayload { number, positions: positions.collect(), times }
     }
 
     /// The note of an index's last commit; an empty one where nothing was committed yet.
-    pub(crate) fn of(index: &Index, path: &Path) -> Result<Note, StoreError> {
+    pub(crate) fn of(index: &Index, path: &Path) -> Result<CommitPayload, StoreError> {
         let metas = index.load_metas().map_err(StoreError::index("read", path))?;
-        let Some(payload) = metas.payload else { return Ok(Note::default()) };
+        let Some(payload) = metas.payload else { return Ok(CommitPayload::default()) };
         serde_json::from_str(&payload).map_err(|e| StoreError::index("read", path)(e.into()))
     }
 
@@ -43,10 +43,10 @@ impl Note {
     }
 
     /// The latest note of the whole store.
-    pub(crate) fn latest(root: &Path) -> Result<Note, StoreError> {
-        let mut latest = Note::default();
+    pub(crate) fn latest(root: &Path) -> Result<CommitPayload, StoreError> {
+        let mut latest = CommitPayload::default();
         for day in days::list(root)? {
-            let note = Note::of(&day.open()?, &day.path)?;
+            let note = CommitPayload::of(&day.open()?, &day.path)?;
             if note.number > latest.number {
                 latest = note;
             }

@@ -8,11 +8,11 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Returns the memory that a commit needed to the kernel. tantivy fills 15 MB and more for each commit, on a thread
 /// made for it; the C library would keep all of it, in each of its arenas: 40 MB that an idle agent does not need.
 #[derive(Default)]
-pub(crate) struct Memory {
+pub(crate) struct Trim {
     given_back: Option<Instant>,
 }
 
-impl Memory {
+impl Trim {
     pub(crate) fn give_back(&mut self) {
         if self.given_back.is_some_and(|last| last.elapsed() < INTERVAL) {
             return;
