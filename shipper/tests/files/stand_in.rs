@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use kumon_shipper::{Batch, Encoder, Held, JsonEncoder, Outcome, Rejected, Sink, SinkError};
+use kumon_shipper::elasticsearch::BulkEncoder;
+use kumon_shipper::{Batch, Encoder, Held, Outcome, Rejected, Sink, SinkError};
 use serde_json::{Value, json};
 
 #[derive(Clone, Default)]
@@ -204,7 +205,7 @@ fn number(row: &Value) -> Option<u64> {
 
 impl Sink for StandIn {
     fn encoder(&self) -> Box<dyn Encoder> {
-        Box::new(JsonEncoder)
+        Box::new(BulkEncoder::default())
     }
 
     fn send(&mut self, batch: &Arc<Batch>) -> Result<Outcome, SinkError> {
