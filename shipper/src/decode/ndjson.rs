@@ -18,7 +18,8 @@ const MAX_RECORD: usize = 16 << 20;
 /// Decodes the lines of a foreign NDJSON file.
 #[derive(Debug)]
 pub(crate) struct NdjsonDecoder {
-    origin: Origin,
+    /// Boxed: it is larger than all the rest.
+    origin: Box<Origin>,
     timestamp_field: Option<String>,
     /// How its value is written, or that of `@timestamp` where no other field is named.
     times: Times,
@@ -36,7 +37,7 @@ impl NdjsonDecoder {
         let is_own = timestamp_field.as_deref().is_none_or(|field| field == TIMESTAMP);
         let own_times = if is_own { times.clone() } else { times.without_format() };
         NdjsonDecoder {
-            origin,
+            origin: origin.into(),
             timestamp_field,
             times,
             own_times,
