@@ -1,4 +1,4 @@
-//! CheckpointWriter of a file to rows.
+//! The records of a file to rows.
 
 mod beginning;
 mod csv;
