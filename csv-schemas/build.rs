@@ -32,7 +32,19 @@ struct Field {
     ecs: String,
     description: String,
     #[serde(default)]
+    elasticsearch: Mapping,
+    #[serde(default)]
     constraints: Constraints,
+    /// Of a list.
+    #[serde(default, rename = "itemType")]
+    item_type: String,
+    #[serde(default)]
+    delimiter: Option<char>,
+}
+
+#[derive(Deserialize, Default)]
+struct Mapping {
+    r#type: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -42,8 +54,14 @@ struct Constraints {
     minimum: Option<i64>,
 }
 
-/// The columns every metric starts with; the row types leave them out but for the time.
-const COMMON: [&str; 4] = ["timestamp", "host_name", "host_id", "boot_id"];
+/// The columns every metric starts with, and the documents' fields; the row types leave them out but for the time. See
+/// `write_row`.
+const COMMON: [(&str, &str); 4] = [
+    ("timestamp", "@timestamp"),
+    ("host_name", "host.name"),
+    ("host_id", "host.id"),
+    ("boot_id", "host.boot.id"),
+];
 
 /// What a row says of its subject, by the document's field name; with the member of `SubjectFields` that has it. The row
 /// types leave these columns out: they are filled in at one place for all metrics.
@@ -90,7 +108,8 @@ fn read(path: &Path) -> Result<Schema, Box<dyn Error>> {
     if path.file_stem().is_none_or(|stem| *stem != *schema.name) {
         return Err(bad(format!("the schema is named '{}', its file must be too", schema.name)).into());
     }
-    let head: Vec<&str> = schema.fields.iter().take(COMMON.len()).map(|f| f.name.as_str()).collect();
+    let head = schema.fields.iter().take(COMMON.len()).map(|f| (f.name.as_str(), f.ecs.as_str()));
+    let head: Vec<(&str, &str)> = head.collect();
     if head != COMMON {
         return Err(bad(format!("the columns must begin with {COMMON:?}, they begin with {head:?}")).into());
     }
@@ -102,7 +121,7 @@ fn row(code: &mut String, schema: &Schema) -> Result<(), Box<dyn Error>> {
     let fields = &schema.fields[COMMON.len()..];
     let own: Vec<&Field> = fields.iter().filter(|field| field.of_subject().is_none()).collect();
     let name = camel(&schema.name);
-    let lifetime = if own.iter().any(|f| f.r#type == "string") { "<'a>" } else { "" };
+    let lifetime = if own.iter().any(|f| ["string", "list"].contains(&&*f.r#type)) { "<'a>" } else { "" };
     let elided = if lifetime.is_empty() { "" } else { "<'_>" };
 
     writeln!(code, "/// A row of the metric `{}`: {}.", schema.name, schema.title)?;
@@ -127,10 +146,14 @@ fn row(code: &mut String, schema: &Schema) -> Result<(), Box<dyn Error>> {
     let subject = if fields.iter().any(|field| field.of_subject().is_some()) { "subject" } else { "_" };
     writeln!(code, "    fn write_fields(&self, {subject}: &SubjectFields<'_>, record: &mut Record<'_>) {{")?;
     for field in fields {
-        match field.of_subject() {
-            Some(member) => writeln!(code, "        record.field(&subject.{member});")?,
-            None => writeln!(code, "        record.field(&self.{});", field.name)?,
-        }
+        let value = match field.of_subject() {
+            Some(member) => format!("&subject.{member}"),
+            None if field.r#type == "list" => {
+                format!("&crate::List::new(self.{}, {:?})", field.name, field.delimiter.unwrap_or(',') as u8)
+            }
+            None => format!("&self.{}", field.name),
+        };
+        writeln!(code, "        record.field({}, {value});", column(field)?)?;
     }
     writeln!(code, "    }}\n}}\n")?;
     Ok(())
@@ -143,8 +166,30 @@ impl Field {
     }
 }
 
+/// The column as an expression.
+fn column(field: &Field) -> Result<String, Box<dyn Error>> {
+    let name = if field.ecs.is_empty() { &field.name } else { &field.ecs };
+    let key = serde_json::to_string(name)? + ":";
+    let is_text = field.r#type == "integer" && field.elasticsearch.r#type == "keyword";
+    Ok(format!("Column::{}({key:?})", if is_text { "text" } else { "new" }))
+}
+
 fn rust_type(field: &Field) -> Result<String, String> {
-    let plain = match field.r#type.as_str() {
+    if field.r#type == "list" {
+        let item = if field.item_type.is_empty() { "string" } else { &field.item_type };
+        return Ok(format!("&'a [{}]", plain_type(field, item)?));
+    }
+    let plain = plain_type(field, &field.r#type)?;
+    // An empty string is an absent value (missingValues), so strings need no Option.
+    Ok(if field.constraints.required || plain == "&'a [u8]" {
+        plain.into()
+    } else {
+        format!("Option<{plain}>")
+    })
+}
+
+fn plain_type(field: &Field, r#type: &str) -> Result<&'static str, String> {
+    Ok(match r#type {
         "string" => "&'a [u8]",
         "integer" if field.constraints.minimum.is_some_and(|m| m >= 0) => "u64",
         "integer" => "i64",
@@ -152,12 +197,6 @@ fn rust_type(field: &Field) -> Result<String, String> {
         "boolean" => "bool",
         "datetime" => "crate::Time",
         other => return Err(format!("column {}: type '{other}' has no row type", field.name)),
-    };
-    // An empty string is an absent value (missingValues), so strings need no Option.
-    Ok(if field.constraints.required || plain == "&'a [u8]" {
-        plain.into()
-    } else {
-        format!("Option<{plain}>")
     })
 }
 

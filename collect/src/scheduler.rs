@@ -3,10 +3,8 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Instant;
 
-use kumon_schema::Common;
 use kumon_spool::RowBatch;
 
 use crate::fault::Fault;
@@ -72,14 +70,15 @@ enum Stage {
 }
 
 impl Scheduler {
-    /// Starts the collectors. One that can't be started is reported, left out and tried again.
+    /// Starts the collectors, whose rows come in batches such as the empty `batch`. One that can't be started is reported,
+    /// left out and tried again.
     ///
     /// # Errors
     /// When this boot's id can't be read.
-    pub fn start(collectors: Vec<Box<dyn Collector>>, common: Common) -> io::Result<Scheduler> {
+    pub fn start(collectors: Vec<Box<dyn Collector>>, batch: RowBatch) -> io::Result<Scheduler> {
         let resolver =
             Resolver { entities: Entities::of_this_boot()?, containers: Containers::of_this_node() };
-        let shared = Shared { clock: Clock::new(), batch: RowBatch::new(Arc::new(common)), resolver };
+        let shared = Shared { clock: Clock::new(), batch, resolver };
         let mut scheduler =
             Scheduler { collectors: Vec::new(), own_threads: Vec::new(), shared, past_losses: Vec::new() };
         collectors.into_iter().try_for_each(|collector| scheduler.add(collector))?;

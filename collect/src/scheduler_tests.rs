@@ -3,7 +3,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kumon_schema::Common;
 use kumon_schema::rows::Exit;
 use kumon_spool::RowBatch;
 use kumon_testing::wait_for;
@@ -104,7 +103,8 @@ fn start(cadence: Cadence) -> (Scheduler, Arc<Script>) {
     let script = Arc::new(Script::default());
     let victim = Scripted { name: "victim", settings: "", cadence, script: Arc::clone(&script) };
     let other = Scripted { name: "other", settings: "", cadence: Cadence::Drain, script: Arc::default() };
-    let scheduler = Scheduler::start(vec![Box::new(victim), Box::new(other)], Common::default()).unwrap();
+    let scheduler =
+        Scheduler::start(vec![Box::new(victim), Box::new(other)], RowBatch::new(Arc::default())).unwrap();
     (scheduler, script)
 }
 
@@ -125,7 +125,8 @@ fn one_that_can_t_start_is_tried_again_later_and_later_while_the_others_work() {
     let victim =
         Scripted { name: "victim", settings: "", cadence: Cadence::Drain, script: Arc::clone(&script) };
     let other = Scripted { name: "other", settings: "", cadence: Cadence::Drain, script: Arc::default() };
-    let mut scheduler = Scheduler::start(vec![Box::new(victim), Box::new(other)], Common::default()).unwrap();
+    let mut scheduler =
+        Scheduler::start(vec![Box::new(victim), Box::new(other)], RowBatch::new(Arc::default())).unwrap();
     let mut rows = Counted::default();
     scheduler.poll(&[], &mut rows);
     assert_eq!((rows.of("victim"), rows.of("other")), (0, 1));

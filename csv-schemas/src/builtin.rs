@@ -66,12 +66,13 @@ mod tests {
                 let place = format!("{}.{}", schema.name, field.name);
                 assert!(!field.description.is_empty(), "{place} has no description");
                 let es = field.elasticsearch["type"].as_str().expect(&place);
-                let fits = match field.r#type {
+                let fits = match field.value_type() {
                     FieldType::String => ["keyword", "ip"].contains(&es),
                     FieldType::Integer => ["long", "keyword"].contains(&es),
                     FieldType::Number => es == "double",
                     FieldType::Boolean => es == "boolean",
                     FieldType::Datetime => es == "date",
+                    FieldType::List => false,
                 };
                 assert!(fits, "{place}: {es} does not fit {:?}", field.r#type);
                 let known = documents.entry(&field.ecs).or_insert(field);

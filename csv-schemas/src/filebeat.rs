@@ -30,7 +30,7 @@ pub(crate) fn configuration() -> String {
         let (name, version, stream) =
             (&schema.name, schema.version, schema.data_stream("${KUMON_NAMESPACE:default}"));
         let pipeline = format!("{}-{}@v{version}", schema.kind.stream_type(), schema.dataset());
-        // A row with a line break in it goes on until the next row's time.
+        // A row of CSV with a line break in it goes on until the next row's time.
         let _ = write!(
             text,
             "  - type: filestream
@@ -44,6 +44,11 @@ pub(crate) fn configuration() -> String {
           pattern: '^(timestamp,|[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}\\.[0-9]{{6}}Z,)'
           negate: true
           match: after
+  - type: filestream
+    id: kumon-{name}-v{version}-ndjson
+    paths: [\"${{KUMON_SPOOL:/var/lib/kumon/spool}}/{name}/{name}-*.v{version}.ndjson\"]
+    index: {stream}
+    pipeline: {pipeline}
 "
         );
     }

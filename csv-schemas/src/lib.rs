@@ -24,7 +24,7 @@ mod schema;
 
 /// One type per metric, generated from its schema: fill it, and the spool writes it.
 pub mod rows {
-    use crate::record::{Record, Row, SubjectFields};
+    use crate::record::{Column, Record, Row, SubjectFields};
 
     include!(concat!(env!("OUT_DIR"), "/rows.rs"));
 }
@@ -32,5 +32,5 @@ pub mod rows {
 pub use builtin::{all, builtin, left_out_of_tables, of_dataset};
 pub use docs::metrics_page;
 pub use escape::{escape, escape_invalid, printable, unescape};
-pub use record::{Common, Record, Row, SubjectFields, Time, Value, write_row};
+pub use record::{Column, Common, Format, List, Record, Row, SubjectFields, Time, Value, write_row};
 pub use schema::{Field, FieldType, Function, Kind, Meaning, MetricType, Schema, SchemaError, Statistic};

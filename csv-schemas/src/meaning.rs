@@ -11,7 +11,7 @@ use crate::schema::{Field, FieldType, Function, Kind, Meaning, MetricType, Schem
 /// The keys of a metric, and of a column, that are not read here.
 const OTHER_KEYS: &[&str] = &["name", "version", "title", "description", "kind", "missingValues", "fields"];
 const OTHER_COLUMN_KEYS: &[&str] =
-    &["name", "type", "unit", "description", "ecs", "elasticsearch", "constraints"];
+    &["name", "type", "itemType", "delimiter", "unit", "description", "ecs", "elasticsearch", "constraints"];
 
 /// What a text says about the metric.
 #[derive(Deserialize)]

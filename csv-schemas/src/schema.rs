@@ -41,6 +41,12 @@ pub struct Field {
     pub name: String,
     /// How the column's text is to be read.
     pub r#type: FieldType,
+    /// What the items of a list are.
+    #[serde(default, rename = "itemType")]
+    pub item_type: ItemType,
+    /// What parts the items of a list in CSV: one ASCII character.
+    #[serde(default)]
+    pub delimiter: Delimiter,
     /// Unit of measure (ns, bytes, …); empty where there is none.
     #[serde(default)]
     pub unit: String,
@@ -115,7 +121,19 @@ pub enum FieldType {
     Boolean,
     /// RFC 3339.
     Datetime,
+    /// Several values of [`Field::item_type`], parted by [`Field::delimiter`] in CSV.
+    List,
 }
+
+/// The type of a list's items, which is no list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "FieldType")]
+pub struct ItemType(FieldType);
+
+/// What parts the items of a list in CSV.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "char")]
+pub struct Delimiter(pub u8);
 
 /// What one row of a metric is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
@@ -162,7 +180,7 @@ impl Schema {
                 field.ecs = field.name.clone();
             }
             if field.elasticsearch.is_null() {
-                field.elasticsearch = field.r#type.default_mapping();
+                field.elasticsearch = field.value_type().default_mapping();
             }
             for (seen, name) in [(&mut columns, &field.name), (&mut documents, &field.ecs)] {
                 if !seen.insert(name.clone()) {
@@ -218,8 +236,54 @@ impl Field {
             unit: String::new(),
             description: String::new(),
             ecs: name.to_owned(),
+            item_type: ItemType::default(),
+            delimiter: Delimiter::default(),
             elasticsearch: r#type.default_mapping(),
             meaning: Meaning::default(),
+        }
+    }
+
+    /// The type of its value, or of each where it is a list.
+    pub fn value_type(&self) -> FieldType {
+        match self.r#type {
+            FieldType::List => self.item_type.0,
+            one => one,
+        }
+    }
+}
+
+impl Default for ItemType {
+    fn default() -> ItemType {
+        ItemType(FieldType::String)
+    }
+}
+
+impl TryFrom<FieldType> for ItemType {
+    type Error = &'static str;
+
+    fn try_from(r#type: FieldType) -> Result<ItemType, &'static str> {
+        match r#type {
+            FieldType::List => Err("itemType: a list has no lists in it"),
+            one => Ok(ItemType(one)),
+        }
+    }
+}
+
+impl Default for Delimiter {
+    fn default() -> Delimiter {
+        Delimiter(b',')
+    }
+}
+
+impl TryFrom<char> for Delimiter {
+    type Error = String;
+
+    fn try_from(character: char) -> Result<Delimiter, String> {
+        match u8::try_from(character) {
+            Ok(byte) if byte.is_ascii_graphic() || byte == b' ' || byte == b'\t' => Ok(Delimiter(byte)),
+            _ => {
+                Err(format!("delimiter: {character:?} can't be one; it takes one printable ASCII character"))
+            }
         }
     }
 }
@@ -273,6 +337,7 @@ impl FieldType {
             FieldType::Number => json!({"type": "double"}),
             FieldType::Boolean => json!({"type": "boolean"}),
             FieldType::Datetime => json!({"type": "date"}),
+            FieldType::List => ItemType::default().0.default_mapping(),
         }
     }
 }

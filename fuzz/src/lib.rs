@@ -38,7 +38,7 @@ use kumon_schema::{Common, Kind, Schema};
 use serde_json::value::RawValue;
 
 use crate::checkpoint_file::Checkpoint;
-use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin, Step, Times};
+use crate::decode::{CsvDecoder, Decoder, DocumentDecoder, NdjsonDecoder, Origin, Step, Times};
 use crate::encoder::{JsonEncoder, Row, RowId};
 use crate::stream::StreamName;
 
@@ -63,14 +63,18 @@ pub fn csv(bytes: &[u8]) {
 }
 
 const TYPES: &str = r#"{"fields":[{"name":"t","type":"datetime"},{"name":"n","type":"integer"},
-    {"name":"x","type":"number"},{"name":"ok","type":"boolean"},{"name":"s","type":"string"}]}"#;
+    {"name":"x","type":"number"},{"name":"ok","type":"boolean"},{"name":"s","type":"string"},
+    {"name":"l","type":"list","itemType":"integer","delimiter":";"}]}"#;
 
-/// An NDJSON file of anybody's: the first byte says how much is read at once.
+/// An NDJSON file, of anybody's or KuMon's own: the first byte says which, and how much is read at once.
 pub fn ndjson(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
     let timestamp = (choice % 2 == 1).then(|| "t".to_owned());
-    let decoder = || Decoder::Ndjson(NdjsonDecoder::new(origin(), timestamp.clone(), Times::default()));
-    compare(decoder, usize::from(choice / 2) + 1, bytes);
+    let decoder = || match choice % 4 {
+        2 => Decoder::Documents(DocumentDecoder),
+        _ => Decoder::Ndjson(NdjsonDecoder::new(origin(), timestamp.clone(), Times::default())),
+    };
+    compare(decoder, usize::from(choice / 4) + 1, bytes);
 }
 
 fn origin() -> Origin {

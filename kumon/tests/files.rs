@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{Node, PATIENCE, mark, records, rows};
+use kumon_schema::Schema;
 use kumon_testing::{require, require_bpf, wait_for};
+use serde_json::Value;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -182,4 +184,70 @@ fn the_shipping_side_never_sheds_what_it_would_not_count() {
 
     node.start_agent(&["ship"]).terminate().expect(0, &[]);
     assert!(file.exists());
+}
+
+#[test]
+fn ndjson_files_hold_the_documents_and_ship_after_a_change_of_the_format() {
+    if !require_bpf() {
+        return;
+    }
+    let node = Node::new("spool: { format: { default: ndjson, exit: csv } }\n");
+    let agent = node.start_agent(&["collect"]);
+    for name in HOSTILE_NAMES {
+        mark(&node.path(""), OsStr::from_bytes(name), &[]);
+    }
+    agent.terminate().expect(0, &[]);
+    assert!(!node.files("exit").is_empty(), "exit's rows stand in CSV");
+    assert_eq!(node.files("exec"), [] as [PathBuf; 0]);
+    let mut executions = Vec::new();
+    for schema in kumon_schema::all() {
+        for file in common::files(&node.spool().join(&schema.name), "ndjson") {
+            for line in fs::read_to_string(&file).unwrap().lines() {
+                let document: Value = serde_json::from_str(line).unwrap();
+                assert_fits(schema, &document);
+                executions.extend((schema.name == "exec").then_some(document));
+            }
+        }
+    }
+    for name in HOSTILE_NAMES {
+        let has_name =
+            |it: &&Value| it["process.name"].as_str().map(kumon_schema::unescape) == Some(name.into());
+        assert_eq!(executions.iter().filter(has_name).count(), 1, "{:?}", OsStr::from_bytes(name));
+    }
+
+    node.configure("spool: { format: csv }\n");
+    let agent = node.start_agent(&["run"]);
+    mark(&node.path(""), OsStr::new("afterwards"), &[]);
+    wait_for("the rows of both formats", PATIENCE, || {
+        !node.rows("exec", "process.name:afterwards").is_empty()
+    });
+    agent.terminate().expect(0, &[]);
+    for document in &executions {
+        let id = document["process.entity_id"].as_str().unwrap();
+        let time = document["@timestamp"].as_str().unwrap();
+        let stored = node.rows("exec", &format!("process.entity_id:\"{id}\" AND @timestamp:\"{time}\""));
+        assert_eq!(stored, std::slice::from_ref(document));
+    }
+    wait_for("the delivered files to go", PATIENCE, || {
+        common::files(&node.spool().join("exec"), "ndjson").is_empty()
+    });
+}
+
+/// The document has the schema's fields, of their types, and all that every row must have.
+fn assert_fits(schema: &Schema, document: &Value) {
+    let text: Value = serde_json::from_str(&schema.text).unwrap();
+    let given = document.as_object().unwrap();
+    for (field, said) in schema.fields.iter().zip(text["fields"].as_array().unwrap()) {
+        let value = &document[&field.ecs];
+        let fits = match field.elasticsearch["type"].as_str().unwrap() {
+            _ if value.is_null() => said["constraints"]["required"] != true,
+            "long" => value.is_i64(),
+            "double" => value.is_f64(),
+            "boolean" => value.is_boolean(),
+            _ => value.as_str().is_some_and(|text| !text.is_empty()),
+        };
+        assert!(fits, "{}: {value} in {document}", field.ecs);
+    }
+    let unknown = given.keys().find(|name| !schema.fields.iter().any(|field| field.ecs == **name));
+    assert_eq!(unknown, None, "{document}");
 }

@@ -7,11 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kumon_schema::{Schema, builtin};
+use kumon_schema::{Format, Schema, builtin};
 use kumon_spool::{Acknowledged, FileName, list, sidecar};
 
 use crate::content::Content;
-use crate::decode::{CsvDecoder, Decoder};
+use crate::decode::{CsvDecoder, Decoder, DocumentDecoder};
 use crate::file_position::FilePosition;
 use crate::source::{Origin, Source};
 use crate::stream::StreamName;
@@ -157,7 +157,10 @@ impl SpoolFiles {
         let delivered = self.delivered(name).unwrap_or(0);
         let mut open = Content::from(open);
         let mark = FilePosition::of(&mut open, delivered).map_err(|e| format!("can't be read: {e}"))?;
-        let decoder = Decoder::Csv(CsvDecoder::own(schema).into());
+        let decoder = match name.format {
+            Format::Csv => Decoder::Csv(CsvDecoder::own(schema).into()),
+            Format::Ndjson => Decoder::Documents(DocumentDecoder),
+        };
         let (generation, mark) = (name.id.as_str().into(), mark.unwrap_or(FilePosition::START));
         let tail = Tail::new(path.into(), open, generation, stream.into(), decoder, mark, false);
         Ok(Some(Source::new(tail, Origin::Spool { name: name.clone(), locked: false })))

@@ -3,20 +3,36 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kumon_schema::{Common, Row, SubjectFields, write_row};
+use kumon_schema::{Common, Format, Row, SubjectFields, write_row};
 
 /// Rows as the spool's files have them, by metric. Whoever makes rows fills one of his own, and hands it over to the one
 /// who owns the spool.
 #[derive(Debug)]
 pub struct RowBatch {
     common: Arc<Common>,
+    formats: Arc<Formats>,
     metrics: BTreeMap<&'static str, Records>,
     bytes: usize,
 }
 
+/// How the metrics' rows stand in files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Formats {
+    /// That of the metrics that are not among `of_metrics`.
+    pub default: Format,
+    pub of_metrics: BTreeMap<String, Format>,
+}
+
+impl Formats {
+    fn of(&self, metric: &str) -> Format {
+        self.of_metrics.get(metric).copied().unwrap_or(self.default)
+    }
+}
+
 /// The records of a metric, one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Records {
+    pub(crate) format: Format,
     pub(crate) bytes: Vec<u8>,
     pub(crate) count: u64,
 }
@@ -27,19 +43,30 @@ const KEPT_BYTES: usize = 1 << 16;
 impl RowBatch {
     /// An empty one; `common` goes into each row.
     pub fn new(common: Arc<Common>) -> RowBatch {
-        RowBatch { common, metrics: BTreeMap::new(), bytes: 0 }
+        RowBatch { common, formats: Arc::default(), metrics: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// An empty one whose rows are for files of these formats.
+    #[must_use]
+    pub fn with_formats(self, formats: Formats) -> RowBatch {
+        RowBatch { formats: formats.into(), ..self.empty() }
     }
 
     /// Another one that is empty.
     pub fn empty(&self) -> RowBatch {
-        RowBatch::new(Arc::clone(&self.common))
+        let (common, formats) = (Arc::clone(&self.common), Arc::clone(&self.formats));
+        RowBatch { common, formats, metrics: BTreeMap::new(), bytes: 0 }
     }
 
     /// Appends a row to those of its metric.
     pub fn append<R: Row>(&mut self, row: &R, subject: &SubjectFields<'_>) {
-        let records = self.metrics.entry(R::METRIC).or_default();
+        let records = self.metrics.entry(R::METRIC).or_insert_with(|| Records {
+            format: self.formats.of(R::METRIC),
+            bytes: Vec::new(),
+            count: 0,
+        });
         let before = records.bytes.len();
-        write_row(&mut records.bytes, &self.common, row, subject);
+        write_row(&mut records.bytes, records.format, &self.common, row, subject);
         records.count += 1;
         self.bytes += records.bytes.len() - before;
     }
@@ -54,7 +81,7 @@ impl RowBatch {
         self.metrics.iter().map(|(metric, records)| (*metric, records.count))
     }
 
-    /// A metric's records as they are written: lines of CSV without their header.
+    /// A metric's records as they are written: lines of CSV without their header, or of NDJSON.
     pub fn records(&self, metric: &str) -> &[u8] {
         self.metrics.get(metric).map_or(&[], |records| &records.bytes)
     }

@@ -7,11 +7,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kumon_schema::Format;
+
 use nix::libc;
 
 use crate::folder::Folder;
 
-/// The name of a spool file: `<metric>-<id>.v<version>.csv`.
+/// The name of a spool file: `<metric>-<id>.v<version>.csv` or `….ndjson`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileName {
     /// 14 hex digits of the time of creation (Unix µs) and 14 random ones: ordered in time and unique across
@@ -20,6 +22,7 @@ pub struct FileName {
     pub metric: String,
     /// Version of the metric's schema.
     pub version: u32,
+    pub format: Format,
 }
 
 /// A file found in the spool. Ordered by age, oldest first.
@@ -36,19 +39,23 @@ impl FileName {
     ///
     /// # Errors
     /// When the kernel gives no random bytes.
-    pub(crate) fn new(metric: &str, version: u32) -> io::Result<FileName> {
+    pub(crate) fn new(metric: &str, version: u32, format: Format) -> io::Result<FileName> {
         let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let random = getrandom::u64().map_err(io::Error::from)?;
         Ok(FileName {
             id: format!("{:014x}{:014x}", age.as_micros(), random >> 8),
             metric: metric.to_owned(),
             version,
+            format,
         })
     }
 
     /// Reads a file's name; `None` for anything that is no spool file.
     pub fn parse(name: &str) -> Option<FileName> {
-        let (stem, version) = name.strip_suffix(".csv")?.rsplit_once(".v")?;
+        let formats = [Format::Csv, Format::Ndjson].into_iter();
+        let (rest, format) =
+            formats.map(|it| (name.strip_suffix(suffix(it)), it)).find(|it| it.0.is_some())?;
+        let (stem, version) = rest?.rsplit_once(".v")?;
         let (metric, id) = stem.rsplit_once('-')?;
         let well_formed =
             id.len() == 28 && id.bytes().all(|b| b.is_ascii_hexdigit()) && !metric.starts_with('.');
@@ -56,6 +63,7 @@ impl FileName {
             id: id.to_owned(),
             metric: metric.to_owned(),
             version: version.parse().ok()?,
+            format,
         })
     }
 
@@ -67,7 +75,14 @@ impl FileName {
 
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}.v{}.csv", self.metric, self.id, self.version)
+        write!(f, "{}-{}.v{}{}", self.metric, self.id, self.version, suffix(self.format))
+    }
+}
+
+fn suffix(format: Format) -> &'static str {
+    match format {
+        Format::Csv => ".csv",
+        Format::Ndjson => ".ndjson",
     }
 }
 
@@ -165,12 +180,16 @@ pub(crate) fn entries(root: &Path) -> io::Result<Vec<DirEntry>> {
 
 #[cfg(test)]
 mod tests {
+    use kumon_schema::Format;
+
     use super::FileName;
 
     #[test]
     fn names_are_read_back_and_strangers_are_not() {
-        let name = FileName::new("runqlat_hist", 12).unwrap();
-        assert_eq!(FileName::parse(&name.to_string()), Some(name));
+        for format in [Format::Csv, Format::Ndjson] {
+            let name = FileName::new("runqlat_hist", 12, format).unwrap();
+            assert_eq!(FileName::parse(&name.to_string()), Some(name));
+        }
         for stranger in
             ["exec.csv", "schema-v1.json", "exec-0123.v1.csv", ".exec-0123456789abcdef0123456789ab.v1.csv"]
         {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <spool>/<metric>/<metric>-<id>.v<version>.csv    rows; line one is the header
+//! <spool>/<metric>/<metric>-<id>.v<version>.ndjson rows as documents, where the metric's format is NDJSON
 //! <spool>/<metric>/schema-v<version>.json          the schema of that version, for readers of another release
 //! <spool>/.acknowledged                            how far the shipper has delivered each file
 //! ```
@@ -21,7 +22,7 @@ mod shed;
 mod writer;
 
 pub use acknowledged::Acknowledged;
-pub use batch::RowBatch;
+pub use batch::{Formats, RowBatch};
 pub use file::{FileName, SpoolFile, list, open, read, remove, sidecar};
 pub use folder::make_folder;
 pub use lock::{FolderLock, is_being_written, lock_for_reading, release_reading};

@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use kumon_schema::Format;
+
 use crate::file::{open_with, remove};
 use crate::lock::lock_for_shedding;
 use crate::{Acknowledged, SpoolFile, is_being_written, list};
@@ -98,15 +100,18 @@ fn delete(root: &Path, file: &SpoolFile) -> io::Result<Option<u64>> {
     // Read behind the lock: the shipper writes down what it delivered before it lets go of a file.
     let delivered = acknowledged(root).0.get(&file.name.to_string()).copied().unwrap_or(0);
     open.seek(SeekFrom::Start(delivered))?;
-    let records = count_records(&mut open)?;
+    let records = match file.name.format {
+        Format::Csv => count_csv_records(&mut open)?,
+        Format::Ndjson => count_lines(&mut open)?,
+    };
     match remove(&file.path) {
         Ok(()) => {}
         // The shipper was quicker: it has delivered all of it.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some(0)),
         Err(e) => return Err(failed(e)),
     }
-    // The header is a record too.
-    Ok(Some(if delivered == 0 { records.saturating_sub(1) } else { records }))
+    let has_header = file.name.format == Format::Csv && delivered == 0;
+    Ok(Some(records.saturating_sub(u64::from(has_header))))
 }
 
 /// Without the acknowledgements every row of a file counts as lost: too many rather than too few.
@@ -120,7 +125,17 @@ fn acknowledged(root: &Path) -> Acknowledged {
     })
 }
 
-fn count_records(from: &mut impl Read) -> io::Result<u64> {
+fn count_lines(from: &mut impl Read) -> io::Result<u64> {
+    let (mut bytes, mut lines) = (vec![0; 1 << 16], 0);
+    loop {
+        match from.read(&mut bytes)? {
+            0 => return Ok(lines),
+            read => lines += bytes[..read].iter().filter(|byte| **byte == b'\n').count() as u64,
+        }
+    }
+}
+
+fn count_csv_records(from: &mut impl Read) -> io::Result<u64> {
     let mut reader = csv_core::Reader::new();
     let (mut bytes, mut fields, mut ends) = (vec![0; 1 << 16], vec![0; 1 << 16], vec![0; 256]);
     let mut records = 0;

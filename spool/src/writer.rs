@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kumon_schema::{Schema, builtin};
+use kumon_schema::{Format, Schema, builtin};
 
 use crate::announce::{Announcement, Processes};
 use crate::batch::RowBatch;
@@ -92,7 +92,7 @@ fn advice(error: &io::Error) -> &'static str {
 pub struct Spool {
     root: PathBuf,
     limits: Limits,
-    writers: BTreeMap<&'static str, MetricWriter>,
+    writers: BTreeMap<(&'static str, Format), MetricWriter>,
     stats: Stats,
     size: SizeWatch,
     /// Deletes files at the size limit: it reads them, to count their rows, from a disk that may be in trouble just then,
@@ -141,7 +141,8 @@ impl Spool {
         let Spool { root, limits, writers, stats, size, .. } = self;
         batch.drain(|metric, records| {
             *stats.rows_in.entry(metric).or_default() += records.count;
-            let writer = writers.entry(metric).or_insert_with(|| MetricWriter::new(metric));
+            let writer = writers.entry((metric, records.format));
+            let writer = writer.or_insert_with(|| MetricWriter::new(metric, records.format));
             if writer.waiting.len() >= limits.waiting_bytes.max(WRITE_BYTES) {
                 *stats.lost.entry((metric.to_owned(), Lost::WriteFailed)).or_default() += records.count;
                 return;
@@ -250,6 +251,7 @@ impl Spool {
 #[derive(Debug)]
 struct MetricWriter {
     metric: &'static str,
+    format: Format,
     file: Option<OpenFile>,
     waiting: Vec<u8>,
     waiting_rows: u64,
@@ -268,8 +270,8 @@ struct OpenFile {
 }
 
 impl MetricWriter {
-    fn new(metric: &'static str) -> MetricWriter {
-        MetricWriter { metric, file: None, waiting: Vec::new(), waiting_rows: 0 }
+    fn new(metric: &'static str, format: Format) -> MetricWriter {
+        MetricWriter { metric, format, file: None, waiting: Vec::new(), waiting_rows: 0 }
     }
 
     fn write(
@@ -285,7 +287,7 @@ impl MetricWriter {
         let open = match &mut self.file {
             Some(open) => open,
             none => {
-                let open = OpenFile::create(root, self.metric)?;
+                let open = OpenFile::create(root, self.metric, self.format)?;
                 size.add(open.size);
                 none.insert(open)
             }
@@ -309,7 +311,7 @@ impl MetricWriter {
     fn forget_what_stands_in(&mut self, torn: &OpenFile, stats: &mut Stats) {
         let Ok(metadata) = torn.file.metadata() else { return };
         let written = metadata.len().saturating_sub(torn.size).min(self.waiting.len() as u64);
-        let (end, records) = whole_records(&self.waiting[..written as usize]);
+        let (end, records) = whole_records(&self.waiting[..written as usize], self.format);
         self.waiting.drain(..end);
         self.waiting_rows -= records;
         *stats.rows_out.entry(self.metric).or_default() += records;
@@ -323,9 +325,9 @@ impl MetricWriter {
 }
 
 impl OpenFile {
-    /// Makes a new file with its header. It gets its name only when it is locked and begun, so that nobody takes it
+    /// Makes a new file, of CSV with its header. It gets its name only when it is locked and begun, so that nobody takes it
     /// for closed.
-    fn create(root: &Path, metric: &'static str) -> Result<OpenFile, SpoolError> {
+    fn create(root: &Path, metric: &'static str, format: Format) -> Result<OpenFile, SpoolError> {
         let folder = root.join(metric);
         fs::create_dir_all(&folder).map_err(failed(&folder, "making the metric's folder"))?;
         let Some(schema) = builtin(metric) else {
@@ -333,11 +335,15 @@ impl OpenFile {
         };
         write_sidecar(root, schema)?;
 
-        let name = FileName::new(metric, schema.version).map_err(failed(&folder, "naming a new file"))?;
+        let name = FileName::new(metric, schema.version, format);
+        let name = name.map_err(failed(&folder, "naming a new file"))?;
         let path = name.path(root);
         let held = Folder::of(&path).map_err(failed(&folder, "opening the metric's folder"))?;
         let unfinished = held.join(&folder.join(format!(".{name}")));
-        let header = schema.header();
+        let header = match format {
+            Format::Csv => schema.header(),
+            Format::Ndjson => String::new(),
+        };
         let create = || -> io::Result<File> {
             // The group may write as far as the umask lets it: the collector, as another user than the shipper,
             // must be able to lock the shipper's files before it sheds them.
@@ -366,12 +372,12 @@ impl OpenFile {
     }
 }
 
-/// Where the last whole record ends, and how many there are. Records end in LF, which may also stand within quotes.
-fn whole_records(bytes: &[u8]) -> (usize, u64) {
+/// Where the last whole record ends, and how many there are. Records end in LF, which may also stand within quotes in CSV.
+fn whole_records(bytes: &[u8], format: Format) -> (usize, u64) {
     let (mut end, mut records, mut quoted) = (0, 0, false);
     for (at, byte) in bytes.iter().enumerate() {
         match byte {
-            b'"' => quoted = !quoted,
+            b'"' if format == Format::Csv => quoted = !quoted,
             b'\n' if !quoted => (end, records) = (at + 1, records + 1),
             _ => {}
         }

@@ -12,15 +12,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kumon_schema::rows::Exec;
-use kumon_schema::{Common, SubjectFields, builtin};
-use kumon_spool::{Acknowledged, Limits, Lost, RowBatch, Spool, is_being_written, list, lock_for_reading};
+use kumon_schema::{Common, Format, SubjectFields, builtin};
+use kumon_spool::{
+    Acknowledged, Formats, Limits, Lost, RowBatch, Spool, is_being_written, list, lock_for_reading,
+};
 use kumon_testing::{SmallDisk, wait_for};
 
 fn exec(pid: u64) -> RowBatch {
-    let mut batch = RowBatch::new(Arc::new(Common::default()));
+    exec_as(Format::Csv, pid)
+}
+
+fn exec_as(format: Format, pid: u64) -> RowBatch {
+    let formats = Formats { of_metrics: [("exec".to_owned(), format)].into(), ..Formats::default() };
+    let mut batch = RowBatch::new(Arc::new(Common::default())).with_formats(formats);
     let subject = SubjectFields { pid: Some(pid), name: b"a,b\"\n=1+1", ..SubjectFields::default() };
     batch.append(&Exec::default(), &subject);
     batch
+}
+
+/// The pids in all NDJSON files of the spool, in the files' order.
+fn pids_of_documents(root: &Path) -> Vec<u64> {
+    let texts = list(root).unwrap().into_iter().map(|file| fs::read_to_string(file.path).unwrap());
+    let pid = |line: &str| {
+        let document: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(document["process.name"], "a,b\"\n=1+1");
+        document["process.pid"].as_u64().unwrap()
+    };
+    texts.flat_map(|text| text.lines().map(pid).collect::<Vec<_>>()).collect()
 }
 
 /// The pids in all exec files of the spool, in the files' order, as a plain CSV reader sees them.
@@ -64,6 +82,51 @@ fn rows_stand_in_files_in_order_and_files_close_by_size() {
     assert!(root.path().join(format!("exec/schema-v{version}.json")).exists());
     spool.close().unwrap();
     assert!(!files.iter().any(|f| is_being_written(&File::open(&f.path).unwrap()).unwrap()));
+}
+
+#[test]
+fn ndjson_has_documents_line_by_line_in_files_of_their_own() {
+    let root = tempfile::tempdir().unwrap();
+    let limits = Limits { file_bytes: 1000, ..Limits::default() };
+    let mut spool = Spool::open(root.path(), limits.clone()).unwrap();
+    for pid in 0..100 {
+        spool.append(&mut exec_as(Format::Ndjson, pid));
+        spool.flush().unwrap();
+    }
+    spool.close().unwrap();
+    assert_eq!(pids_of_documents(root.path()), (0..100).collect::<Vec<_>>());
+    let files = list(root.path()).unwrap();
+    assert!(files.len() > 3, "{files:?}");
+    assert!(files.iter().all(|file| file.path.extension().is_some_and(|it| it == "ndjson")), "{files:?}");
+
+    // Another format is another file.
+    let mut spool = Spool::open(root.path(), limits).unwrap();
+    spool.append(&mut exec_as(Format::Ndjson, 1));
+    spool.append(&mut exec(2));
+    spool.close().unwrap();
+    assert_eq!(list(root.path()).unwrap().len(), files.len() + 2);
+}
+
+#[test]
+fn shed_documents_are_counted_exactly() {
+    let root = tempfile::tempdir().unwrap();
+    let limits = Limits { file_age: Duration::ZERO, ..Limits::default() };
+    let mut spool = Spool::open(root.path(), limits).unwrap();
+    for file in 0..2 {
+        (0..10).for_each(|row| spool.append(&mut exec_as(Format::Ndjson, file * 10 + row)));
+        spool.flush().unwrap();
+    }
+    let files = list(root.path()).unwrap();
+    // Of the first file 3 rows are delivered.
+    let text = fs::read_to_string(&files[0].path).unwrap();
+    let delivered: usize = text.split_inclusive('\n').take(3).map(str::len).sum();
+    Acknowledged([(files[0].name.to_string(), delivered as u64)].into()).write(root.path()).unwrap();
+    let mut spool = Spool::open(root.path(), Limits { spool_bytes: 1, ..Limits::default() }).unwrap();
+    wait_for("shedding", Duration::from_secs(15), || {
+        spool.flush().unwrap();
+        !spool.stats().lost.is_empty()
+    });
+    assert_eq!(spool.stats().lost, [(("exec".to_owned(), Lost::SpoolLimit), 7 + 10)].into());
 }
 
 #[test]

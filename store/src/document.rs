@@ -36,10 +36,14 @@ pub(crate) fn prepare(layout: &Layout, dataset: &str, row: &[u8]) -> Result<Prep
             timestamp
         }
         Kind::Foreign => {
-            let mut row = Vec::new();
+            let mut row: Vec<(String, OwnedValue)> = Vec::new();
             let mut values = Reader(values);
             while let Some((name, value)) = values.named() {
-                row.push((name.to_owned(), plain(value)));
+                match row.last_mut() {
+                    // The next item of a list.
+                    Some((known, values)) if known == name => append(values, plain(value)),
+                    _ => row.push((name.to_owned(), plain(value))),
+                }
             }
             add_foreign(&mut document, layout, timestamp, row);
             timestamp
@@ -147,6 +151,13 @@ fn texts_only(value: &OwnedValue) -> Option<OwnedValue> {
             Some(OwnedValue::Object(texts.collect()))
         }
         _ => None,
+    }
+}
+
+fn append(values: &mut OwnedValue, next: OwnedValue) {
+    match values {
+        OwnedValue::Array(items) => items.push(next),
+        first => *first = OwnedValue::Array(vec![std::mem::replace(first, OwnedValue::Null), next]),
     }
 }
 

@@ -44,6 +44,13 @@ pub(crate) fn each(
     value: Value<'_>,
     mut give: impl FnMut(Field, Typed<'_>),
 ) -> Result<(), String> {
+    match value {
+        Value::List(items) => items.iter().try_for_each(|item| one(column, *item, &mut give)),
+        value => one(column, value, &mut give),
+    }
+}
+
+fn one(column: &Column, value: Value<'_>, give: &mut impl FnMut(Field, Typed<'_>)) -> Result<(), String> {
     let field = column.field;
     let typed = match column.kind {
         FieldKind::Long => long(value).map(Typed::Long),
@@ -81,13 +88,17 @@ fn text(value: Value<'_>) -> Cow<'_, str> {
 
 /// As JSON has it.
 pub(crate) fn shown(value: Value<'_>) -> String {
+    json(value).to_string()
+}
+
+fn json(value: Value<'_>) -> serde_json::Value {
     match value {
-        Value::Text(text) | Value::Time(text) => serde_json::Value::from(text),
+        Value::Text(text) | Value::Time(text) => text.into(),
         Value::Integer(whole) => whole.into(),
         Value::Number(number) => number.into(),
         Value::Boolean(truth) => truth.into(),
+        Value::List(items) => items.iter().map(|item| json(*item)).collect(),
     }
-    .to_string()
 }
 
 /// Texts of numbers are numbers, and fractions are cut, as Elasticsearch's `coerce` has it.
@@ -106,7 +117,7 @@ fn double(value: Value<'_>) -> Option<f64> {
         Value::Text(text) => text.parse().ok(),
         Value::Integer(whole) => Some(whole as f64),
         Value::Number(number) => Some(number),
-        Value::Boolean(_) | Value::Time(_) => None,
+        Value::Boolean(_) | Value::Time(_) | Value::List(_) => None,
     };
     number.filter(|number| number.is_finite())
 }
@@ -160,18 +171,17 @@ pub(crate) fn write(bytes: &mut Vec<u8>, field: Field, value: Typed<'_>) {
     write_typed(bytes, value);
 }
 
-/// Appends the value of a foreign row's field to its bytes.
+/// Appends the value of a foreign row's field to its bytes: one of the same name for each item of a list.
 pub(crate) fn write_named(bytes: &mut Vec<u8>, name: &str, value: Value<'_>) {
+    let typed = match value {
+        Value::Text(text) | Value::Time(text) => Typed::Text(text),
+        Value::Integer(whole) => Typed::Long(whole),
+        Value::Number(number) => Typed::Double(number),
+        Value::Boolean(truth) => Typed::Boolean(truth),
+        Value::List(items) => return items.iter().for_each(|item| write_named(bytes, name, *item)),
+    };
     write_text(bytes, name);
-    write_typed(
-        bytes,
-        match value {
-            Value::Text(text) | Value::Time(text) => Typed::Text(text),
-            Value::Integer(whole) => Typed::Long(whole),
-            Value::Number(number) => Typed::Double(number),
-            Value::Boolean(truth) => Typed::Boolean(truth),
-        },
-    );
+    write_typed(bytes, typed);
 }
 
 fn write_typed(bytes: &mut Vec<u8>, value: Typed<'_>) {

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use kumon_bpf::{Enabled, FileHooks, Settings, collectors};
 use kumon_collect::{Loss, Scheduler};
-use kumon_schema::{Common, unescape};
-use kumon_spool::{Limits, Spool, SpoolError};
+use kumon_schema::unescape;
+use kumon_spool::{Limits, RowBatch, Spool, SpoolError};
 use kumon_testing::{Child, keep_log, require, require_bpf, require_program, wait_for};
 use rustix::process::Signal;
 use tempfile::{NamedTempFile, TempDir};
@@ -382,7 +382,7 @@ impl Collecting {
         let thread = spawn(move || {
             let mut collectors = collectors(&settings);
             collectors.retain(|collector| collector.name() == name);
-            let mut scheduler = Scheduler::start(collectors, Common::default()).unwrap();
+            let mut scheduler = Scheduler::start(collectors, RowBatch::new(Arc::default())).unwrap();
             let mut spool = Spool::open(&root, Limits::default()).unwrap();
             assert_no_fault(&scheduler);
             ready.send(()).unwrap();

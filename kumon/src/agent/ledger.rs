@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kumon_collect::{Clock, Loss, ProgramCost};
 use kumon_schema::rows::Agent;
 use kumon_schema::{Common, SubjectFields};
-use kumon_spool::{RowBatch, Spool, Stats as SpoolStats};
+use kumon_spool::{Formats, RowBatch, Spool, Stats as SpoolStats};
 
 use super::cost::Cost;
 
@@ -20,8 +20,9 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// `common` goes into each row.
-    pub(super) fn new(common: Common) -> Ledger {
-        Ledger { last: BTreeMap::new(), rows: RowBatch::new(Arc::new(common)) }
+    pub(super) fn new(common: Common, formats: Formats) -> Ledger {
+        let rows = RowBatch::new(Arc::new(common)).with_formats(formats);
+        Ledger { last: BTreeMap::new(), rows }
     }
 
     /// What was added to a total since it was last asked for. One that became less began anew, with its collector.
@@ -184,11 +185,11 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::{Common, Ledger};
+    use super::{Common, Formats, Ledger};
 
     #[test]
     fn what_a_collector_lost_since_it_began_anew_is_counted() {
-        let mut ledger = Ledger::new(Common::default());
+        let mut ledger = Ledger::new(Common::default(), Formats::default());
         let added: Vec<u64> = [5, 7, 7, 2, 2, 9].map(|total| ledger.delta("lost", "exec", "", total)).into();
         assert_eq!(added, [5, 2, 0, 2, 0, 7]);
     }

@@ -87,7 +87,7 @@ impl Shipping {
         let (shipper, handle) = Shipper::new(options, sink)?;
         let state = config.path.ship();
         // Shedding is the collecting side's, which counts what is lost.
-        let limits = Limits { spool_bytes: u64::MAX, ..config.spool_limits() };
+        let limits = Limits { spool_bytes: u64::MAX, ..config.spool.limits() };
         let spool = Spool::open(&config.path.spool, limits)?;
         let alerting = Alerting::start(config, store.as_ref());
         let server = store
@@ -107,7 +107,7 @@ impl Shipping {
             alerting,
             output,
             state,
-            ledger: Ledger::new(common),
+            ledger: Ledger::new(common, config.spool.format.clone()),
             spool,
             last_ledger: now,
             shipped: Shipped::new(),

@@ -6,10 +6,10 @@ mod file;
 mod kibana;
 mod output;
 mod retention;
+mod spool;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytesize::ByteSize;
 use kumon_bpf::Settings;
@@ -21,6 +21,7 @@ pub(crate) use file::{ConfigError, read};
 pub(crate) use kibana::KibanaConfig;
 pub(crate) use output::{ElasticsearchOutput, Output, default_batch_bytes};
 pub(crate) use retention::Retention;
+pub(crate) use spool::SpoolConfig;
 
 /// Where the configuration is looked for when no `--config` is given.
 pub(crate) const DEFAULT_FILE: &str = "/etc/kumon/kumon.yml";
@@ -33,7 +34,7 @@ pub(crate) struct Config {
     /// Last part of the data streams' names.
     pub(crate) namespace: Namespace,
     pub(crate) collectors: Settings,
-    pub(crate) spool: SpoolLimits,
+    pub(crate) spool: SpoolConfig,
     pub(crate) output: Output,
     /// Absent: dashboards are imported by hand.
     pub(crate) kibana: Option<KibanaConfig>,
@@ -145,28 +146,6 @@ fn valid_stream_part(text: &str) -> Result<(), String> {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct SpoolLimits {
-    #[serde(deserialize_with = "file::size")]
-    pub(crate) max_bytes: ByteSize,
-    #[serde(deserialize_with = "file::size")]
-    pub(crate) file_bytes: ByteSize,
-    #[serde(deserialize_with = "file::duration")]
-    pub(crate) file_age: Duration,
-}
-
-impl Default for SpoolLimits {
-    fn default() -> SpoolLimits {
-        let limits = kumon_spool::Limits::default();
-        SpoolLimits {
-            max_bytes: ByteSize(limits.spool_bytes),
-            file_bytes: ByteSize(limits.file_bytes),
-            file_age: limits.file_age,
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreLimits {
     pub(crate) keep_days: u32,
     #[serde(deserialize_with = "file::size")]
@@ -249,16 +228,6 @@ impl Config {
         let of_collectors = kumon_schema::all().iter().filter(|schema| schema.histogram_of.is_none());
         let names = of_collectors.map(|schema| schema.name.as_str());
         names.filter(|metric| *metric != rows::Agent::METRIC && !on.contains(metric)).collect()
-    }
-
-    /// The spool's limits.
-    pub(crate) fn spool_limits(&self) -> kumon_spool::Limits {
-        kumon_spool::Limits {
-            file_bytes: self.spool.file_bytes.as_u64(),
-            file_age: self.spool.file_age,
-            spool_bytes: self.spool.max_bytes.as_u64(),
-            ..kumon_spool::Limits::default()
-        }
     }
 
     /// The inputs, with their schemas read.

@@ -8,6 +8,8 @@ use super::object::{Kind, Object};
 use super::stream::streams;
 use crate::config::Config;
 
+/// Whether a line is one of an NDJSON file: a CSV row begins with its time.
+const IS_DOCUMENT: &str = "ctx.message.startsWith('{')";
 const SCRIPT: &str = include_str!("../../../elk/pipelines/row.painless");
 
 /// A pipeline for each metric. Foreign files are not of KuMon's making, nor are their pipelines.
@@ -32,10 +34,11 @@ fn pipeline(schema: &Schema) -> Value {
     let fields = schema.fields.iter().enumerate();
     let columns: Vec<Value> = fields.map(|(index, field)| column(field, is_required(index))).collect();
     json!({
-        "description": format!("{}: the rows of KuMon's CSV files, from Filebeat or Logstash", schema.title),
+        "description": format!("{}: the rows of KuMon's files, from Filebeat or Logstash", schema.title),
         "processors": [
             {"drop": {"if": format!("ctx.message == '' || ctx.message == '{header}'")}},
-            {"csv": {"field": "message", "target_fields": targets, "trim": false}},
+            {"json": {"if": IS_DOCUMENT, "field": "message", "target_field": "kumon_document"}},
+            {"csv": {"if": format!("!({IS_DOCUMENT})"), "field": "message", "target_fields": targets, "trim": false}},
             {"script": {"lang": "painless", "source": SCRIPT, "params": {"columns": columns}}},
         ],
     })
@@ -44,12 +47,12 @@ fn pipeline(schema: &Schema) -> Value {
 /// How the shipper reads the column, see its decoder.
 fn column(field: &Field, required: bool) -> Value {
     let is_keyword = field.elasticsearch["type"] == "keyword";
-    let r#type = match field.r#type {
+    let r#type = match field.value_type() {
         FieldType::Integer if is_keyword => "text",
         FieldType::Integer => "integer",
         FieldType::Number => "number",
         FieldType::Boolean => "boolean",
-        FieldType::String | FieldType::Datetime => "text",
+        FieldType::String | FieldType::Datetime | FieldType::List => "text",
     };
     json!({"name": field.name, "field": field.ecs, "type": r#type, "required": required})
 }

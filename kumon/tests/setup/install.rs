@@ -10,13 +10,13 @@ use super::support::Setup;
 
 /// A row with a value in every column.
 fn sample(schema: &Schema) -> Value {
-    let value = |field: &kumon_schema::Field| match field.r#type {
+    let value = |field: &kumon_schema::Field| match field.value_type() {
         FieldType::Datetime => json!("2026-11-21T02:00:00.123456Z"),
         FieldType::Integer => json!(7),
         FieldType::Number => json!(0.5),
         FieldType::Boolean => json!(true),
         FieldType::String if field.elasticsearch["type"] == "ip" => json!("2001:db8::1"),
-        FieldType::String => json!("make all"),
+        FieldType::String | FieldType::List => json!("make all"),
     };
     schema.fields.iter().map(|field| (field.ecs.clone(), value(field))).collect::<Map<_, _>>().into()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use kumon_schema::{FieldType, Schema};
+use kumon_schema::{Field, FieldType, Schema};
 use kumon_testing::{Elasticsearch, require_elasticsearch};
 use serde_json::{Value, json};
 
@@ -25,29 +25,46 @@ const HOSTILE: [&str; 12] = [
     "\"",
 ];
 
-/// A row as the collecting side writes it, with a value in every column or in those alone that must have one.
-fn row(schema: &Schema, number: usize) -> String {
+/// The values of a row, in every column or in those alone that must have one.
+fn values(schema: &Schema, number: usize) -> Vec<(&Field, Option<String>)> {
     let text: Value = serde_json::from_str(&schema.text).unwrap();
-    let cells = schema.fields.iter().enumerate().map(|(column, field)| {
+    let value = |(column, field): (usize, &Field)| {
         let required = text["fields"][column]["constraints"]["required"] == true;
         if number % 5 == 4 && !required {
-            return String::new();
+            return None;
         }
-        match field.r#type {
+        Some(match field.value_type() {
             FieldType::Datetime => format!("2026-11-21T02:00:{number:02}.123456Z"),
             FieldType::Integer => ["0", "1", "9223372036854775807", "4096"][(number + column) % 4].into(),
             FieldType::Number => "0.5".into(),
             FieldType::Boolean => number.is_multiple_of(2).to_string(),
             FieldType::String if field.elasticsearch["type"] == "ip" => "2001:db8::1".into(),
             FieldType::String if column < 4 => "node-1".into(),
-            FieldType::String => quoted(&match number {
+            FieldType::String | FieldType::List => match number {
                 // Longer than what a keyword indexes.
                 13 => "x".repeat(9000),
                 _ => HOSTILE[(number + column) % HOSTILE.len()].to_owned(),
-            }),
-        }
+            },
+        })
+    };
+    schema.fields.iter().enumerate().map(|(column, field)| (field, value((column, field)))).collect()
+}
+
+/// A row as the collecting side writes it to a CSV file.
+fn row(schema: &Schema, number: usize) -> String {
+    let cell = |(_, value): (&Field, Option<String>)| value.map_or(String::new(), |value| quoted(&value));
+    values(schema, number).into_iter().map(cell).collect::<Vec<_>>().join(",")
+}
+
+/// A row as the collecting side writes it to an NDJSON file.
+fn line(schema: &Schema, number: usize) -> String {
+    let given = values(schema, number).into_iter().filter_map(|(field, value)| Some((field, value?)));
+    let document = given.map(|(field, value)| {
+        let is_text = ["keyword", "ip", "date"].contains(&field.elasticsearch["type"].as_str().unwrap());
+        let value = if is_text { Value::from(value) } else { serde_json::from_str(&value).unwrap() };
+        (field.ecs.clone(), value)
     });
-    cells.collect::<Vec<_>>().join(",")
+    Value::Object(document.collect()).to_string()
 }
 
 fn quoted(text: &str) -> String {
@@ -104,15 +121,21 @@ pub(super) fn same_documents(node: &Elasticsearch) {
     for (number, schema) in kumon_schema::all().iter().enumerate() {
         let folder = setup.path("spool").join(&schema.name);
         fs::create_dir_all(&folder).unwrap();
-        let path = folder.join(format!("{}-{number:028x}.v{}.csv", schema.name, schema.version));
-        let lines = std::iter::once(schema.header()).chain((0..rows).map(|n| row(schema, n) + "\n"));
-        let mut file = String::new();
-        for line in lines {
-            let event = event(line.strip_suffix('\n').unwrap(), path.to_str().unwrap(), file.len());
-            events.entry(&schema.name).or_default().push(event);
-            file += &line;
+        let csv =
+            std::iter::once(schema.header().trim_end().to_owned()).chain((0..rows).map(|n| row(schema, n)));
+        let files =
+            [("csv", csv.collect::<Vec<_>>()), ("ndjson", (0..rows).map(|n| line(schema, n)).collect())];
+        for (place, (format, lines)) in files.into_iter().enumerate() {
+            let number = 2 * number + place;
+            let path = folder.join(format!("{}-{number:028x}.v{}.{format}", schema.name, schema.version));
+            let mut file = String::new();
+            for line in lines {
+                let event = event(&line, path.to_str().unwrap(), file.len());
+                events.entry(&schema.name).or_default().push(event);
+                file += &(line + "\n");
+            }
+            fs::write(path, file).unwrap();
         }
-        fs::write(path, file).unwrap();
     }
     let shipped = setup.kumon(&["ship", "--duration", "1s"]);
     assert!(shipped.status.success(), "{}", String::from_utf8_lossy(&shipped.stderr));
@@ -124,14 +147,16 @@ pub(super) fn same_documents(node: &Elasticsearch) {
         let hits = found["hits"]["hits"].as_array().unwrap().iter();
         let shipped: BTreeMap<String, Value> =
             hits.map(|hit| (hit["_id"].as_str().unwrap().to_owned(), hit["_source"].clone())).collect();
-        assert_eq!(shipped.len(), rows, "{stream}");
+        assert_eq!(shipped.len(), 2 * rows, "{stream}");
         let pipeline = format!("{}@v{}", stream.trim_end_matches("-default"), schema.version);
         assert_eq!(simulate(node, &pipeline, &events[schema.name.as_str()]), shipped, "{stream}");
     }
     // A line that is no row is refused, so that the agent tells of it.
-    let broken = json!({"docs": [event("no row of this metric", "/a/exec-b.v1.csv", 7)]});
     let version = kumon_schema::builtin("exec").unwrap().version;
     let path = format!("_ingest/pipeline/logs-kumon.exec@v{version}/_simulate");
-    let (_, answer) = node.request("POST", &path, broken);
-    assert!(!answer["docs"][0]["error"].is_null(), "{answer}");
+    for line in ["no row of this metric", "{\"process.pid\":7}", "{\"process.pid\":"] {
+        let broken = json!({"docs": [event(line, "/a/exec-b.v1.csv", 7)]});
+        let (_, answer) = node.request("POST", &path, broken);
+        assert!(!answer["docs"][0]["error"].is_null(), "{answer}");
+    }
 }

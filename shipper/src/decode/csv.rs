@@ -57,6 +57,8 @@ struct Foreign {
 struct Column {
     field: FieldName,
     value: ColumnValue,
+    /// What parts the values of a list.
+    delimiter: Option<char>,
     is_timestamp: bool,
     /// Its own name, for messages.
     name: String,
@@ -347,7 +349,7 @@ impl Column {
     fn new(field: &Field, name: &str, foreign: bool, named_timestamp: bool) -> Column {
         let name = if named_timestamp { "@timestamp" } else { name };
         let is_keyword = field.elasticsearch["type"] == "keyword";
-        let value = match field.r#type {
+        let value = match field.value_type() {
             _ if named_timestamp => ColumnValue::Timestamp,
             FieldType::String if foreign && name == "@timestamp" => ColumnValue::NamedTimestamp,
             FieldType::String => ColumnValue::Text,
@@ -357,9 +359,13 @@ impl Column {
             FieldType::Boolean => ColumnValue::Boolean,
             FieldType::Datetime if foreign => ColumnValue::OtherTime,
             FieldType::Datetime => ColumnValue::OwnTime,
+            // Items are of another type.
+            FieldType::List => ColumnValue::Text,
         };
         let is_timestamp = name == "@timestamp";
-        Column { field: FieldName::new(name), value, is_timestamp, name: field.name.clone() }
+        let is_list = field.r#type == FieldType::List && !is_timestamp;
+        let delimiter = is_list.then_some(char::from(field.delimiter.0));
+        Column { field: FieldName::new(name), value, delimiter, is_timestamp, name: field.name.clone() }
     }
 
     /// Gives away the column's value: its text, or its bytes where they are not UTF-8.
@@ -369,6 +375,9 @@ impl Column {
         foreign: Option<&Foreign>,
         row: &mut Row<'_>,
     ) -> Result<(), String> {
+        if let Some(delimiter) = self.delimiter {
+            return self.write_list(delimiter, text, foreign, row);
+        }
         if let (Some(times), Ok(text)) = (self.value.times(foreign), text) {
             match times.read(text) {
                 Some(time) => row.field(&self.field, Value::Time(&time::render(time))),
@@ -385,6 +394,40 @@ impl Column {
         }
         let text = text.map_err(|_| "its value is not UTF-8".to_owned())?;
         row.field(&self.field, self.value.of(text)?);
+        Ok(())
+    }
+
+    fn write_list(
+        &self,
+        delimiter: char,
+        text: Result<&str, &[u8]>,
+        foreign: Option<&Foreign>,
+        row: &mut Row<'_>,
+    ) -> Result<(), String> {
+        let text = text.map_or_else(kumon_schema::escape, Cow::Borrowed);
+        let mut items: Vec<Cow<'_, str>> = text.split(delimiter).map(Cow::Borrowed).collect();
+        if let Some(times) = self.value.times(foreign) {
+            let time = |item: &Cow<'_, str>| {
+                let time = times.read(item).ok_or_else(|| format!("'{item}' is no time"))?;
+                Ok::<_, String>(Cow::Owned(time::render(time)))
+            };
+            let items: Vec<Cow<'_, str>> =
+                items.iter().filter(|item| !time::is_absent(item)).map(time).collect::<Result<_, _>>()?;
+            let times: Vec<Value<'_>> = items.iter().map(|item| Value::Time(item)).collect();
+            row.field(&self.field, Value::List(&times));
+            return Ok(());
+        }
+        if foreign.is_none() {
+            // See `kumon_schema::List`.
+            let escaped = format!("\\x{:02x}", u32::from(delimiter));
+            for item in items.iter_mut().filter(|item| item.contains(&escaped)) {
+                *item = item.replace(&escaped, delimiter.encode_utf8(&mut [0; 4])).into();
+            }
+        }
+        let is_text = matches!(self.value, ColumnValue::Text);
+        let given = items.iter().filter(|item| is_text || !item.trim().is_empty());
+        let values = given.map(|item| self.value.of(if is_text { item } else { item.trim() }));
+        row.field(&self.field, Value::List(&values.collect::<Result<Vec<_>, _>>()?));
         Ok(())
     }
 }

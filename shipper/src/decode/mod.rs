@@ -2,6 +2,7 @@
 
 mod beginning;
 mod csv;
+mod documents;
 mod names;
 mod ndjson;
 mod time;
@@ -15,6 +16,7 @@ use kumon_schema::{Common, Schema};
 
 pub(crate) use csv::CsvDecoder;
 use csv::ReadAt;
+pub(crate) use documents::DocumentDecoder;
 pub(crate) use ndjson::NdjsonDecoder;
 pub use time::{Times, TimesError};
 pub use transcode::{Encoding, UnknownEncoding};
@@ -30,6 +32,8 @@ pub(crate) enum Decoder {
     /// Boxed: it is ten times the size of the other.
     Csv(Box<CsvDecoder>),
     Ndjson(NdjsonDecoder),
+    /// KuMon's own NDJSON.
+    Documents(DocumentDecoder),
     /// One of these, for a file in another encoding than UTF-8.
     Transcoder(Box<transcode::Transcoder>),
 }
@@ -67,6 +71,7 @@ impl Decoder {
         match self {
             Decoder::Csv(csv) => csv.step(bytes, offset, last, row),
             Decoder::Ndjson(ndjson) => Ok(ndjson.step(bytes, offset, last, row)),
+            Decoder::Documents(documents) => Ok(documents.step(bytes, last, row)),
             Decoder::Transcoder(transcoder) => transcoder.step(bytes, offset, last, row),
         }
     }
@@ -76,6 +81,7 @@ impl Decoder {
     pub(crate) fn begins(&self, bytes: &[u8], last: bool) -> Result<bool, Unreadable> {
         match self {
             Decoder::Csv(_) => beginning::check_encoding(bytes).map(|()| true),
+            Decoder::Documents(_) => Ok(true),
             Decoder::Ndjson(_) => {
                 beginning::check_encoding(bytes).and_then(|()| beginning::is_ndjson(bytes, last))
             }
@@ -92,7 +98,7 @@ impl Decoder {
         match self {
             Decoder::Csv(csv) => csv.skip_long(bytes, last, read_at),
             // They give a long row up themselves.
-            Decoder::Ndjson(_) | Decoder::Transcoder(_) => Ok(Step::Incomplete),
+            Decoder::Ndjson(_) | Decoder::Documents(_) | Decoder::Transcoder(_) => Ok(Step::Incomplete),
         }
     }
 
@@ -100,7 +106,7 @@ impl Decoder {
     pub(crate) fn know_header(&mut self, header: Vec<String>) {
         match self {
             Decoder::Csv(csv) => csv.know_header(header),
-            Decoder::Ndjson(_) => {}
+            Decoder::Ndjson(_) | Decoder::Documents(_) => {}
             Decoder::Transcoder(transcoder) => transcoder.inner.know_header(header),
         }
     }
@@ -109,7 +115,7 @@ impl Decoder {
     pub(crate) fn header(&self) -> &[String] {
         match self {
             Decoder::Csv(csv) => csv.header(),
-            Decoder::Ndjson(_) => &[],
+            Decoder::Ndjson(_) | Decoder::Documents(_) => &[],
             Decoder::Transcoder(transcoder) => transcoder.inner.header(),
         }
     }
@@ -119,6 +125,7 @@ impl Decoder {
         match self {
             Decoder::Csv(csv) => csv.reset(),
             Decoder::Ndjson(ndjson) => ndjson.resume(false),
+            Decoder::Documents(_) => {}
             Decoder::Transcoder(transcoder) => transcoder.inner.reset(),
         }
     }
@@ -133,6 +140,7 @@ impl Decoder {
                 ndjson.resume(!matches!(last, b'\n' | 0));
                 Ok(true)
             }
+            Decoder::Documents(_) => Ok(true),
             Decoder::Transcoder(transcoder) => transcoder.resume(head, last),
         }
     }
@@ -140,7 +148,7 @@ impl Decoder {
     /// For what stands behind a hole in the file: it begins a record.
     pub(crate) fn leave_record(&mut self) {
         match self {
-            Decoder::Csv(_) => {}
+            Decoder::Csv(_) | Decoder::Documents(_) => {}
             Decoder::Ndjson(ndjson) => ndjson.resume(false),
             Decoder::Transcoder(transcoder) => transcoder.inner.leave_record(),
         }
@@ -150,7 +158,7 @@ impl Decoder {
     pub(crate) fn shows_ends(&self) -> bool {
         match self {
             Decoder::Csv(_) => false,
-            Decoder::Ndjson(_) => true,
+            Decoder::Ndjson(_) | Decoder::Documents(_) => true,
             Decoder::Transcoder(transcoder) => transcoder.inner.shows_ends(),
         }
     }

@@ -50,6 +50,11 @@ fn take_comma(bytes: &mut Vec<u8>) {
 /// Appends `"name":value,`.
 pub(super) fn write_field(bytes: &mut Vec<u8>, name: &FieldName, value: Value<'_>) {
     bytes.extend_from_slice(&name.json);
+    write_value(bytes, value);
+    bytes.push(b',');
+}
+
+fn write_value(bytes: &mut Vec<u8>, value: Value<'_>) {
     match value {
         Value::Text(text) => write_string(bytes, text),
         // Neither a Vec nor a number can make these fail.
@@ -57,8 +62,17 @@ pub(super) fn write_field(bytes: &mut Vec<u8>, name: &FieldName, value: Value<'_
         Value::Number(number) => _ = serde_json::to_writer(&mut *bytes, &number),
         Value::Boolean(truth) => bytes.extend_from_slice(if truth { b"true" } else { b"false" }),
         Value::Time(time) => write_string(bytes, time),
+        Value::List(items) => {
+            bytes.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    bytes.push(b',');
+                }
+                write_value(bytes, *item);
+            }
+            bytes.push(b']');
+        }
     }
-    bytes.push(b',');
 }
 
 /// Appends a JSON string.

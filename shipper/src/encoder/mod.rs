@@ -83,6 +83,8 @@ pub enum Value<'a> {
     Boolean(bool),
     /// RFC 3339.
     Time(&'a str),
+    /// None of them a list.
+    List(&'a [Value<'a>]),
 }
 
 /// The full name of a document's field, `process.pid`.

@@ -12,6 +12,8 @@ type Row<'a> = &'a [(&'a str, Value<'a>)];
 
 const TIME: (&str, Value<'static>) = ("@timestamp", Value::Time("2026-11-21T10:00:00.000001Z"));
 
+const LIST: Value<'static> = Value::List(&[Value::Text("a b"), Value::Text("c"), Value::Text("")]);
+
 fn stream(dataset: &str) -> Arc<StreamName> {
     StreamName { kind: StreamKind::Event, dataset: dataset.into(), namespace: "default".into() }.into()
 }
@@ -79,7 +81,7 @@ fn a_metrics_row_becomes_its_text_and_typed_values() {
 #[test]
 fn a_row_given_field_by_field_is_found_as_its_text_is() {
     let long = "words and ".repeat(900);
-    let rows: [(&str, Row<'_>); 5] = [
+    let rows: [(&str, Row<'_>); 6] = [
         (
             "kumon.exec",
             &[
@@ -91,6 +93,7 @@ fn a_row_given_field_by_field_is_found_as_its_text_is() {
                 ("event.action", Value::Boolean(false)),
             ],
         ),
+        ("app", &[TIME, ("several", LIST)]),
         ("kumon.exec", &[TIME, ("process.pid", Value::Number(7.9)), ("process.name", Value::Number(1.0))]),
         ("kumon.tcplife", &[("@timestamp", Value::Integer(1000)), ("source.ip", Value::Text("10.0.0.1"))]),
         (

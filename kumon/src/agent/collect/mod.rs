@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use chrono::{SecondsFormat, Utc};
 use kumon_bpf::{Settings, collectors, left_out};
 use kumon_collect::{Clock, CollectorState, LeftOut, Scheduler};
-use kumon_spool::{FolderLock, Spool};
+use kumon_spool::{FolderLock, RowBatch, Spool};
 
 use super::ledger::Ledger;
 use super::status::{CollectStatus, CollectorFault};
@@ -51,7 +51,7 @@ impl Collecting {
             );
         };
         let common = host::common()?;
-        let mut spool = Spool::open(&config.path.spool, config.spool_limits())?;
+        let mut spool = Spool::open(&config.path.spool, config.spool.limits())?;
         let exchange = Arc::new(Exchange::default());
         exchange.lock().own_processes = spool.processes().to_vec();
 
@@ -59,9 +59,10 @@ impl Collecting {
         let outbox = Outbox { exchange: Arc::clone(&exchange), batches };
         let (commands, received_commands) = channel();
         let (report, started) = channel();
-        let (settings, of_rows) = (config.collectors.clone(), common.clone());
+        let settings = config.collectors.clone();
+        let batch = RowBatch::new(Arc::new(common.clone())).with_formats(config.spool.format.clone());
         // BPF objects stay in the thread that opened them.
-        let poll = move || match Scheduler::start(collectors(&settings), of_rows) {
+        let poll = move || match Scheduler::start(collectors(&settings), batch) {
             Ok(scheduler) => {
                 // Who started this thread waits for it.
                 let _ = report.send(Ok(scheduler.states()));
@@ -85,7 +86,7 @@ impl Collecting {
         let write = Writing {
             spool,
             clock: Clock::new(),
-            ledger: Ledger::new(common),
+            ledger: Ledger::new(common, config.spool.format.clone()),
             state,
             _lock: state_lock,
             exchange,

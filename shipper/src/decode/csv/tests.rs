@@ -1,10 +1,11 @@
 use kumon_schema::rows::Exec;
-use kumon_schema::{Common, Schema, SubjectFields, builtin, write_row};
+use kumon_schema::{Common, Format, Schema, SubjectFields, builtin, write_row};
 
 use super::{CsvDecoder, Step};
 use crate::decode::{Origin, Times, Unreadable};
 use crate::encoder::as_json;
 use crate::options::Dialect;
+use serde_json::json;
 
 /// As [`decode_in_chunks`], of 64 KiB.
 fn decode(
@@ -73,7 +74,7 @@ fn own_rows_become_flat_ecs_documents() {
     let row = Exec { command_line: b"\xff", ..Exec::default() };
     let name = b"a,b\"\n=1+1";
     let subject = SubjectFields { pid: Some(7), uid: Some(1000), name, ..SubjectFields::default() };
-    write_row(&mut bytes, &common, &row, &subject);
+    write_row(&mut bytes, Format::Csv, &common, &row, &subject);
     let rows = decode(&mut CsvDecoder::own(std::borrow::Cow::Borrowed(schema)), &bytes).unwrap();
     let [Ok(document)] = &rows[..] else { panic!("{rows:?}") };
     assert_eq!(document["@timestamp"], "1970-01-01T00:00:00.000000Z");
@@ -105,6 +106,41 @@ fn foreign_rows_are_typed_by_their_schema_and_bad_ones_say_why() {
             "column 'x': 'inf' is no finite number",
         ]
     );
+}
+
+#[test]
+fn lists_become_arrays_of_their_items_type() {
+    let schema = r#"{"fields":[{"name":"a","type":"list"},{"name":"n","type":"list","itemType":"integer","delimiter":";"},
+        {"name":"at","type":"list","itemType":"datetime","delimiter":"|"}]}"#;
+    let bytes = "a,n,at\n\"x,y, z\",1; 2;,2026-11-21 01:00:00|1795225526\n,,\n\\x2c,1;x,\n,,soon\n";
+    let rows = decode(&mut foreign(Some(schema), None), bytes.as_bytes()).unwrap();
+    let row = rows[0].as_ref().unwrap();
+    assert_eq!((&row["a"], &row["n"]), (&json!(["x", "y", " z"]), &json!([1, 2])));
+    assert_eq!(row["at"], json!(["2026-11-21T01:00:00Z", "2026-11-21T01:45:26Z"]));
+    let empty = rows[1].as_ref().unwrap();
+    assert!(["a", "n", "at"].iter().all(|column| empty.get(column).is_none()), "{empty}");
+    assert_eq!(rows[2], Err("column 'n': 'x' is no whole number of 64 bits".to_owned()));
+    assert_eq!(rows[3], Err("column 'at': 'soon' is no time".to_owned()));
+
+    // An item of KuMon's own that holds the delimiter.
+    let own = Schema::parse(r#"{"fields":[{"name":"a","type":"list"}]}"#).unwrap();
+    let rows = decode(&mut CsvDecoder::own(std::borrow::Cow::Owned(own)), b"a\n\"x\\x2cy,z\"\n").unwrap();
+    assert_eq!(rows[0].as_ref().unwrap()["a"], json!(["x,y", "z"]));
+}
+
+#[test]
+fn a_list_s_type_and_delimiter_are_checked() {
+    let schema = |more: &str| Schema::parse(&format!(r#"{{"fields":[{{"name":"a","type":"list"{more}}}]}}"#));
+    for (more, why) in [
+        (r#","itemType":"list""#, "a list has no lists in it"),
+        (r#","itemType":"geopoint""#, "geopoint"),
+        (r#","delimiter":";;""#, "a character"),
+        (r#","delimiter":"é""#, "one printable ASCII character"),
+    ] {
+        let error = schema(more).unwrap_err().to_string();
+        assert!(error.contains(why), "{more}: {error}");
+    }
+    assert_eq!(schema(r#","itemType":"integer""#).unwrap().mapping()["a"]["type"], "long");
 }
 
 #[test]
