@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::{Collecting, Programs, Row};
 use databases::{Database, Kind, kinds};
 use kumon_bpf::Settings;
-use kumon_testing::{Child, load_size, logged, require_bpf, require_program, wait_for};
+use kumon_testing::{Child, logged, repetitions, require_bpf, require_program, wait_for};
 use libbpf_rs::libbpf_sys::perf_event_attr;
 use object::{Object, ObjectSegment, ObjectSymbol};
 
@@ -219,10 +219,10 @@ fn what_is_only_called_as_a_server_is_told_once() {
 }
 
 #[test]
-fn twenty_starts_and_stops_beside_servers_leave_nothing_in_the_kernel() {
+fn starts_and_stops_beside_servers_leave_nothing_in_the_kernel() {
     let databases: Vec<_> = kinds().into_iter().map(Database::start).collect();
     let before = kernel_objects();
-    for _ in 0..load_size(20) {
+    for _ in 0..repetitions(4, 20) {
         let collecting = Collecting::start("db", Settings::default());
         // Also where a process of a server ends at that moment, as PostgreSQL's do that served one client.
         assert!(probes() >= 2 * databases.len());

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{Collecting, TASK_STORAGE, UPROBE_COOKIES, kernel_is_at_least};
 use kumon_bpf::{Enabled, FileHooks, Settings, collectors};
-use kumon_testing::{load_size, require_bpf, wait_for};
+use kumon_testing::{repetitions, require_bpf, wait_for};
 use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -92,7 +92,7 @@ const AGENTS: usize = 10;
 
 /// How often each of them starts and stops.
 fn rounds() -> usize {
-    load_size(10)
+    repetitions(2, 10)
 }
 
 /// Lets this process have as many descriptors as it may: the agents hold more than the 1024 that shells begin with.
@@ -114,7 +114,7 @@ fn start_and_stop() -> Objects {
 }
 
 #[test]
-fn a_hundred_starts_and_stops_of_all_collectors_leave_no_program_map_link_or_descriptor() {
+fn starts_and_stops_of_all_collectors_leave_no_program_map_link_or_descriptor() {
     if !require_bpf() {
         return;
     }

@@ -1,5 +1,7 @@
 //! What an operator sees when the output can't be reached or refuses: shipping halts and says why, collecting goes on,
 //! and no row is lost.
+//!
+//! Runs beside other tests.
 
 // A failure in a helper is a failed test.
 #![allow(clippy::unwrap_used)]

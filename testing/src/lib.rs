@@ -69,6 +69,12 @@ pub fn load_size(full: usize) -> usize {
     full / time_scale() as usize
 }
 
+/// How often a test is to repeat something: `all` where its long form is asked for, as `scripts/test --all` does by
+/// `KUMON_TEST_ALL`.
+pub fn repetitions(usual: usize, all: usize) -> usize {
+    if std::env::var_os("KUMON_TEST_ALL").is_some() { all } else { usual }
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics
