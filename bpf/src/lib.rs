@@ -53,9 +53,9 @@ pub fn left_out(settings: &Settings) -> Vec<LeftOut> {
     all(settings).iter().flat_map(|collector| collector.left_out()).collect()
 }
 
-fn all(settings: &Settings) -> [Box<dyn Collector>; 6] {
+fn all(settings: &Settings) -> Vec<Box<dyn Collector>> {
     let object = settings.object();
-    [
+    vec![
         Box::new(process::Process::new(object, &settings.exec, &settings.exit)),
         Box::new(sched::Sched::new(
             object,

@@ -129,6 +129,13 @@ impl Catalog {
         &self.metrics
     }
 
+    /// The metrics of single events, then those that sum up, each ordered by name.
+    pub(crate) fn events_first(&self) -> Vec<&Metric> {
+        let mut metrics: Vec<&Metric> = self.metrics.iter().map(Arc::as_ref).collect();
+        metrics.sort_by_key(|metric| metric.kind != Kind::Event);
+        metrics
+    }
+
     /// What people call a field, whichever metric it is of.
     pub(crate) fn title<'a>(&'a self, field: &'a str) -> &'a str {
         let columns = self.metrics.iter().filter_map(|metric| metric.column(field));

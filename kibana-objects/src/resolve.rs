@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde_saphyr::{Location, Spanned};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Metric};
 use crate::check::Checking;
 use crate::error::{Mistake, SourceError, suggestion};
+use crate::kibana::id_of_metric;
 use crate::layout::{self, WIDTH};
 use crate::model::{ChartKind, Content, Dashboard, Link, Panel};
 use crate::source::{DashboardSource, Kind, PanelSource};
@@ -63,6 +64,12 @@ pub(crate) fn id_of(text: &str) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
+/// The metric of a panel of rows that stands for one of each metric; its title has `{metric}` where their names go.
+const EACH_METRIC: &str = "*";
+const METRIC_IN_TITLE: &str = "{metric}";
+/// Stands in a text for the links to the saved searches of all metrics.
+const SAVED_SEARCHES: &str = "{saved searches}";
+
 struct Resolving<'a> {
     catalog: &'a Catalog,
     /// Of all dashboards, by name.
@@ -74,8 +81,10 @@ impl Resolving<'_> {
         let mut mistakes = Vec::new();
         let controls = source.controls.into_iter().map(|control| self.control(control));
         let controls = keep(controls, &mut mistakes);
+        let panels: Vec<PanelSource> =
+            source.panels.into_iter().flat_map(|panel| self.of_each_metric(panel)).collect();
         let (mut ids, mut sizes) = (HashMap::new(), Vec::new());
-        for panel in &source.panels {
+        for panel in &panels {
             sizes.push(size(panel).unwrap_or_else(|mistake| {
                 mistakes.push(mistake);
                 (WIDTH, 1)
@@ -90,7 +99,7 @@ impl Resolving<'_> {
             }
         }
         let places = layout::flow(&sizes);
-        let panels = source.panels.into_iter().zip(places).map(|(panel, place)| {
+        let panels = panels.into_iter().zip(places).map(|(panel, place)| {
             let (title, id) = (panel.title.value.clone(), id_of(&panel.title.value));
             Ok(Panel { id, title, place, content: self.content(panel)? })
         });
@@ -99,6 +108,23 @@ impl Resolving<'_> {
             return Err(mistakes);
         }
         Ok(Dashboard { name, title: source.title, description: source.description, controls, panels })
+    }
+
+    /// A panel as it is, or the panels that it stands for.
+    fn of_each_metric(&self, panel: PanelSource) -> Vec<PanelSource> {
+        let is_of_each = |metric: &Spanned<String>| metric.value == EACH_METRIC;
+        if panel.kind.value != Kind::Rows || !panel.metric.as_ref().is_some_and(is_of_each) {
+            return vec![panel];
+        }
+        let of = |metric: &Metric| {
+            let mut panel = panel.clone();
+            panel.title.value = panel.title.value.replace(METRIC_IN_TITLE, &metric.name);
+            if let Some(of) = &mut panel.metric {
+                of.value.clone_from(&metric.name);
+            }
+            panel
+        };
+        self.catalog.events_first().into_iter().map(of).collect()
     }
 
     /// A field that some metric has.
@@ -120,7 +146,7 @@ impl Resolving<'_> {
         match panel.kind.value {
             Kind::Markdown => {
                 let text = checking.needed("text", panel.text, panel.kind.referenced)?;
-                Ok(Content::Text(text.value))
+                Ok(Content::Text(self.text(&text.value)))
             }
             Kind::Links => {
                 let links = checking.needed("links", panel.links, panel.kind.referenced)?;
@@ -130,6 +156,15 @@ impl Resolving<'_> {
             Kind::Rows => checking.rows(panel).map(Content::Rows),
             Kind::Chart(kind) => checking.chart(kind, panel).map(Content::Chart),
         }
+    }
+
+    fn text(&self, text: &str) -> String {
+        if !text.contains(SAVED_SEARCHES) {
+            return text.to_owned();
+        }
+        let link = |metric: &Metric| format!("[{}](discover#/view/{})", metric.name, id_of_metric(metric));
+        let links: Vec<String> = self.catalog.events_first().into_iter().map(link).collect();
+        text.replace(SAVED_SEARCHES, &links.join(",\n"))
     }
 
     fn link(&self, link: Spanned<String>) -> Result<Link, Mistake> {

@@ -16,7 +16,7 @@ pub(crate) struct DashboardSource {
     pub(crate) panels: Vec<PanelSource>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PanelSource {
     pub(crate) title: Spanned<String>,
@@ -34,7 +34,7 @@ pub(crate) struct PanelSource {
     pub(crate) height: Option<Spanned<u32>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ValueSource {
     pub(crate) operation: Spanned<Operation>,

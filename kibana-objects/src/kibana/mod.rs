@@ -18,6 +18,7 @@ use crate::model::Dashboard;
 
 pub use lucene::lucene;
 pub use object::{Reference, SavedObject, SavedObjectType, TAG};
+pub(crate) use search::id_of_metric;
 
 /// All objects, in an order in which each stands behind what it refers to: the tag, the data views and searches of
 /// the catalog's metrics, the searches of single panels, the dashboards.

@@ -40,7 +40,8 @@ pub(super) fn id(dashboard: &Dashboard, panel: &str, rows: &Rows) -> String {
     if rows.usual { id_of_metric(&rows.metric) } else { id_of_panel(dashboard, panel) }
 }
 
-fn id_of_metric(metric: &Metric) -> String {
+/// The search for all rows of a metric.
+pub(crate) fn id_of_metric(metric: &Metric) -> String {
     format!("kumon-search-{}", id_of(&metric.name))
 }
 
