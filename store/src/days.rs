@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
-use tantivy::Index;
+use tantivy::{Index, IndexSettings};
 
 use crate::error::StoreError;
 use crate::layout::Layout;
@@ -50,8 +50,11 @@ impl Day {
 
     fn create(&self, layout: &Layout) -> Result<Index, StoreError> {
         fs::create_dir_all(&self.path).map_err(StoreError::io("create", &self.path))?;
-        let index = Index::create_in_dir(&self.path, layout.schema.clone())
-            .map_err(StoreError::index("create", &self.path))?;
+        // Texts are compressed by the thread that indexes: one of their own costs more in waking it.
+        let settings =
+            IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() };
+        let index = Index::builder().schema(layout.schema.clone()).settings(settings);
+        let index = index.create_in_dir(&self.path).map_err(StoreError::index("create", &self.path))?;
         tokenizer::register(&index);
         // The folder's own name must survive a power failure, too.
         let root = self.path.parent().unwrap_or(&self.path);

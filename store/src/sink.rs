@@ -10,7 +10,7 @@ use kumon_shipper::{Batch, Encoder, Outcome, Rejected, Sink, SinkError};
 
 use crate::StoreOptions;
 use crate::commit_payload::{CommitPayload, Positions};
-use crate::document::prepare;
+use crate::document::{Prepared, prepare};
 use crate::encoder::StoreEncoder;
 use crate::error::StoreError;
 use crate::layout::Layout;
@@ -22,6 +22,9 @@ use crate::writer::DayWriter;
 
 /// How soon rows are committed while somebody is looking.
 const WATCHED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The thread that indexes is given so many rows at once: it is woken less often, and little waits in memory.
+const ROWS_AT_ONCE: usize = 256;
 
 /// How often days are checked for being too old or too many.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
@@ -97,6 +100,11 @@ impl StoreSink {
         Ok(self.writer.as_mut().expect("it was opened above"))
     }
 
+    fn add(&mut self, rows: &mut Vec<Prepared>) -> Result<(), SinkError> {
+        let writer = self.writer.as_mut().expect("opened for the batch; only a failure closes it");
+        writer.add(rows).map_err(|error| self.give_up(&error))
+    }
+
     fn commit(&mut self) -> Result<(), SinkError> {
         let (Some(writer), Some(_)) = (&mut self.writer, &self.uncommitted) else { return Ok(()) };
         if let Err(error) = writer.commit(self.number + 1, &self.taken) {
@@ -150,7 +158,7 @@ impl Sink for StoreSink {
 
     fn send(&mut self, batch: &Arc<Batch>) -> Result<Outcome, SinkError> {
         self.writer()?;
-        let mut outcome = Outcome::default();
+        let (mut outcome, mut rows) = (Outcome::default(), Vec::new());
         for (index, document) in batch.documents.iter().enumerate() {
             let generation = &batch.positions[document.file].0;
             if self.taken.get(generation).is_some_and(|taken| document.offset < *taken) {
@@ -160,15 +168,16 @@ impl Sink for StoreSink {
             let row = &batch.body[document.encoded.clone()];
             match prepare(&self.layout, &document.stream.dataset, row) {
                 Ok(row) => {
-                    let writer = self.writer.as_mut().expect("opened above; only a failure closes it");
-                    if let Err(error) = writer.add(row) {
-                        return Err(self.give_up(&error));
+                    rows.push(row);
+                    if rows.len() == ROWS_AT_ONCE {
+                        self.add(&mut rows)?;
                     }
                     outcome.created += 1;
                 }
                 Err(reason) => outcome.rejected.push(Rejected { document: index, reason }),
             }
         }
+        self.add(&mut rows)?;
         for (generation, offset) in &batch.positions {
             let taken = self.taken.entry(generation.clone()).or_default();
             *taken = (*taken).max(*offset);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use chrono::NaiveDate;
-use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
+use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, UserOperation};
 use tantivy::{IndexWriter, TantivyError};
 
 use crate::commit_payload::{CommitPayload, Positions};
@@ -41,11 +41,14 @@ impl DayWriter {
         Ok(DayWriter { day, writer, times })
     }
 
-    pub(crate) fn add(&mut self, row: Prepared) -> Result<(), TantivyError> {
-        self.writer.add_document(row.document)?;
-        let (oldest, newest) = self.times.unwrap_or((row.timestamp, row.timestamp));
-        self.times = Some((oldest.min(row.timestamp), newest.max(row.timestamp)));
-        Ok(())
+    /// Adds rows and empties the list. Each call wakes the thread that indexes, which costs as much as some rows do.
+    pub(crate) fn add(&mut self, rows: &mut Vec<Prepared>) -> Result<(), TantivyError> {
+        for Prepared { timestamp, .. } in &*rows {
+            let (oldest, newest) = self.times.unwrap_or((*timestamp, *timestamp));
+            self.times = Some((oldest.min(*timestamp), newest.max(*timestamp)));
+        }
+        let add = |row: Prepared| UserOperation::Add(row.document);
+        self.writer.run(rows.drain(..).map(add)).map(|_| ())
     }
 
     /// Makes all that was added durable, together with the positions.
