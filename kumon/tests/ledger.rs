@@ -39,7 +39,8 @@ fn every_process_of_a_storm_is_delivered_or_counted_as_lost() {
     if !require_bpf() {
         return;
     }
-    // A page of ring buffer holds a few events; the storm makes hundreds between two polls.
+    // A page of ring buffer holds a few events; the storm makes hundreds between two polls. What the default budget leaves out
+    // is counted all the same.
     let node = Node::new("collectors: { ring_buffer_bytes: 4096 }");
     let agent = node.start_agent(&["run"]);
     let started = storm("storm-marker");
