@@ -96,10 +96,10 @@ struct {
     __type(value, struct file_buffer);
 } file_buffers SEC(".maps");
 
-static __always_inline void lost_event(enum action action) {
+static __always_inline void lost_event(enum action action, bool of_filegone) {
     if (filelife && action != ACTION_RMDIR)
         lost(METRIC_FILELIFE, LOSS_MAP_FULL);
-    if (filegone && action != ACTION_CREATE)
+    if (of_filegone)
         lost(METRIC_FILEGONE, LOSS_MAP_FULL);
 }
 
@@ -161,7 +161,7 @@ static __always_inline struct file_buffer *begin_event(enum action action, bool 
         return NULL;
     buffer = take_buffer(preemptible, slot);
     if (!buffer) {
-        lost_event(action);
+        lost_event(action, told_of & TOLD_FILEGONE);
         return NULL;
     }
     event = &buffer->event;
