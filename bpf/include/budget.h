@@ -9,11 +9,11 @@
  * drops the question. src/budget.rs is the other half; docs/collectors/budgets.md says what is promised.
  *
  * A budget is a token bucket that is kept as time: each row spends the time in which it is earned, and how
- *far what was spent is ahead of the clock says how much of the budget is in use. Half of a metric's is for
- *all; the other half is kept for those who use no more than their share, which is a budget of its own: a
- *cgroup has a quarter of the rate, and of its budget half is for all its processes, and the other half for
- *those that use no more than a quarter of the cgroup's rate. Shares are looked at only while the half for all
- *is used up: else a budget costs a look at the clock and an addition.
+ * far what was spent is ahead of the clock says how much of the budget is in use. Half of a metric's budget
+ * is for all. The other half is kept for those who use no more than their share, which is a budget of its
+ * own: a cgroup has a quarter of the rate. Half of its budget is for all its processes; the other half is
+ * kept for those that use no more than a quarter of the cgroup's rate. Shares are looked at only while the
+ * half for all is used up: else a budget costs a look at the clock and an addition.
  *
  * Without a lock, and with nothing but atomic additions, which is all that BPF has before 5.12: nothing that
  * was spent is forgotten. CPUs that ask at the same moment may each be given the last row.
@@ -25,7 +25,7 @@
 
 #define MILLISECOND 1000000LL
 
-/* How much of its rate may be in use. The last ones of four together leave a fifth of the half above them. */
+/* How much of its rate may be in use. Four shares take four fifths of the half that is kept for them. */
 #define METRIC_BURST  (2000 * MILLISECOND)
 #define CGROUP_BURST  (800 * MILLISECOND)
 #define PROCESS_BURST (320 * MILLISECOND)
