@@ -29,6 +29,7 @@ enum loss_reason {
     LOSS_SAMPLED_OUT,
     LOSS_NO_PROCESS,
     LOSS_MISSED_SWITCH,
+    LOSS_RATE_LIMIT,
     LOSS_REASONS,
 };
 #define MAX_METRICS 8
@@ -86,6 +87,8 @@ struct selection {
     u32 filters;
     /* One event in so many is told; 0 and 1 tell all. */
     u32 sample;
+    /* ns in which the budget earns a row, see budget.h; 0 without a budget. */
+    u32 row_time;
 };
 struct shared_settings {
     u32 exclude_self;

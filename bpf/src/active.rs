@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use kumon_collect::{ActiveCollector, CollectorError, Loss, PollContext, ProgramCost};
+use kumon_collect::{ActiveCollector, CollectorError, Loss, PollContext, ProgramCost, RateLimited};
 use libbpf_rs::Link;
 use libbpf_rs::skel::Skel;
 
+use crate::budget::{Budgets, Maker};
 use crate::error::because;
 use crate::events::Events;
 use crate::losses::{self, Metrics};
@@ -24,6 +25,11 @@ pub(crate) trait Source {
     fn losses(&self) -> Vec<Loss> {
         Vec::new()
     }
+
+    /// Takes who made the rows that were left out in user space since it was asked last, for want of a budget.
+    fn take_rate_limited(&mut self) -> Vec<(Maker, Loss)> {
+        Vec::new()
+    }
 }
 
 /// Makes the rows of an object's single events.
@@ -37,6 +43,11 @@ pub(crate) trait EventRows {
 
     /// As [`Source::losses`].
     fn losses(&self) -> Vec<Loss> {
+        Vec::new()
+    }
+
+    /// As [`Source::take_rate_limited`].
+    fn take_rate_limited(&mut self) -> Vec<(Maker, Loss)> {
         Vec::new()
     }
 }
@@ -69,6 +80,10 @@ impl<R: EventRows> Source for EventSource<R> {
     fn losses(&self) -> Vec<Loss> {
         self.rows.losses()
     }
+
+    fn take_rate_limited(&mut self) -> Vec<(Maker, Loss)> {
+        self.rows.take_rate_limited()
+    }
 }
 
 /// What of an object `S` is attached.
@@ -92,6 +107,7 @@ pub(crate) struct BpfCollector<S> {
     sources: Vec<Box<dyn Source>>,
     metrics: Metrics,
     selection: Selection,
+    budgets: Budgets,
     skeleton: S,
 }
 
@@ -103,7 +119,16 @@ impl<S: Skel<'static>> BpfCollector<S> {
         metrics: Metrics,
     ) -> BpfCollector<S> {
         let Loaded { collector, skeleton, selection, .. } = loaded;
-        BpfCollector { collector, attached: Box::new(attached), sources, metrics, selection, skeleton }
+        let budgets = Budgets::new(skeleton.object(), metrics.all, selection.max_rows());
+        BpfCollector {
+            collector,
+            attached: Box::new(attached),
+            sources,
+            metrics,
+            selection,
+            budgets,
+            skeleton,
+        }
     }
 }
 
@@ -136,7 +161,7 @@ impl<S: Skel<'static>> ActiveCollector for BpfCollector<S> {
             let read = source.read(context);
             result = result.and(read.map_err(because(self.collector, source.reading())));
         }
-        result
+        result.and(self.read_budgets(context).map_err(because(self.collector, "reading its budgets")))
     }
 
     fn losses(&self) -> Vec<Loss> {
@@ -146,5 +171,27 @@ impl<S: Skel<'static>> ActiveCollector for BpfCollector<S> {
 
     fn programs(&self) -> Vec<ProgramCost> {
         losses::programs(self.skeleton.object())
+    }
+
+    fn rate_limited(&self) -> Vec<RateLimited> {
+        self.budgets.rate_limited()
+    }
+}
+
+impl<S: Skel<'static>> BpfCollector<S> {
+    /// Follows the sources, which tell what they have left out.
+    fn read_budgets(&mut self, context: &PollContext<'_>) -> libbpf_rs::Result<()> {
+        if !self.budgets.is_due(context.now, context.last) {
+            return Ok(());
+        }
+        let read = self.budgets.read(&context.emitter);
+        for (maker, loss) in self.sources.iter_mut().flat_map(|source| source.take_rate_limited()) {
+            self.budgets.add(loss.metric, &maker, loss.count, &context.emitter);
+        }
+        if self.budgets.has_news() {
+            let losses = self.losses();
+            self.budgets.log(&losses, context.now, context.last);
+        }
+        read
     }
 }

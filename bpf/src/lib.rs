@@ -2,6 +2,7 @@
 
 mod active;
 mod block;
+mod budget;
 mod db;
 mod error;
 mod events;

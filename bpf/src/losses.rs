@@ -7,7 +7,11 @@ use kumon_collect::{Loss, ProgramCost};
 use libbpf_rs::{MapCore, MapFlags, Object, libbpf_sys};
 
 /// What a counter of `losses` means, in the order of `enum loss_reason` in include/kumon.h.
-const REASONS: [&str; 5] = ["ring buffer full", "map full", "sampled out", "no process", "missed switch"];
+const REASONS: [&str; 6] =
+    ["ring buffer full", "map full", "sampled out", "no process", "missed switch", RATE_LIMIT];
+
+/// Reason of what finds no room in the metric's budget.
+pub(crate) const RATE_LIMIT: &str = "rate limit";
 
 /// Reason of the runs that the kernel left out because the program was already running on that CPU.
 const MISSED_RUN: &str = "missed run";

@@ -1,4 +1,5 @@
-//! Tells the programs of an object which processes its metrics are about (include/filter.h), and who KuMon is.
+//! Tells the programs of an object which processes its metrics are about (include/filter.h), how many rows they may have
+//! (include/budget.h), and who KuMon is.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -7,9 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use kumon_collect::{Cgroup, CollectorError, Filter, Hook, Sample, cgroup2_mount};
+use kumon_collect::{Cgroup, CollectorError, Filter, Hook, MaxRows, Sample, cgroup2_mount};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, OpenMapMut, OpenObject, Result};
 
+use crate::budget::SHARES;
 use crate::error::because;
 use crate::object_settings::ObjectSettings;
 use crate::types::{filter_key, filter_kind, selection, shared_settings};
@@ -34,6 +36,7 @@ pub(crate) fn refused_filters(filters: &[(&'static str, &Filter)]) -> Vec<Hook> 
 pub(crate) struct Selection {
     exclude_self: bool,
     metrics: Vec<(Filter, Sample)>,
+    max_rows: Vec<MaxRows>,
     cgroups: CgroupFolders,
     /// The ids of cgroups that the programs know, by metric and path.
     known: HashMap<(u32, PathBuf), u64>,
@@ -43,14 +46,17 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// One filter and sample for each metric of the object's `enum metric`.
+    /// One filter, sample and budget for each metric of the object's `enum metric`.
     pub(crate) fn new<'a>(
         settings: &ObjectSettings,
-        metrics: impl IntoIterator<Item = (&'a Filter, Sample)>,
+        metrics: impl IntoIterator<Item = (&'a Filter, Sample, MaxRows)>,
     ) -> Selection {
+        let metrics = metrics.into_iter().map(|(filter, sample, rows)| ((filter.clone(), sample), rows));
+        let (metrics, max_rows) = metrics.unzip();
         Selection {
             exclude_self: settings.exclude_self,
-            metrics: metrics.into_iter().map(|(filter, sample)| (filter.clone(), sample)).collect(),
+            metrics,
+            max_rows,
             cgroups: CgroupFolders::of_this_node(),
             known: HashMap::new(),
             looked_up: Instant::now(),
@@ -73,6 +79,7 @@ impl Selection {
             match name.as_str() {
                 ".rodata.shared" => self.set_constants(&mut map),
                 "filter_values" => map.set_max_entries(self.values().max(1)),
+                "shares" => map.set_max_entries(if self.has_budget() { SHARES } else { 1 }),
                 _ => Ok(()),
             }
             .map_err(because(collector, &format!("setting its {name}")))?;
@@ -137,6 +144,15 @@ impl Selection {
         cgroups.into_iter().try_for_each(|cgroup| self.cgroups.check(cgroup)).map_err(std::io::Error::other)
     }
 
+    /// The rows that each metric may have.
+    pub(crate) fn max_rows(&self) -> &[MaxRows] {
+        &self.max_rows
+    }
+
+    fn has_budget(&self) -> bool {
+        self.max_rows.iter().any(|rows| *rows != MaxRows::UNLIMITED)
+    }
+
     fn values(&self) -> u32 {
         let values =
             |filter: &Filter| filter.pid.len() + filter.comm.len() + filter.cgroup.len() + filter.uid.len();
@@ -145,7 +161,8 @@ impl Selection {
 
     fn set_constants(&self, map: &mut OpenMapMut<'_>) -> Result<()> {
         let mut settings = shared_settings { exclude_self: self.exclude_self.into(), ..Default::default() };
-        for (constants, (filter, sample)) in settings.metrics.iter_mut().zip(&self.metrics) {
+        let metrics = self.metrics.iter().zip(&self.max_rows);
+        for (constants, ((filter, sample), rows)) in settings.metrics.iter_mut().zip(metrics) {
             let given = [
                 (filter_kind::FILTER_PID, filter.pid.is_empty()),
                 (filter_kind::FILTER_COMM, filter.comm.is_empty()),
@@ -153,9 +170,11 @@ impl Selection {
                 (filter_kind::FILTER_UID, filter.uid.is_empty()),
             ];
             let filters = given.iter().filter(|(_, is_empty)| !is_empty).map(|(kind, _)| kind.0).sum();
-            *constants = selection { filters, sample: sample.get() };
+            let row_time = rows.row_time().map_or(0, |time| time.as_nanos() as u32);
+            *constants = selection { filters, sample: sample.get(), row_time };
         }
-        let numbers = settings.metrics.iter().flat_map(|constants| [constants.filters, constants.sample]);
+        let numbers = settings.metrics.iter();
+        let numbers = numbers.flat_map(|constants| [constants.filters, constants.sample, constants.row_time]);
         let numbers: Vec<u32> = std::iter::once(settings.exclude_self).chain(numbers).collect();
         map.set_initial_value(&bytes(&numbers))
     }

@@ -106,6 +106,16 @@ mod tests {
     }
 
     #[test]
+    fn every_metric_of_single_events_has_a_budget_and_no_summary_has_one() {
+        for schema in kumon_schema::all() {
+            let metric = &schema.name;
+            let parsed = parse(&format!(r#"{{"{metric}": {{"max_rows_per_second": 5}}}}"#));
+            let is_event = schema.kind == kumon_schema::Kind::Event;
+            assert_eq!(parsed.is_ok(), is_event, "{metric}: {parsed:?}");
+        }
+    }
+
+    #[test]
     fn sizes_that_no_node_could_use_are_refused() {
         for text in [
             r#"{"ring_buffer_bytes": 0}"#,

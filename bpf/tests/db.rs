@@ -8,7 +8,7 @@ mod databases;
 
 use std::time::{Duration, Instant};
 
-use common::{Collecting, Row};
+use common::{Collecting, Row, with_budget};
 use databases::{Database, Kind, kinds};
 use kumon_bpf::Settings;
 use kumon_testing::{Child, load_size, require_bpf, time_scale, wait_for};
@@ -284,7 +284,7 @@ fn statements_that_overrun_the_ring_buffer_are_counted() {
     let statements = load_size(10_000) as u64;
     for kind in kinds() {
         let database = Database::shared(kind);
-        let mut settings = settings(Duration::ZERO);
+        let mut settings = with_budget(settings(Duration::ZERO), 0);
         settings.ring_buffer_bytes = 16 << 10;
         let collecting = Collecting::start_polling("db", settings, Duration::from_millis(500) * time_scale());
         database.script(&format!("SELECT {} 1;\n", database.mark()).repeat(statements as usize));

@@ -8,7 +8,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Collected, Collecting, Row, file_settings};
+use common::{Collected, Collecting, Row, file_settings, with_budget};
 use kumon_bpf::{FileHooks, Settings};
 use serde_json::json;
 use tempfile::TempDir;
@@ -140,7 +140,7 @@ fn filters_ask_about_who_deletes_and_samples_are_counted() {
     let unlink = format!("for i in range({FILES}): os.unlink(f'{{i}}')");
     for settings in file_settings() {
         let with = |filter: &str, sample: u32| {
-            let mut settings = settings.clone();
+            let mut settings = with_budget(settings.clone(), 0);
             settings.filelife.filter = serde_json::from_value(json!({"comm": [filter]})).unwrap();
             settings.filelife.sample = serde_json::from_value(json!(sample)).unwrap();
             settings.filegone.filter = settings.filelife.filter.clone();

@@ -8,7 +8,7 @@ mod common;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Collected, Collecting, file_settings};
+use common::{Collected, Collecting, file_settings, with_budget};
 use kumon_bpf::Settings;
 use kumon_testing::{load_size, time_scale};
 
@@ -19,7 +19,7 @@ fn files() -> u64 {
 
 /// By each kind of hooks that the kernel has.
 fn settings(ring_buffer_bytes: u32) -> Vec<Settings> {
-    let with_ring = |settings| Settings { ring_buffer_bytes, ..settings };
+    let with_ring = |settings| with_budget(Settings { ring_buffer_bytes, ..settings }, 0);
     file_settings().into_iter().map(with_ring).collect()
 }
 

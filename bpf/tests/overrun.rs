@@ -8,7 +8,7 @@ mod common;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Collected, Collecting, Row};
+use common::{Collected, Collecting, Row, with_budget};
 use kumon_bpf::Settings;
 use kumon_collect::Clock;
 use kumon_testing::{load_size, require_bpf, time_scale};
@@ -55,9 +55,8 @@ fn rows_and_counted_losses_are_what_the_storm_did() {
 
     // A second collector with room for all sees what else happens on the machine meanwhile.
     let clock = Clock::new();
-    let witness =
-        Collecting::start("process", Settings { ring_buffer_bytes: 16 << 20, ..Settings::default() });
-    let tiny = Settings { ring_buffer_bytes: 4096, ..Settings::default() };
+    let with_ring = |ring_buffer_bytes| with_budget(Settings { ring_buffer_bytes, ..Settings::default() }, 0);
+    let (witness, tiny) = (Collecting::start("process", with_ring(16 << 20)), with_ring(4096));
     let overrun = Collecting::start_polling("process", tiny, Duration::from_millis(200) * time_scale());
     let begin = clock.now();
     let count = storm(&program);
@@ -101,7 +100,7 @@ fn a_bounded_fork_bomb_has_an_exit_row_for_each_process_and_costs_no_memory() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("kumon-bomb");
     std::fs::copy("/usr/bin/perl", &program).unwrap();
-    let collecting = Collecting::start("process", Settings::default());
+    let collecting = Collecting::start("process", with_budget(Settings::default(), 0));
     let before = resident();
     let script = format!("fork() // die for 1..{GENERATIONS}; 1 while wait() > 0");
     assert!(Command::new(&program).args(["-e", &script]).status().unwrap().success());

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use common::{Collecting, cpu_time_now};
+use common::{Collecting, cpu_time_now, with_budget};
 use kumon_bpf::Settings;
 use kumon_testing::{Child, require_bpf, wait_for};
 
@@ -88,7 +88,7 @@ fn collects_waits() {
     if !is_inside() {
         return;
     }
-    let mut settings = Settings { ring_buffer_bytes: 4 << 20, ..Settings::default() };
+    let mut settings = with_budget(Settings { ring_buffer_bytes: 4 << 20, ..Settings::default() }, 0);
     settings.runqslower.threshold = Duration::from_micros(1);
     let collecting = Collecting::start("sched", settings);
     println!("collecting");

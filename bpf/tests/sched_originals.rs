@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Collecting, Original, log2_histogram, percentile_bucket};
+use common::{Collecting, Original, log2_histogram, percentile_bucket, with_budget};
 use kumon_bpf::Settings;
 use kumon_testing::{load_size, require_bpf, require_program, time_scale, wait_for};
 
@@ -106,7 +106,7 @@ fn long_waits_are_those_that_runqslower_tells() {
     const THRESHOLD: Duration = Duration::from_millis(2);
     let original = Original::start(&format!("runqslower {}", THRESHOLD.as_micros()));
     wait_for("runqslower to trace", Duration::from_secs(30), || original.lines().len() >= 2);
-    let mut settings = Settings::default();
+    let mut settings = with_budget(Settings::default(), 0);
     settings.runqslower.threshold = THRESHOLD;
     let collecting = Collecting::start("sched", settings);
     // Eight for two CPUs, so that each waits again and again.

@@ -8,7 +8,7 @@ mod common;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Collected, Collecting, SETTLE};
+use common::{Collected, Collecting, SETTLE, with_budget};
 use kumon_bpf::Settings;
 use kumon_testing::{load_size, require_bpf, require_program, time_scale};
 use serde_json::json;
@@ -20,7 +20,7 @@ fn connections() -> usize {
 }
 
 fn settings(ring_buffer_bytes: u32) -> Settings {
-    Settings { ring_buffer_bytes, ..Settings::default() }
+    with_budget(Settings { ring_buffer_bytes, ..Settings::default() }, 0)
 }
 
 /// Connects and closes, both sides in one process; `held` sessions stand at a time. Returns the listener's port.
@@ -113,7 +113,9 @@ fn filters_leave_out_other_processes_and_samples_are_counted() {
     const SESSIONS: usize = 2_000;
     let filtered = |filter: serde_json::Value, sample: u32| {
         let mut settings = settings(32 << 20);
-        settings.tcplife = serde_json::from_value(json!({"filter": filter, "sample": sample})).unwrap();
+        settings.tcplife =
+            serde_json::from_value(json!({"filter": filter, "sample": sample, "max_rows_per_second": 0}))
+                .unwrap();
         Collecting::start("tcp", settings)
     };
     let name = std::fs::canonicalize(PYTHON).unwrap().file_name().unwrap().to_string_lossy().into_owned();

@@ -8,7 +8,7 @@ mod common;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Collected, Collecting, Quota, Row, cpu_time_now};
+use common::{Collected, Collecting, Quota, Row, cpu_time_now, with_budget};
 use kumon_bpf::Settings;
 use kumon_testing::{Child, load_size, require_bpf, time_scale, wait_for};
 
@@ -17,7 +17,7 @@ const SPIN: [&str; 2] = ["-c", "while :; do :; done"];
 fn settings(processes: &[&Child]) -> Settings {
     let pids: Vec<u32> = processes.iter().map(|process| process.id()).collect();
     let of_them: kumon_collect::Filter = serde_json::from_str(&format!(r#"{{"pid": {pids:?}}}"#)).unwrap();
-    let mut settings = Settings { ring_buffer_bytes: 4 << 20, ..Settings::default() };
+    let mut settings = with_budget(Settings { ring_buffer_bytes: 4 << 20, ..Settings::default() }, 0);
     settings.runqslower.threshold = Duration::from_nanos(1);
     settings.runqslower.filter = of_them.clone();
     settings.runqlat.filter = of_them;

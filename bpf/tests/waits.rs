@@ -11,7 +11,7 @@ use std::process::{ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use common::{Collected, Collecting};
+use common::{Collected, Collecting, with_budget};
 use kumon_bpf::Settings;
 use kumon_testing::{require_bpf, time_scale};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -190,7 +190,7 @@ fn load() {
 fn collect(busy: bool) -> (BTreeMap<i64, Account>, Collected) {
     let mut load = Load::start(busy);
     load.hear("ready");
-    let mut settings = Settings { ring_buffer_bytes: 16 << 20, ..Settings::default() };
+    let mut settings = with_budget(Settings { ring_buffer_bytes: 16 << 20, ..Settings::default() }, 0);
     let of_load: kumon_collect::Filter =
         serde_json::from_str(&format!(r#"{{"pid": [{}]}}"#, load.process.id())).unwrap();
     settings.runqslower.threshold = threshold();

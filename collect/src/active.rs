@@ -29,6 +29,11 @@ pub trait ActiveCollector {
     /// the same metric and reason, such as those of the kernel and of user space, are added up by who asks.
     fn losses(&self) -> Vec<Loss>;
 
+    /// Who made most of the rows that found no room in their metrics' budgets, since the start.
+    fn rate_limited(&self) -> Vec<RateLimited> {
+        Vec::new()
+    }
+
     /// Run count and time of each BPF program since the start; none where it has none.
     fn programs(&self) -> Vec<ProgramCost> {
         Vec::new()
@@ -42,6 +47,15 @@ pub struct Loss {
     /// For example `ring buffer full`, `map full`, `missed run`.
     pub reason: &'static str,
     pub count: u64,
+}
+
+/// Rows that found no room in their metric's budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimited {
+    pub metric: &'static str,
+    /// Who made them, for people: `process 4711 (nginx)`.
+    pub by: String,
+    pub rows: u64,
 }
 
 /// What a BPF program cost since the collector started.

@@ -1,9 +1,12 @@
 //! How rows are given away.
 
+use std::sync::Arc;
+
 use kumon_schema::Row;
 use kumon_spool::{RowBatch, Spool};
 
 use crate::Subject;
+use crate::clock::boottime;
 use crate::subject::Resolver;
 
 /// Takes the rows that collectors emit.
@@ -40,6 +43,11 @@ impl Emitter<'_> {
     /// The id of another process that a row names beside its subject; see [`crate::Entities::id`].
     pub fn entity_id(&self, pid: u32, start: u64) -> String {
         self.resolver.entities.id(pid, start)
+    }
+
+    /// The id of the container of a cgroup, for messages; see [`crate::Containers::id`].
+    pub fn container_id(&self, cgroup: u64) -> Option<Arc<str>> {
+        self.resolver.containers.id(cgroup, boottime())
     }
 }
 

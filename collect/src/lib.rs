@@ -4,6 +4,7 @@
 //! [`Subject`]. The [`Scheduler`] polls all of them, and tries those again that fail.
 
 mod active;
+mod budget;
 pub mod capture;
 mod clock;
 mod collector;
@@ -21,7 +22,8 @@ pub mod settings;
 mod subject;
 mod top;
 
-pub use active::{ActiveCollector, Loss, PollContext, ProgramCost};
+pub use active::{ActiveCollector, Loss, PollContext, ProgramCost, RateLimited};
+pub use budget::MaxRows;
 pub use clock::{Clock, boottime};
 pub use collector::{Cadence, Collector, Hook, LeftOut, Refusal};
 pub use containers::{Containers, cgroup2_mount};

@@ -13,7 +13,7 @@ use crate::retry::Retry;
 use crate::subject::Resolver;
 use crate::{
     ActiveCollector, Cadence, Clock, Collector, CollectorError, Containers, Emitter, Entities, Loss,
-    PollContext, ProgramCost, RowSink,
+    PollContext, ProgramCost, RateLimited, RowSink,
 };
 
 /// All collectors of a configuration. It belongs to the thread that made it, as BPF objects do.
@@ -192,6 +192,11 @@ impl Scheduler {
         let active = self.active().flat_map(|active| active.losses());
         let own_threads = self.own_threads.iter().flat_map(OwnThread::losses);
         sum(self.past_losses.iter().cloned().chain(active).chain(own_threads))
+    }
+
+    /// Who made most of the rows that found no room in their metrics' budgets, since their collectors were started.
+    pub fn rate_limited(&self) -> Vec<RateLimited> {
+        self.active().flat_map(|active| active.rate_limited()).collect()
     }
 
     /// What each BPF program cost since it was loaded.

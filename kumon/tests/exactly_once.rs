@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 const BURSTS: usize = 10;
 const BURST: usize = 200;
 
+/// Every process has its row, however many there are in a second.
+const EACH: &str = "collectors: { exec: { max_rows_per_second: 0 } }\n";
+
 /// Starts a burst of processes, each with an argument of its own, and waits for them.
 fn burst(marker: &str, number: usize) {
     for process in 0..BURST {
@@ -63,7 +66,7 @@ fn the_embedded_store_has_each_process_once_though_the_shipper_is_killed_ten_tim
     if !require_bpf() {
         return;
     }
-    let node = Node::new("");
+    let node = Node::new(EACH);
     let collector = node.start_agent(&["collect"]);
     let shipper = bursts_under_fire(&node, "store-marker", |_| {});
     let count = || {
@@ -88,7 +91,7 @@ fn elasticsearch_has_each_process_once_though_it_and_the_shipper_go_down() {
     }
     let elasticsearch = Elasticsearch::start();
     let node = Node::new("");
-    node.configure(&node.output(&elasticsearch));
+    node.configure(&(node.output(&elasticsearch) + EACH));
     node.run(&["setup"]).expect(0, &[]);
     let collector = node.start_agent(&["collect"]);
     let shipper = bursts_under_fire(&node, "es-marker", |number| match number {

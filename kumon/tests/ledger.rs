@@ -6,8 +6,8 @@ mod common;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::Node;
-use kumon_testing::require_bpf;
+use common::{Node, PATIENCE};
+use kumon_testing::{require_bpf, wait_for};
 use serde_json::Value;
 
 const THREADS: u64 = 4;
@@ -39,7 +39,8 @@ fn every_process_of_a_storm_is_delivered_or_counted_as_lost() {
     if !require_bpf() {
         return;
     }
-    // A page of ring buffer holds a few events; the storm makes hundreds between two polls.
+    // A page of ring buffer holds a few events; the storm makes hundreds between two polls. What the default budget leaves out
+    // is counted all the same.
     let node = Node::new("collectors: { ring_buffer_bytes: 4096 }");
     let agent = node.start_agent(&["run"]);
     let started = storm("storm-marker");
@@ -82,4 +83,33 @@ fn every_process_of_a_storm_is_delivered_or_counted_as_lost() {
         (started..=started + slack).contains(&events),
         "{marked} + {lost} of {started}, {others} others seen"
     );
+}
+
+#[test]
+fn who_makes_more_rows_than_a_budget_has_is_named_and_they_are_counted() {
+    if !require_bpf() {
+        return;
+    }
+    const STARTED: u64 = 200;
+    let node = Node::new("collectors: { exec: { max_rows_per_second: 5, filter: { comm: ['true'] } } }");
+    let agent = node.start_agent(&["run"]);
+    for _ in 0..STARTED {
+        assert!(Command::new("/bin/true").status().unwrap().success());
+    }
+    // Whose the rows are is the parent, wherever the test runs.
+    let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+    let parent = format!("({})", name.trim());
+    agent.wait_for_log(&["exec: ", "rows left out by max_rows_per_second (5): ", &parent]);
+    wait_for("the status to name it", PATIENCE, || {
+        let status = node.run(&["status"]).stdout;
+        let named = |line: &str| line.contains("over its budget were of") && line.ends_with(&parent);
+        status.contains("lost (rate limit)") && status.lines().any(named)
+    });
+    agent.terminate().expect(0, &[]);
+
+    let collected = node.status_file("collect");
+    let lost = collected["lost"]["exec"]["rate limit"].as_u64().unwrap();
+    let rows = collected["rows"]["exec"].as_u64().unwrap();
+    assert!(lost > 0 && rows + lost >= STARTED, "{rows} rows, {lost} left out of {STARTED}");
+    assert_eq!(sum(&node, "kumon.agent.reason:\"rate limit\"", "kumon.agent.lost"), lost);
 }

@@ -7,7 +7,7 @@ mod settings;
 
 pub use settings::{BiolatencySettings, BitesizeSettings};
 
-use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook};
+use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook, MaxRows};
 
 use crate::active::{BpfCollector, Source};
 use crate::losses::Metrics;
@@ -47,8 +47,13 @@ impl Block {
     /// Its object, configured and sized.
     pub(crate) fn open(&self) -> Result<Opened<OpenBlockSkel<'static>>, CollectorError> {
         let Block { biolatency, bitesize, .. } = self;
-        let filters = [(&biolatency.filter, biolatency.sample), (&bitesize.filter, bitesize.sample)];
-        let selection = Selection::new(&self.object, filters);
+        let selection = Selection::new(
+            &self.object,
+            [
+                (&biolatency.filter, biolatency.sample, MaxRows::UNLIMITED),
+                (&bitesize.filter, bitesize.sample, MaxRows::UNLIMITED),
+            ],
+        );
         let mut open = object::open::<skeleton::BlockSkelBuilder>(NAME, &self.object, selection)?;
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.with_biolatency = biolatency.enabled;

@@ -6,6 +6,7 @@
 
 enum metric { METRIC_DBSLOWER };
 #include "kumon.h"
+#include "budget.h"
 #include "registers.h"
 
 /* MAX_STATEMENT_BYTES of settings.rs is the same. */
@@ -121,7 +122,7 @@ static __always_inline void tell(struct statement *statement, u64 end, u64 durat
     struct statement_event *event = &statement->event;
     u32 bytes = event->statement_bytes;
 
-    if (!sampled(METRIC_DBSLOWER))
+    if (!sampled(METRIC_DBSLOWER) || !within_budget(METRIC_DBSLOWER, subject_of(task)))
         return;
     event->metric = METRIC_DBSLOWER;
     event->database = database;

@@ -75,7 +75,8 @@ impl Collector for Db {
         probe::attach_cookie()
             .map_err(io::Error::other)
             .map_err(because(NAME, "looking for what probes at the servers need"))?;
-        let selection = Selection::new(&self.object, [(&settings.filter, settings.sample)]);
+        let metric = (&settings.filter, settings.sample, settings.max_rows_per_second);
+        let selection = Selection::new(&self.object, [metric]);
         let mut open = object::open::<skeleton::DbSkelBuilder>(NAME, &self.object, selection)?;
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
             constants.threshold = settings.threshold.as_nanos().try_into().unwrap_or(u64::MAX);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use kumon_collect::settings::duration;
-use kumon_collect::{Filter, Sample};
+use kumon_collect::{Filter, MaxRows, Sample};
 
 /// Settings of the metric dbslower.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -24,6 +24,8 @@ pub struct DbslowerSettings {
     pub filter: Filter,
     /// One slow statement in so many is told.
     pub sample: Sample,
+    /// How many rows it may have; what is beyond is counted.
+    pub max_rows_per_second: MaxRows,
 }
 
 /// What the BPF program has room for.
@@ -38,6 +40,7 @@ impl Default for DbslowerSettings {
             mask: true,
             filter: Filter::default(),
             sample: Sample::default(),
+            max_rows_per_second: MaxRows::default(),
         }
     }
 }

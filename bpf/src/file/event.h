@@ -6,6 +6,7 @@
 #ifndef KUMON_FILE_EVENT_H
 #define KUMON_FILE_EVENT_H
 
+#include "budget.h"
 #include "path.h"
 
 /* The two paths of a rename, each of them with the folder it starts from. */
@@ -44,6 +45,8 @@ enum told {
     TOLD_FILELIFE = 2,
     /* If it becomes a row of filelife it is one that the sample leaves out. */
     TOLD_SAMPLED_OUT = 4,
+    /* Or one for which the budget has no room. */
+    TOLD_RATE_LIMITED = 8,
 };
 
 /*
@@ -93,16 +96,16 @@ struct {
     __type(value, struct file_buffer);
 } file_buffers SEC(".maps");
 
-static __always_inline void lost_event(enum action action) {
+static __always_inline void lost_event(enum action action, bool of_filegone) {
     if (filelife && action != ACTION_RMDIR)
         lost(METRIC_FILELIFE, LOSS_MAP_FULL);
-    if (filegone && action != ACTION_CREATE)
+    if (of_filegone)
         lost(METRIC_FILEGONE, LOSS_MAP_FULL);
 }
 
 /*
- * filelife has to know of every file that appears or goes, so that its filter and sample decide about rows
- * only.
+ * filelife has to know of every file that appears or goes, so that its filter, sample and budget decide about
+ * rows only. Which deletion becomes one shows in user space: the budget has to take each for a row.
  */
 static __always_inline u32 told(enum action action, struct task_struct *task) {
     u32 sample = shared.metrics[METRIC_FILELIFE].sample;
@@ -110,12 +113,15 @@ static __always_inline u32 told(enum action action, struct task_struct *task) {
 
     if (action == ACTION_CREATE)
         return 0;
-    if (filegone && wanted(METRIC_FILEGONE, task))
+    if (filegone && wanted(METRIC_FILEGONE, task) && within_budget(METRIC_FILEGONE, subject_of(task)))
         told |= TOLD_FILEGONE;
     if (filelife && selected(METRIC_FILELIFE, task))
         told |= TOLD_FILELIFE;
     if (sample > 1 && bpf_get_prandom_u32() % sample)
         told |= TOLD_SAMPLED_OUT;
+    else if (told & TOLD_FILELIFE && (action == ACTION_UNLINK || action == ACTION_RENAME) &&
+             !admitted(METRIC_FILELIFE, subject_of(task)))
+        told |= TOLD_RATE_LIMITED;
     return told;
 }
 
@@ -155,7 +161,7 @@ static __always_inline struct file_buffer *begin_event(enum action action, bool 
         return NULL;
     buffer = take_buffer(preemptible, slot);
     if (!buffer) {
-        lost_event(action);
+        lost_event(action, told_of & TOLD_FILEGONE);
         return NULL;
     }
     event = &buffer->event;

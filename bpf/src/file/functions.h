@@ -36,7 +36,7 @@ static __always_inline int begin_removal(enum action action, const struct path *
         return 0;
     removal = bpf_task_storage_get(&removals, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
     if (!removal) {
-        lost_event(action);
+        lost_event(action, filegone);
         return 0;
     }
     removal->action = action;

@@ -86,10 +86,13 @@ impl File {
     fn start_on(&self, backend: AttachBackend) -> Result<Box<dyn ActiveCollector>, CollectorError> {
         let metrics = self.metrics();
         let File { filelife, filegone, .. } = self;
-        // Which file was short-lived is known in user space only, and so is what a sample leaves out.
+        // Which file was short-lived is known in user space only, and so is what a sample or a budget leaves out.
         let selection = Selection::new(
             &self.object,
-            [(&filelife.filter, filelife.sample), (&filegone.filter, filegone.sample)],
+            [
+                (&filelife.filter, filelife.sample, filelife.max_rows_per_second),
+                (&filegone.filter, filegone.sample, filegone.max_rows_per_second),
+            ],
         );
         let mut open = object::open::<skeleton::FileSkelBuilder>(NAME, &self.object, selection)?;
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {

@@ -1,5 +1,7 @@
 //! From the events of file.bpf.c to rows.
 
+use std::collections::HashMap;
+
 use kumon_collect::{Loss, PollContext, Process, Subject};
 use kumon_schema::rows;
 
@@ -8,6 +10,8 @@ use super::files::{Creation, Files};
 use super::skeleton::types::{self, action as kind, told};
 use super::uring::UringCalls;
 use crate::active::EventRows;
+use crate::budget::Maker;
+use crate::losses::RATE_LIMIT;
 use crate::{events, path};
 
 /// Makes the rows of filelife and filegone.
@@ -20,6 +24,10 @@ pub(super) struct Rows {
     mount_namespace: u32,
     /// Rows of filelife that its sample left out.
     sampled_out: u64,
+    /// Those for which its budget had no room.
+    rate_limited: u64,
+    /// Who made them, since it was asked.
+    makers: HashMap<Maker, u64>,
 }
 
 impl EventRows for Rows {
@@ -44,14 +52,20 @@ impl EventRows for Rows {
         let mut losses = self.uring_calls.as_ref().map(UringCalls::losses).unwrap_or_default();
         if let Some(files) = &self.files {
             losses.extend([loss("too many files", files.lost()), loss("sampled out", self.sampled_out)]);
+            losses.push(loss(RATE_LIMIT, self.rate_limited));
         }
         losses
+    }
+
+    fn take_rate_limited(&mut self) -> Vec<(Maker, Loss)> {
+        let loss = |count| Loss { metric: FILELIFE, reason: RATE_LIMIT, count };
+        self.makers.drain().map(|(maker, rows)| (maker, loss(rows))).collect()
     }
 }
 
 impl Rows {
     pub(super) fn new(files: Option<Files>, uring_calls: Option<UringCalls>, mount_namespace: u32) -> Rows {
-        Rows { files, uring_calls, mount_namespace, sampled_out: 0 }
+        Rows { files, uring_calls, mount_namespace, sampled_out: 0, rate_limited: 0, makers: HashMap::new() }
     }
 
     /// Keeps track of what was created, and tells of what was deleted.
@@ -126,6 +140,11 @@ impl Rows {
             self.sampled_out += 1;
             return;
         }
+        if is_told(event, told::TOLD_RATE_LIMITED) {
+            self.rate_limited += 1;
+            *self.makers.entry(maker(event)).or_default() += 1;
+            return;
+        }
         let creator_entity_id = context.emitter.entity_id(creation.pid, creation.start);
         let row = rows::Filelife {
             timestamp: context.clock.wall(event.time),
@@ -169,6 +188,10 @@ fn subject(event: &types::file_event) -> Subject<'_> {
         cgroup: event.cgroup,
         seen: event.time,
     })
+}
+
+fn maker(event: &types::file_event) -> Maker {
+    Maker { cgroup: event.cgroup, process: event.pid, name: events::name(&event.name).to_vec() }
 }
 
 fn is_told(event: &types::file_event, row: told) -> bool {

@@ -7,7 +7,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use kumon_collect::settings::{duration, entries};
-use kumon_collect::{Filter, Sample};
+use kumon_collect::{Filter, MaxRows, Sample};
 
 /// Settings of the metric filelife.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -25,6 +25,8 @@ pub struct FilelifeSettings {
     pub filter: Filter,
     /// One short-lived file in so many is told.
     pub sample: Sample,
+    /// How many rows it may have; what is beyond is counted.
+    pub max_rows_per_second: MaxRows,
 }
 
 impl Default for FilelifeSettings {
@@ -35,6 +37,7 @@ impl Default for FilelifeSettings {
             max_files: 65_536,
             filter: Filter::default(),
             sample: Sample::default(),
+            max_rows_per_second: MaxRows::default(),
         }
     }
 }
@@ -56,6 +59,8 @@ pub struct FilegoneSettings {
     pub filter: Filter,
     /// One deletion or rename in so many is told.
     pub sample: Sample,
+    /// How many rows it may have; what is beyond is counted.
+    pub max_rows_per_second: MaxRows,
 }
 
 /// Whether a metric is collected.

@@ -80,7 +80,7 @@ static __always_inline int enter_call(enum action action, int old_folder, unsign
     if (is_self(thread >> 32) || (action == ACTION_RMDIR && !filegone))
         return 0;
     if (bpf_map_update_elem(&file_calls, &thread, &call, BPF_ANY))
-        lost_event(action);
+        lost_event(action, filegone);
     return 0;
 }
 

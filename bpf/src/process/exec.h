@@ -3,6 +3,7 @@
 #ifndef KUMON_PROCESS_EXEC_H
 #define KUMON_PROCESS_EXEC_H
 
+#include "budget.h"
 #include "path.h"
 
 /* MAX_ARGS_BYTES of settings.rs is the same. */
@@ -132,6 +133,18 @@ static __always_inline void describe(struct process_info *info, u32 metric, stru
     info->gid = BPF_CORE_READ(task, cred, gid.val);
     BPF_CORE_READ_STR_INTO(&info->name, leader, comm);
     BPF_CORE_READ_STR_INTO(&info->parent_name, parent, comm);
+}
+
+/* Who used a budget of starts and ends: each process has but one or two, so it is the one that starts them.
+ */
+static __always_inline struct subject starter_of(struct task_struct *task) {
+    struct task_struct *parent = BPF_CORE_READ(task, group_leader, real_parent, group_leader);
+
+    return (struct subject){
+        .cgroup = cgroup_id_of(task),
+        .process = BPF_CORE_READ(parent, tgid),
+        .name = name_of(parent),
+    };
 }
 
 /* Nothing is known of it yet. */

@@ -162,7 +162,7 @@ static __always_inline int exit_exec(struct sys_exit *exit, u32 user) {
     if (exit->result >= 0 || is_self(task->tgid) || !wanted(METRIC_EXEC, task))
         return 0;
     call = bpf_task_storage_get(&exec_calls, task, NULL, 0);
-    if (!call)
+    if (!call || !within_budget(METRIC_EXEC, starter_of(task)))
         return 0;
     if ((u64)BPF_CORE_READ(task, mm) != call->mm)
         kept = kept_buffer(call);

@@ -109,7 +109,13 @@ impl Collector for Process {
 
     fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {
         let Process { object, exec, exit } = self;
-        let selection = Selection::new(object, [(&exec.filter, exec.sample), (&exit.filter, exit.sample)]);
+        let selection = Selection::new(
+            object,
+            [
+                (&exec.filter, exec.sample, exec.max_rows_per_second),
+                (&exit.filter, exit.sample, exit.max_rows_per_second),
+            ],
+        );
         let mut open = object::open::<skeleton::ProcessSkelBuilder>(NAME, object, selection)?;
         let failed_execs = self.can_see_failed_execs();
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {

@@ -32,7 +32,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
     const char *filename;
     struct dentry *dentry;
 
-    if (is_self(task->tgid) || !wanted(METRIC_EXEC, task))
+    if (is_self(task->tgid) || !wanted(METRIC_EXEC, task) || !within_budget(METRIC_EXEC, starter_of(task)))
         return 0;
     buffer = buffer_at(BUFFER_EXEC);
     if (!buffer)
@@ -113,7 +113,8 @@ int on_exit(u64 *ctx) {
     struct signal_struct___exit *signal;
     struct exit_event *event;
 
-    if (is_self(task->tgid) || !is_last(task, ctx) || !wanted(METRIC_EXIT, task))
+    if (is_self(task->tgid) || !is_last(task, ctx) || !wanted(METRIC_EXIT, task) ||
+        !within_budget(METRIC_EXIT, starter_of(task)))
         return 0;
     event = reserve_event(METRIC_EXIT, struct exit_event);
     if (!event)

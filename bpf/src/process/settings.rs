@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, de};
 
 use kumon_collect::settings::entries;
-use kumon_collect::{Filter, Sample};
+use kumon_collect::{Filter, MaxRows, Sample};
 
 /// Settings of the metric exec.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -21,6 +21,8 @@ pub struct ExecSettings {
     pub filter: Filter,
     /// One event in so many is told.
     pub sample: Sample,
+    /// How many rows it may have; what is beyond is counted.
+    pub max_rows_per_second: MaxRows,
 }
 
 /// What the BPF program has room for.
@@ -35,6 +37,7 @@ impl Default for ExecSettings {
             mask: true,
             filter: Filter::default(),
             sample: Sample::default(),
+            max_rows_per_second: MaxRows::default(),
         }
     }
 }
@@ -62,6 +65,8 @@ pub struct ExitSettings {
     pub filter: Filter,
     /// One event in so many is told.
     pub sample: Sample,
+    /// How many rows it may have; what is beyond is counted.
+    pub max_rows_per_second: MaxRows,
 }
 
 impl Default for ExitSettings {
@@ -71,6 +76,7 @@ impl Default for ExitSettings {
             max_unreaped: 8_192,
             filter: Filter::default(),
             sample: Sample::default(),
+            max_rows_per_second: MaxRows::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ mod settings;
 use std::io;
 use std::time::{Duration, Instant};
 
-use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook, Sample};
+use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook, MaxRows, Sample};
 use libbpf_rs::{Link, MapType};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -66,9 +66,9 @@ impl Sched {
     pub(crate) fn open(&self) -> Result<Opened<OpenSchedSkel<'static>>, CollectorError> {
         let Sched { runqlat, runqslower, cputime, .. } = self;
         let filters = [
-            (&runqlat.filter, runqlat.sample),
-            (&runqslower.filter, runqslower.sample),
-            (&cputime.filter, Sample::default()),
+            (&runqlat.filter, runqlat.sample, MaxRows::UNLIMITED),
+            (&runqslower.filter, runqslower.sample, runqslower.max_rows_per_second),
+            (&cputime.filter, Sample::default(), MaxRows::UNLIMITED),
         ];
         let selection = Selection::new(&self.object, filters);
         let mut open = object::open::<skeleton::SchedSkelBuilder>(NAME, &self.object, selection)?;

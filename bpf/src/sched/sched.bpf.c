@@ -6,6 +6,7 @@
  */
 enum metric { METRIC_RUNQLAT, METRIC_RUNQSLOWER, METRIC_CPUTIME };
 #include "kumon.h"
+#include "budget.h"
 #include "histogram.h"
 #include "interval.h"
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use kumon_collect::settings::{INTERVAL, TOP, duration, entries, interval};
-use kumon_collect::{Filter, Sample};
+use kumon_collect::{Filter, MaxRows, Sample};
 
 /// Settings of the metrics runqlat and runqlat_hist.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -54,6 +54,8 @@ pub struct RunqslowerSettings {
     pub filter: Filter,
     /// One event in so many is told.
     pub sample: Sample,
+    /// How many rows it may have; what is beyond is counted.
+    pub max_rows_per_second: MaxRows,
 }
 
 impl Default for RunqslowerSettings {
@@ -63,6 +65,7 @@ impl Default for RunqslowerSettings {
             threshold: Duration::from_millis(10),
             filter: Filter::default(),
             sample: Sample::default(),
+            max_rows_per_second: MaxRows::default(),
         }
     }
 }

@@ -185,10 +185,10 @@ static __always_inline void tell(struct task_struct *task, const struct wait *wa
         add_wait(task, wait);
     if (!slow_threshold || wait->time < slow_threshold || !wanted(METRIC_RUNQSLOWER, task))
         return;
-    if (wait->ended_here)
-        report_slow(task, wait);
-    else
+    if (!wait->ended_here)
         lost(METRIC_RUNQSLOWER, LOSS_MISSED_SWITCH);
+    else if (within_budget(METRIC_RUNQSLOWER, subject_of(task)))
+        report_slow(task, wait);
 }
 
 /*

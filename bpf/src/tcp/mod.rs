@@ -59,7 +59,8 @@ impl Tcp {
 
     fn load(&self) -> Result<Loaded<TcpSkel<'static>>, CollectorError> {
         let tcplife = &self.tcplife;
-        let selection = Selection::new(&self.object, [(&tcplife.filter, tcplife.sample)]);
+        let metric = (&tcplife.filter, tcplife.sample, tcplife.max_rows_per_second);
+        let selection = Selection::new(&self.object, [metric]);
         let mut open = object::open::<skeleton::TcpSkelBuilder>(NAME, &self.object, selection)?;
         let (cookies, sweeps) = (self.cookies(), self.sweeps());
         if !cookies {

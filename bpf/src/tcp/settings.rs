@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use kumon_collect::settings::entries;
-use kumon_collect::{Filter, Sample};
+use kumon_collect::{Filter, MaxRows, Sample};
 
 /// Settings of the metric tcplife.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -21,6 +21,8 @@ pub struct TcplifeSettings {
     pub filter: Filter,
     /// One session in so many is told.
     pub sample: Sample,
+    /// How many rows it may have; what is beyond is counted.
+    pub max_rows_per_second: MaxRows,
 }
 
 impl Default for TcplifeSettings {
@@ -31,6 +33,7 @@ impl Default for TcplifeSettings {
             max_listeners: 16_384,
             filter: Filter::default(),
             sample: Sample::default(),
+            max_rows_per_second: MaxRows::default(),
         }
     }
 }

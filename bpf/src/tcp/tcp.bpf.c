@@ -3,6 +3,7 @@
 
 enum metric { METRIC_TCPLIFE };
 #include "kumon.h"
+#include "budget.h"
 #include "mptcp.h"
 #include "owner.h"
 #include "socket.h"
@@ -178,8 +179,10 @@ static __always_inline bool is_wanted(const struct owner *owner) {
 
 /* Takes a session out of the map and tells it as that of `owner`; once, whoever else is about to do so. */
 static __always_inline void end_session(struct session *session, const struct owner *owner) {
+    struct subject subject = {.cgroup = owner->cgroup, .process = owner->pid, .name = owner->name};
     bool wanted = is_wanted(owner), held = session->ended;
-    struct session *event = wanted ? reserve_event(METRIC_TCPLIFE, struct session) : NULL;
+    bool has_row = wanted && admitted(METRIC_TCPLIFE, subject);
+    struct session *event = has_row ? reserve_event(METRIC_TCPLIFE, struct session) : NULL;
     u64 key = session->key;
     bool taken;
 
@@ -194,6 +197,8 @@ static __always_inline void end_session(struct session *session, const struct ow
         submit_event(event);
     else if (event)
         bpf_ringbuf_discard(event, BPF_RB_NO_WAKEUP);
+    if (wanted && !has_row && taken)
+        leave_out(METRIC_TCPLIFE, &subject);
     if (held && taken)
         __sync_fetch_and_add(&held_sessions, -1);
 }
@@ -218,6 +223,7 @@ static __always_inline void find_user(u64 key, const struct sock *sk) {
 
 static __always_inline void on_close(u64 key, const struct sock *sk, int from) {
     struct session *session = bpf_map_lookup_elem(&sessions, &key);
+    struct owner owner;
 
     if (!session)
         return;
@@ -231,7 +237,8 @@ static __always_inline void on_close(u64 key, const struct sock *sk, int from) {
         __sync_fetch_and_add(&held_sessions, 1);
         return;
     }
-    end_session(session, &session->owner);
+    owner = session->owner;
+    end_session(session, &owner);
 }
 
 /* A process begins to close its Multipath TCP socket: workers of the kernel do that with the subflows. */

@@ -11,4 +11,6 @@ mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/types.skel.rs"));
 }
 
-pub(crate) use skeleton::types::{filter_key, filter_kind, histogram, selection, shared_settings};
+pub(crate) use skeleton::types::{
+    filter_key, filter_kind, histogram, selection, share, share_key, shared_settings,
+};

@@ -4,6 +4,7 @@
  * BTF is what their Rust twins are made from.
  */
 #include "kumon.h"
+#include "budget.h"
 #include "histogram.h"
 
 EXPORT_TYPE(histogram);

@@ -19,7 +19,7 @@ use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use kumon_bpf::{Enabled, FileHooks, Settings, collectors};
-use kumon_collect::{Loss, Scheduler};
+use kumon_collect::{Loss, MaxRows, RateLimited, Scheduler};
 use kumon_schema::unescape;
 use kumon_spool::{Limits, RowBatch, Spool, SpoolError};
 use kumon_testing::{Child, keep_log, require, require_bpf, require_program, wait_for};
@@ -55,6 +55,20 @@ def nap(times):
     enough = switches() + times
     while switches() < enough: time.sleep(0.001)
 ";
+
+/// The same budget for each metric of single events. With 0 there is none: for loads of which each event is to have its row, or
+/// is to meet another limit.
+pub fn with_budget(mut settings: Settings, rows_per_second: u32) -> Settings {
+    let rows = MaxRows::try_from(rows_per_second).unwrap();
+    settings.exec.max_rows_per_second = rows;
+    settings.exit.max_rows_per_second = rows;
+    settings.runqslower.max_rows_per_second = rows;
+    settings.tcplife.max_rows_per_second = rows;
+    settings.filelife.max_rows_per_second = rows;
+    settings.filegone.max_rows_per_second = rows;
+    settings.dbslower.max_rows_per_second = rows;
+    settings
+}
 
 /// The settings of both file metrics by each kind of hooks that this kernel has; none where nothing can be tested.
 pub fn file_settings() -> Vec<Settings> {
@@ -105,13 +119,15 @@ pub fn kernel_is_at_least(version: (u32, u32)) -> bool {
 pub struct Collecting {
     spool: TempDir,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Loss>>,
+    thread: JoinHandle<(Vec<Loss>, Vec<RateLimited>)>,
 }
 
 /// What they left behind.
 pub struct Collected {
     spool: TempDir,
     pub losses: Vec<Loss>,
+    /// Who made what their budgets left out.
+    pub rate_limited: Vec<RateLimited>,
 }
 
 /// One of libbpf-tools' originals at work, its output in a file.
@@ -397,7 +413,7 @@ impl Collecting {
             scheduler.finish(&own_processes, &mut spool);
             assert_no_fault(&scheduler);
             flush(&mut spool);
-            scheduler.losses()
+            (scheduler.losses(), scheduler.rate_limited())
         });
         started.recv().expect("the collectors start");
         Collecting { spool, stop, thread }
@@ -416,7 +432,8 @@ impl Collecting {
     /// Detaches, takes the rest, unloads.
     pub fn stop(self) -> Collected {
         self.stop.store(true, Ordering::Release);
-        Collected { losses: self.thread.join().unwrap(), spool: self.spool }
+        let (losses, rate_limited) = self.thread.join().unwrap();
+        Collected { losses, rate_limited, spool: self.spool }
     }
 }
 

@@ -24,6 +24,9 @@ pub(crate) struct CollectStatus {
     pub(crate) rows: BTreeMap<String, u64>,
     /// Losses since the start, by metric and reason; zeros left out.
     pub(crate) lost: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Who made most of the rows that found no room in a metric's budget, since its collector was started, by metric.
+    #[serde(default)]
+    pub(crate) rate_limited: BTreeMap<String, BTreeMap<String, u64>>,
     /// Collectors that are not at work or fail at it, named with their metrics.
     pub(crate) failed: BTreeMap<String, CollectorFault>,
     /// Metrics that are not asked for by name and that this kernel could have only at a price, with the reason.

@@ -72,6 +72,9 @@ fn print_collect(out: &mut impl Write, status: Option<&CollectStatus>, state: &P
         for (reason, count) in reasons {
             writeln!(out, "  {metric}: {count} lost ({reason})")?;
         }
+        for (by, rows) in status.rate_limited.get(metric).into_iter().flatten() {
+            writeln!(out, "    {rows} over its budget were of {}", printable(by))?;
+        }
     }
     for (collector, fault) in &status.failed {
         writeln!(out, "  {collector} {fault}")?;

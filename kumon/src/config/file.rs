@@ -179,6 +179,10 @@ mod tests {
             ),
             ("collectors:\n  exit:\n    sample: 0\n", ["line 3", "one event in 0"]),
             ("collectors:\n  cputime: { sample: 10 }\n", ["line 2", "its sample is always 1"]),
+            (
+                "collectors:\n  exec: { max_rows_per_second: 2000000 }\n",
+                ["line 2", "at most 1000000 are counted; 0 is no limit"],
+            ),
             ("namespace: Prod-1\n", ["line 1", "'Prod-1' can't be part of"]),
             ("spool:\n  max_bytes: lots\n", ["line 2", "a size such as 16MiB"]),
             ("spool: {}\npath: {}\nspool: {}\n", ["line 3 column 1", "duplicate mapping key: spool"]),

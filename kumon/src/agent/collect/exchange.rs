@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use kumon_collect::{CollectorState, Loss, ProgramCost, RowSink};
+use kumon_collect::{CollectorState, Loss, ProgramCost, RateLimited, RowSink};
 use kumon_spool::RowBatch;
 
 /// Rows that wait to be written, in bytes; more are lost, and counted.
@@ -34,6 +34,7 @@ pub(super) struct Exchanged {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Report {
     pub(super) losses: Vec<Loss>,
+    pub(super) rate_limited: Vec<RateLimited>,
     pub(super) programs: Vec<ProgramCost>,
     pub(super) states: Vec<CollectorState>,
 }

@@ -90,7 +90,12 @@ impl Polling {
 
     fn report(&self) {
         let Polling { scheduler, .. } = self;
-        let (losses, programs, states) = (scheduler.losses(), scheduler.programs(), scheduler.states());
-        self.outbox.exchange.lock().report = Report { losses, programs, states };
+        let report = Report {
+            losses: scheduler.losses(),
+            rate_limited: scheduler.rate_limited(),
+            programs: scheduler.programs(),
+            states: scheduler.states(),
+        };
+        self.outbox.exchange.lock().report = report;
     }
 }

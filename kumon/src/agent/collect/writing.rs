@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kumon_collect::Clock;
+use kumon_collect::{Clock, RateLimited};
 use kumon_spool::{FolderLock, RowBatch, Spool};
 
 use super::exchange::{Exchange, Report};
@@ -118,10 +118,14 @@ impl Writing {
 
     /// Writes it where it tells something new, or was written long ago.
     fn write_status(&mut self) {
-        let Report { losses, states, .. } = self.exchange.lock().report.clone();
+        let Report { losses, rate_limited, states, .. } = self.exchange.lock().report.clone();
         let mut lost: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
         for loss in losses.into_iter().filter(|loss| loss.count > 0) {
             *lost.entry(loss.metric.into()).or_default().entry(loss.reason.into()).or_default() += loss.count;
+        }
+        let mut makers: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for RateLimited { metric, by, rows } in rate_limited {
+            makers.entry(metric.into()).or_default().insert(by, rows);
         }
         let spooled = self.spool.stats();
         for ((metric, reason), count) in &spooled.lost {
@@ -130,14 +134,15 @@ impl Writing {
         let rows = spooled.rows_out.iter().map(|(metric, rows)| ((*metric).to_owned(), *rows)).collect();
         let failed = faults(&states, Instant::now());
         let mut status = lock(&self.status);
-        let was = (&status.rows, &status.lost, &status.failed, &status.spool_error);
-        let is_new = was != (&rows, &lost, &failed, &self.spool_error);
+        let was = (&status.rows, &status.lost, &status.rate_limited, &status.failed, &status.spool_error);
+        let is_new = was != (&rows, &lost, &makers, &failed, &self.spool_error);
         if !is_new && self.status_written.is_some_and(|written| written.elapsed() < STATUS_AGE) {
             return;
         }
         self.status_written = Some(Instant::now());
         let cost = Cost::now();
         (status.rows, status.lost, status.failed) = (rows, lost, failed);
+        status.rate_limited = makers;
         status.spool_error.clone_from(&self.spool_error);
         (status.memory, status.cpu_time) = (cost.memory, cost.cpu);
         // Who asks for it meanwhile must not wait for the disk.
