@@ -145,6 +145,6 @@ impl<S: Skel<'static>> ActiveCollector for BpfCollector<S> {
     }
 
     fn programs(&self) -> Vec<ProgramCost> {
-        losses::programs(self.skeleton.object())
+        losses::programs(self.skeleton.object(), &self.metrics)
     }
 }

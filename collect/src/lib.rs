@@ -30,6 +30,6 @@ pub use entity::Entities;
 pub use error::CollectorError;
 pub use filter::{Candidate, Cgroup, Comm, Filter, Sample, comm_words};
 pub use interval::Interval;
-pub use scheduler::{CollectorState, Scheduler};
+pub use scheduler::{CollectorState, Health, Scheduler};
 pub use subject::{Process, Subject};
 pub use top::{OTHER, top};

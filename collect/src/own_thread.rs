@@ -11,11 +11,11 @@ use kumon_spool::RowBatch;
 use crate::fault::Fault;
 use crate::retry::Retry;
 use crate::scheduler::{Identity, Polled, Shared, identity, poll, sum, title};
-use crate::{ActiveCollector, Collector, CollectorState, Loss, RowSink};
+use crate::{ActiveCollector, Collector, CollectorState, Health, Loss, RowSink};
 
 /// Batches that wait to be fetched; then the thread waits too.
 const WAITING: usize = 16;
-/// How long a poll may take before it is said to hang, at least.
+/// How long a start or a poll may take before it is said to hang, at least.
 const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 10 });
 /// How long the end of a poll is waited for when all collectors end.
 const LAST_WAIT: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 pub(crate) struct OwnThread {
     identity: Identity,
     metrics: Vec<&'static str>,
-    /// How long a poll takes at most while all is well.
+    /// How long a start or a poll takes at most while all is well.
     patience: Duration,
     end: Sender<()>,
     batches: Receiver<RowBatch>,
@@ -37,10 +37,9 @@ pub(crate) struct OwnThread {
 struct Known {
     own_processes: Vec<u32>,
     losses: Vec<Loss>,
-    fault: Option<String>,
-    next_try: Option<Instant>,
-    /// When the poll under way began.
-    polling_since: Option<Instant>,
+    health: Health,
+    /// What is under way, `start` or `poll`, and when it began.
+    under_way: Option<(&'static str, Instant)>,
 }
 
 impl OwnThread {
@@ -109,10 +108,13 @@ impl OwnThread {
 
     pub(crate) fn state(&self) -> CollectorState {
         let known = lock(&self.known);
-        let hangs = known.polling_since.map(|since| since.elapsed()).filter(|took| *took > self.patience);
-        let hanging = hangs.map(|took| format!("it hangs: its poll began {} s ago", took.as_secs()));
-        let (fault, next_try) = (hanging.or_else(|| known.fault.clone()), known.next_try);
-        CollectorState { name: self.identity.0, metrics: self.metrics.clone(), fault, next_try }
+        let health = match known.under_way {
+            Some((what, since)) if since.elapsed() > self.patience => {
+                Health::Hanging(format!("it hangs: its {what} began {} s ago", since.elapsed().as_secs()))
+            }
+            _ => known.health.clone(),
+        };
+        CollectorState { name: self.identity.0, metrics: self.metrics.clone(), health }
     }
 }
 
@@ -132,8 +134,12 @@ impl Work {
     fn run(mut self, ended: &Receiver<()>) {
         let mut retry: Option<Retry> = None;
         loop {
-            let reason = match self.collector.start() {
+            lock(&self.known).under_way = Some(("start", Instant::now()));
+            let started = self.collector.start();
+            lock(&self.known).under_way = None;
+            let reason = match started {
                 Ok(active) => {
+                    lock(&self.known).health = Health::Running;
                     if retry.take().is_some() {
                         log::info!("the collector {} works now", title(&*self.collector));
                     }
@@ -152,10 +158,7 @@ impl Work {
                 }
                 none => none.insert(Retry::after(&title, reason)),
             };
-            {
-                let mut known = lock(&self.known);
-                (known.fault, known.next_try) = (Some(retry.reason.clone()), Some(retry.next));
-            }
+            lock(&self.known).health = retry.health();
             if ended.recv_timeout(retry.next.saturating_duration_since(Instant::now()))
                 != Err(RecvTimeoutError::Timeout)
             {
@@ -176,15 +179,14 @@ impl Work {
             let now = Instant::now();
             let own_processes = {
                 let mut known = lock(&self.known);
-                known.polling_since = Some(now);
-                known.next_try = None;
+                known.under_way = Some(("poll", now));
                 known.own_processes.clone()
             };
             self.shared.clock.refresh();
             let polled = poll(&mut *active, now, last, &own_processes, &mut self.shared, &mut self.batches);
             self.batches.take(&mut self.shared.batch);
             let mut known = lock(&self.known);
-            known.polling_since = None;
+            known.under_way = None;
             known.losses = sum(self.past_losses.iter().cloned().chain(active.losses()));
             match polled {
                 Polled::Done(result) => fault.note(self.collector.name(), result, now),
@@ -193,7 +195,7 @@ impl Work {
                     return Some(why);
                 }
             }
-            known.fault = fault.message();
+            known.health = fault.health();
             if last {
                 return None;
             }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::Health;
+
 /// A collector that could not be started is tried again after this, and twice as long after each further failure …
 const FIRST: Duration = Duration::from_secs(5);
 /// … up to this.
@@ -10,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// A collector that is not at work: what it lacked may have come meanwhile.
 #[derive(Debug)]
 pub(crate) struct Retry {
-    pub(crate) reason: String,
+    reason: String,
     pub(crate) next: Instant,
     pause: Duration,
 }
@@ -29,5 +31,9 @@ impl Retry {
         }
         self.pause = (self.pause * 2).min(LONGEST);
         (self.reason, self.next) = (reason, Instant::now() + self.pause);
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        Health::Failed { reason: self.reason.clone(), next_try: self.next }
     }
 }

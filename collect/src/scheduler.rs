@@ -23,8 +23,22 @@ pub struct Scheduler {
     collectors: Vec<Scheduled>,
     own_threads: Vec<OwnThread>,
     shared: Shared,
-    /// What collectors lost that have ended, by a panic or for new settings.
-    past_losses: Vec<Loss>,
+    past: Past,
+}
+
+/// The counts of collectors that have ended, by a panic or for new settings.
+#[derive(Default)]
+struct Past {
+    losses: Vec<Loss>,
+    programs: Vec<ProgramCost>,
+}
+
+impl Past {
+    /// The kernel has its counters, so that they are whole also after a panic.
+    fn add(&mut self, active: &dyn ActiveCollector) {
+        self.losses = sum(self.losses.drain(..).chain(active.losses()));
+        self.programs = sum_programs(self.programs.drain(..).chain(active.programs()));
+    }
 }
 
 /// What every poll needs.
@@ -46,10 +60,43 @@ impl Shared {
 pub struct CollectorState {
     pub name: &'static str,
     pub metrics: Vec<&'static str>,
-    /// What it fails at; none while all is well.
-    pub fault: Option<String>,
+    pub health: Health,
+}
+
+/// How a collector is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Health {
+    /// Its own thread is starting it.
+    #[default]
+    Starting,
+    Running,
+    /// It is at work and fails at something.
+    Failing(String),
+    /// What it does takes far longer than it should.
+    Hanging(String),
+    /// It is not at work, and is started again.
+    Failed {
+        reason: String,
+        next_try: Instant,
+    },
+}
+
+impl Health {
+    /// What is wrong; none while all is well.
+    pub fn fault(&self) -> Option<&str> {
+        match self {
+            Health::Starting | Health::Running => None,
+            Health::Failing(reason) | Health::Hanging(reason) | Health::Failed { reason, .. } => Some(reason),
+        }
+    }
+
     /// When it is started again, where it is not at work.
-    pub next_try: Option<Instant>,
+    pub fn next_try(&self) -> Option<Instant> {
+        match self {
+            Health::Failed { next_try, .. } => Some(*next_try),
+            _ => None,
+        }
+    }
 }
 
 /// A collector's name and settings.
@@ -81,7 +128,7 @@ impl Scheduler {
             Resolver { entities: Entities::of_this_boot()?, containers: Containers::of_this_node() };
         let shared = Shared { clock: Clock::new(), batch: RowBatch::new(Arc::new(common)), resolver };
         let mut scheduler =
-            Scheduler { collectors: Vec::new(), own_threads: Vec::new(), shared, past_losses: Vec::new() };
+            Scheduler { collectors: Vec::new(), own_threads: Vec::new(), shared, past: Past::default() };
         collectors.into_iter().try_for_each(|collector| scheduler.add(collector))?;
         Ok(scheduler)
     }
@@ -134,9 +181,9 @@ impl Scheduler {
         {
             metrics.extend(scheduled.collector.metrics());
             let now = Instant::now();
-            scheduled.poll(now, true, own_processes, &mut self.shared, sink, &mut self.past_losses);
+            scheduled.poll(now, true, own_processes, &mut self.shared, sink, &mut self.past);
             if let Stage::Active(active, _) = scheduled.stage {
-                self.past_losses = sum(self.past_losses.drain(..).chain(active.losses()));
+                self.past.add(&*active);
             }
         }
         sink.take(&mut self.shared.batch);
@@ -146,7 +193,7 @@ impl Scheduler {
             metrics.extend(own_thread.state().metrics);
             own_thread.ask_to_end();
             own_thread.end(sink);
-            self.past_losses = sum(self.past_losses.drain(..).chain(own_thread.losses()));
+            self.past.losses = sum(self.past.losses.drain(..).chain(own_thread.losses()));
         }
         metrics
     }
@@ -171,7 +218,7 @@ impl Scheduler {
         self.shared.clock.refresh();
         let now = Instant::now();
         for scheduled in &mut self.collectors {
-            scheduled.poll(now, last, own_processes, &mut self.shared, sink, &mut self.past_losses);
+            scheduled.poll(now, last, own_processes, &mut self.shared, sink, &mut self.past);
         }
         sink.take(&mut self.shared.batch);
     }
@@ -192,12 +239,13 @@ impl Scheduler {
     pub fn losses(&self) -> Vec<Loss> {
         let active = self.active().flat_map(|active| active.losses());
         let own_threads = self.own_threads.iter().flat_map(OwnThread::losses);
-        sum(self.past_losses.iter().cloned().chain(active).chain(own_threads))
+        sum(self.past.losses.iter().cloned().chain(active).chain(own_threads))
     }
 
-    /// What each BPF program cost since it was loaded.
+    /// What each BPF program cost since the start, those of collectors that have ended included.
     pub fn programs(&self) -> Vec<ProgramCost> {
-        self.active().flat_map(|active| active.programs()).collect()
+        let active = self.active().flat_map(|active| active.programs());
+        sum_programs(self.past.programs.iter().map(detached).chain(active))
     }
 
     fn active(&self) -> impl Iterator<Item = &dyn ActiveCollector> {
@@ -224,14 +272,13 @@ impl Scheduled {
         own_processes: &[u32],
         shared: &mut Shared,
         sink: &mut dyn RowSink,
-        past_losses: &mut Vec<Loss>,
+        past: &mut Past,
     ) {
         let Stage::Active(active, fault) = &mut self.stage else { return };
         match poll(&mut **active, now, last, own_processes, shared, sink) {
             Polled::Done(result) => fault.note(self.collector.name(), result, now),
             Polled::Panicked(why) => {
-                // Its counters are whole: the kernel has them.
-                *past_losses = sum(past_losses.drain(..).chain(active.losses()));
+                past.add(&**active);
                 self.stage = Stage::Failed(Retry::after(&title(&*self.collector), why));
             }
         }
@@ -253,11 +300,11 @@ impl Scheduled {
     }
 
     fn state(&self) -> CollectorState {
-        let (fault, next_try) = match &self.stage {
-            Stage::Active(_, fault) => (fault.message(), None),
-            Stage::Failed(retry) => (Some(retry.reason.clone()), Some(retry.next)),
+        let health = match &self.stage {
+            Stage::Active(_, fault) => fault.health(),
+            Stage::Failed(retry) => retry.health(),
         };
-        CollectorState { name: self.collector.name(), metrics: self.collector.metrics(), fault, next_try }
+        CollectorState { name: self.collector.name(), metrics: self.collector.metrics(), health }
     }
 }
 
@@ -306,6 +353,25 @@ pub(crate) fn sum(losses: impl Iterator<Item = Loss>) -> Vec<Loss> {
         }
     }
     sums
+}
+
+/// Adds up the costs of programs of the same name; a later one says how it is attached.
+fn sum_programs(programs: impl Iterator<Item = ProgramCost>) -> Vec<ProgramCost> {
+    let mut sums: Vec<ProgramCost> = Vec::new();
+    for program in programs {
+        match sums.iter_mut().find(|known| known.program == program.program) {
+            Some(known) => {
+                let (runs, run_time) = (known.runs + program.runs, known.run_time + program.run_time);
+                *known = ProgramCost { runs, run_time, ..program };
+            }
+            None => sums.push(program),
+        }
+    }
+    sums
+}
+
+fn detached(program: &ProgramCost) -> ProgramCost {
+    ProgramCost { backend: None, ..program.clone() }
 }
 
 #[cfg(test)]

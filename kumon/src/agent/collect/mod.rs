@@ -133,7 +133,7 @@ impl Collecting {
 }
 
 fn require_one(states: &[CollectorState]) -> Result<()> {
-    if !states.is_empty() && states.iter().all(|state| state.next_try.is_some()) {
+    if !states.is_empty() && states.iter().all(|state| state.health.next_try().is_some()) {
         bail!("no collector could be started; 'kumon check' shows what this machine lacks");
     }
     Ok(())
@@ -146,9 +146,10 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 /// The collectors that fail, and at what.
 fn faults(states: &[CollectorState], now: Instant) -> BTreeMap<String, CollectorFault> {
     let fault = |state: &CollectorState| {
-        let reason = state.fault.clone()?;
+        let reason = state.health.fault()?.to_owned();
         let time = |next: Instant| Utc::now() + next.saturating_duration_since(now);
-        let next_try = state.next_try.map(|next| time(next).to_rfc3339_opts(SecondsFormat::Secs, true));
+        let next_try =
+            state.health.next_try().map(|next| time(next).to_rfc3339_opts(SecondsFormat::Secs, true));
         // Who reads it knows metrics by their names.
         Some((format!("{} ({})", state.name, state.metrics.join(", ")), CollectorFault { reason, next_try }))
     };
