@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use kumon_spool::RowBatch;
 
+use crate::account::{counting, sum};
 use crate::fault::Fault;
 use crate::retry::Retry;
-use crate::scheduler::{Identity, Polled, Shared, identity, poll, sum, title};
+use crate::scheduler::{Identity, Polled, Shared, identity, poll, title};
 use crate::{ActiveCollector, Collector, CollectorState, Health, Loss, RowSink};
 
 /// Batches that wait to be fetched; then the thread waits too.
@@ -38,6 +39,7 @@ struct Known {
     own_processes: Vec<u32>,
     losses: Vec<Loss>,
     health: Health,
+    cpu_time: u64,
     /// What is under way, `start` or `poll`, and when it began.
     under_way: Option<(&'static str, Instant)>,
 }
@@ -114,7 +116,12 @@ impl OwnThread {
             }
             _ => known.health.clone(),
         };
-        CollectorState { name: self.identity.0, metrics: self.metrics.clone(), health }
+        CollectorState {
+            name: self.identity.0,
+            metrics: self.metrics.clone(),
+            health,
+            cpu_time: known.cpu_time,
+        }
     }
 }
 
@@ -135,8 +142,13 @@ impl Work {
         let mut retry: Option<Retry> = None;
         loop {
             lock(&self.known).under_way = Some(("start", Instant::now()));
-            let started = self.collector.start();
-            lock(&self.known).under_way = None;
+            let mut cpu_time = 0;
+            let started = counting(&mut cpu_time, || self.collector.start());
+            {
+                let mut known = lock(&self.known);
+                known.under_way = None;
+                known.cpu_time += cpu_time;
+            }
             let reason = match started {
                 Ok(active) => {
                     lock(&self.known).health = Health::Running;
@@ -183,10 +195,14 @@ impl Work {
                 known.own_processes.clone()
             };
             self.shared.clock.refresh();
-            let polled = poll(&mut *active, now, last, &own_processes, &mut self.shared, &mut self.batches);
+            let mut cpu_time = 0;
+            let polled = counting(&mut cpu_time, || {
+                poll(&mut *active, now, last, &own_processes, &mut self.shared, &mut self.batches)
+            });
             self.batches.take(&mut self.shared.batch);
             let mut known = lock(&self.known);
             known.under_way = None;
+            known.cpu_time += cpu_time;
             known.losses = sum(self.past_losses.iter().cloned().chain(active.losses()));
             match polled {
                 Polled::Done(result) => fault.note(self.collector.name(), result, now),

@@ -9,13 +9,14 @@ use std::time::Instant;
 use kumon_schema::Common;
 use kumon_spool::RowBatch;
 
+use crate::account::{Past, counting, sum, sum_programs};
 use crate::fault::Fault;
 use crate::own_thread::OwnThread;
 use crate::retry::Retry;
 use crate::subject::Resolver;
 use crate::{
-    ActiveCollector, Cadence, Clock, Collector, CollectorError, Containers, Emitter, Entities, Loss,
-    PollContext, ProgramCost, RowSink,
+    ActiveCollector, Cadence, Clock, Collector, CollectorError, CollectorState, Containers, Emitter,
+    Entities, Loss, PollContext, ProgramCost, RowSink,
 };
 
 /// All collectors of a configuration. It belongs to the thread that made it, as BPF objects do.
@@ -24,21 +25,6 @@ pub struct Scheduler {
     own_threads: Vec<OwnThread>,
     shared: Shared,
     past: Past,
-}
-
-/// The counts of collectors that have ended, by a panic or for new settings.
-#[derive(Default)]
-struct Past {
-    losses: Vec<Loss>,
-    programs: Vec<ProgramCost>,
-}
-
-impl Past {
-    /// The kernel has its counters, so that they are whole also after a panic.
-    fn add(&mut self, active: &dyn ActiveCollector) {
-        self.losses = sum(self.losses.drain(..).chain(active.losses()));
-        self.programs = sum_programs(self.programs.drain(..).chain(active.programs()));
-    }
 }
 
 /// What every poll needs.
@@ -55,50 +41,6 @@ impl Shared {
     }
 }
 
-/// What has become of a collector.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CollectorState {
-    pub name: &'static str,
-    pub metrics: Vec<&'static str>,
-    pub health: Health,
-}
-
-/// How a collector is.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Health {
-    /// Its own thread is starting it.
-    #[default]
-    Starting,
-    Running,
-    /// It is at work and fails at something.
-    Failing(String),
-    /// What it does takes far longer than it should.
-    Hanging(String),
-    /// It is not at work, and is started again.
-    Failed {
-        reason: String,
-        next_try: Instant,
-    },
-}
-
-impl Health {
-    /// What is wrong; none while all is well.
-    pub fn fault(&self) -> Option<&str> {
-        match self {
-            Health::Starting | Health::Running => None,
-            Health::Failing(reason) | Health::Hanging(reason) | Health::Failed { reason, .. } => Some(reason),
-        }
-    }
-
-    /// When it is started again, where it is not at work.
-    pub fn next_try(&self) -> Option<Instant> {
-        match self {
-            Health::Failed { next_try, .. } => Some(*next_try),
-            _ => None,
-        }
-    }
-}
-
 /// A collector's name and settings.
 pub(crate) type Identity = (&'static str, String);
 
@@ -110,6 +52,7 @@ pub(crate) fn identity(collector: &dyn Collector) -> Identity {
 struct Scheduled {
     collector: Box<dyn Collector>,
     stage: Stage,
+    cpu_time: u64,
 }
 
 enum Stage {
@@ -182,6 +125,7 @@ impl Scheduler {
             metrics.extend(scheduled.collector.metrics());
             let now = Instant::now();
             scheduled.poll(now, true, own_processes, &mut self.shared, sink, &mut self.past);
+            *self.past.cpu_time.entry(scheduled.collector.name()).or_default() += scheduled.cpu_time;
             if let Stage::Active(active, _) = scheduled.stage {
                 self.past.add(&*active);
             }
@@ -194,6 +138,8 @@ impl Scheduler {
             own_thread.ask_to_end();
             own_thread.end(sink);
             self.past.losses = sum(self.past.losses.drain(..).chain(own_thread.losses()));
+            let CollectorState { name, cpu_time, .. } = own_thread.state();
+            *self.past.cpu_time.entry(name).or_default() += cpu_time;
         }
         metrics
     }
@@ -232,7 +178,11 @@ impl Scheduler {
     /// The state of each collector.
     pub fn states(&self) -> Vec<CollectorState> {
         let scheduled = self.collectors.iter().map(Scheduled::state);
-        scheduled.chain(self.own_threads.iter().map(OwnThread::state)).collect()
+        let with_past = |mut state: CollectorState| {
+            state.cpu_time += self.past.cpu_time.get(state.name).unwrap_or(&0);
+            state
+        };
+        scheduled.chain(self.own_threads.iter().map(OwnThread::state)).map(with_past).collect()
     }
 
     /// What was lost since the start, see [`ActiveCollector::losses`].
@@ -258,11 +208,12 @@ impl Scheduler {
 
 impl Scheduled {
     fn start(collector: Box<dyn Collector>) -> Scheduled {
-        let stage = match collector.start() {
+        let mut cpu_time = 0;
+        let stage = match counting(&mut cpu_time, || collector.start()) {
             Ok(active) => Stage::Active(active, Fault::default()),
             Err(e) => Stage::Failed(Retry::after(&title(&*collector), e.to_string())),
         };
-        Scheduled { collector, stage }
+        Scheduled { collector, stage, cpu_time }
     }
 
     fn poll(
@@ -275,7 +226,7 @@ impl Scheduled {
         past: &mut Past,
     ) {
         let Stage::Active(active, fault) = &mut self.stage else { return };
-        match poll(&mut **active, now, last, own_processes, shared, sink) {
+        match counting(&mut self.cpu_time, || poll(&mut **active, now, last, own_processes, shared, sink)) {
             Polled::Done(result) => fault.note(self.collector.name(), result, now),
             Polled::Panicked(why) => {
                 past.add(&**active);
@@ -289,7 +240,7 @@ impl Scheduled {
         if now < retry.next {
             return false;
         }
-        match self.collector.start() {
+        match counting(&mut self.cpu_time, || self.collector.start()) {
             Ok(active) => {
                 log::info!("the collector {} works now", title(&*self.collector));
                 self.stage = Stage::Active(active, Fault::default());
@@ -304,7 +255,8 @@ impl Scheduled {
             Stage::Active(_, fault) => fault.health(),
             Stage::Failed(retry) => retry.health(),
         };
-        CollectorState { name: self.collector.name(), metrics: self.collector.metrics(), health }
+        let Scheduled { collector, cpu_time, .. } = self;
+        CollectorState { name: collector.name(), metrics: collector.metrics(), health, cpu_time: *cpu_time }
     }
 }
 
@@ -341,33 +293,6 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 /// A collector's name with those of its metrics.
 pub(crate) fn title(collector: &dyn Collector) -> String {
     format!("{} ({})", collector.name(), collector.metrics().join(", "))
-}
-
-/// Adds up the counts of the same metric and reason.
-pub(crate) fn sum(losses: impl Iterator<Item = Loss>) -> Vec<Loss> {
-    let mut sums: Vec<Loss> = Vec::new();
-    for loss in losses {
-        match sums.iter_mut().find(|known| (known.metric, known.reason) == (loss.metric, loss.reason)) {
-            Some(known) => known.count += loss.count,
-            None => sums.push(loss),
-        }
-    }
-    sums
-}
-
-/// Adds up the costs of programs of the same name; a later one says how it is attached.
-fn sum_programs(programs: impl Iterator<Item = ProgramCost>) -> Vec<ProgramCost> {
-    let mut sums: Vec<ProgramCost> = Vec::new();
-    for program in programs {
-        match sums.iter_mut().find(|known| known.program == program.program) {
-            Some(known) => {
-                let (runs, run_time) = (known.runs + program.runs, known.run_time + program.run_time);
-                *known = ProgramCost { runs, run_time, ..program };
-            }
-            None => sums.push(program),
-        }
-    }
-    sums
 }
 
 fn detached(program: &ProgramCost) -> ProgramCost {

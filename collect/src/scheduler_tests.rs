@@ -253,7 +253,16 @@ fn new_settings_restart_the_collector_that_they_concern_and_no_other() {
         };
         assert_eq!(scheduler.replace(collectors(""), &[], &mut rows).unwrap(), [""; 0]);
         assert_eq!(scheduler.losses()[0].count, 2, "none was started anew");
+        let cpu_time = |scheduler: &Scheduler| {
+            let states = scheduler.states();
+            states.iter().find(|state| state.name == "victim").unwrap().cpu_time
+        };
+        let before = cpu_time(&scheduler);
         assert_eq!(scheduler.replace(collectors("other ones"), &[], &mut rows).unwrap(), ["exit"]);
+        assert!(
+            before > 0 && cpu_time(&scheduler) >= before,
+            "what the old one took of the CPU stays counted"
+        );
         let polls = script.polls.load(Ordering::Relaxed);
         wait_for("the new one's rows", Duration::from_secs(10), || {
             scheduler.poll(&[], &mut rows);

@@ -102,6 +102,7 @@ fn show_table(out: &mut impl Write, report: &CollectorsReport) -> io::Result<()>
         "attached",
         "rows",
         "lost",
+        "CPU time",
         "BPF time",
         "remarks",
     ]);
@@ -114,6 +115,7 @@ fn show_table(out: &mut impl Write, report: &CollectorsReport) -> io::Result<()>
             metric.backends.join(", "),
             metric.rows.to_string(),
             metric.lost.values().sum::<u64>().to_string(),
+            format!("{:.2} s", metric.collector_cpu_time as f64 / 1e9),
             bpf_time(metric),
             remarks(metric),
         ]);
@@ -144,7 +146,7 @@ fn remarks(metric: &MetricReport) -> String {
     reason.into_iter().chain(next).chain(lost).collect::<Vec<_>>().join("; ")
 }
 
-const CSV_COLUMNS: [&str; 12] = [
+const CSV_COLUMNS: [&str; 13] = [
     "metric",
     "collector",
     "state",
@@ -155,6 +157,7 @@ const CSV_COLUMNS: [&str; 12] = [
     "rows",
     "lost",
     "lost_by_reason",
+    "collector_cpu_time",
     "runs",
     "run_time",
 ];
@@ -171,6 +174,7 @@ fn csv_cells(metric: &MetricReport) -> Vec<String> {
         metric.rows.to_string(),
         metric.lost.values().sum::<u64>().to_string(),
         if metric.lost.is_empty() { String::new() } else { json!(metric.lost).to_string() },
+        metric.collector_cpu_time.to_string(),
         metric.runs.to_string(),
         metric.run_time.to_string(),
     ]

@@ -93,6 +93,9 @@ pub(crate) struct MetricReport {
     pub(crate) rows: u64,
     /// Since the start, by reason.
     pub(crate) lost: BTreeMap<String, u64>,
+    /// CPU time that its collector took of the agent's process, ns, since the start, for all of its metrics; 0 where it is
+    /// not at work.
+    pub(crate) collector_cpu_time: u64,
     /// Runs and run time (ns) of the programs that serve it, since the start; 0 unless `kernel.bpf_stats_enabled` is 1. A
     /// program that serves several metrics counts with each.
     pub(crate) runs: u64,

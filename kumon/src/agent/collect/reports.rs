@@ -43,7 +43,8 @@ pub(super) fn collectors(
         // A histogram comes with what it is of.
         let metric = schema.histogram_of.as_deref().unwrap_or(&schema.name);
         let collector = all.iter().find(|(_, metrics)| metrics.contains(&metric))?.0;
-        let health = states.iter().find(|of| of.metrics.contains(&schema.name.as_str())).map(|of| &of.health);
+        let taken = states.iter().find(|of| of.name == collector);
+        let health = taken.filter(|of| of.metrics.contains(&schema.name.as_str())).map(|of| &of.health);
         let serving = || programs.iter().filter(|program| program.metrics.contains(&metric));
         let backends: BTreeSet<&str> = serving().filter_map(|program| program.backend).collect();
         let off = status.off.get(metric);
@@ -68,6 +69,7 @@ pub(super) fn collectors(
             },
             rows: status.rows.get(&schema.name).copied().unwrap_or(0),
             lost: status.lost.get(&schema.name).cloned().unwrap_or_default(),
+            collector_cpu_time: taken.map_or(0, |of| of.cpu_time),
             runs: serving().map(|program| program.runs).sum(),
             run_time: serving().map(|program| program.run_time).sum(),
         })
