@@ -172,8 +172,15 @@ fn a_saved_switch_holds_over_restarts_until_it_is_taken_back() {
     expect_switched(&node, &["enable", "exec", "--save"], "exec: enabled, as the configuration says\n");
     let file: Value = serde_json::from_slice(&fs::read(&saved).unwrap()).unwrap();
     assert_eq!(file, serde_json::json!({"version": 1, "enabled": {"exit": true, "tcplife": false}}));
-    agent.terminate().expect(0, &[]);
     assert_eq!(fs::read(node.config()).unwrap(), configuration);
+
+    // A new spool takes a new collecting side, which keeps what was switched.
+    expect_switched(&node, &["disable", "runqslower"], "runqslower: disabled, until the agent restarts\n");
+    node.configure("collectors: { exit: { enabled: false } }\nspool: { file_age: 50s }\n");
+    agent.wait_for_log(&["kumon.yml: loaded"]);
+    expect_state(&node, "runqslower", "disabled", "switch");
+    expect_state(&node, "tcplife", "disabled", "saved_switch");
+    agent.terminate().expect(0, &[]);
 
     // A broken file keeps nobody from collecting.
     fs::write(&saved, "{").unwrap();

@@ -15,8 +15,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use kumon_bpf::{Settings, collectors};
-use kumon_collect::{Clock, Collector, CollectorState, Scheduler};
+use kumon_bpf::{Settings, collectors_and_left_out};
+use kumon_collect::{Clock, Collector, CollectorState, LeftOut, Scheduler};
 use kumon_spool::{FolderLock, Spool};
 
 use super::ledger::Ledger;
@@ -49,7 +49,7 @@ impl Collecting {
     /// # Errors
     /// When another agent collects into this state folder, the spool can't be used, or no collector starts.
     pub(super) fn start(config: &Config, paused: Option<Instant>, switched: OnOff) -> Result<Collecting> {
-        Collecting::start_those(config, paused, switched, collectors)
+        Collecting::start_those(config, paused, switched, collectors_and_left_out)
     }
 
     /// The same with the collectors that `make` makes of the settings.
@@ -57,7 +57,7 @@ impl Collecting {
         config: &Config,
         paused: Option<Instant>,
         switched: OnOff,
-        make: impl FnOnce(&Settings) -> Vec<Box<dyn Collector>>,
+        make: impl FnOnce(&Settings) -> (Vec<Box<dyn Collector>>, Vec<LeftOut>),
     ) -> Result<Collecting> {
         let state = config.path.collect();
         let locked =
@@ -79,8 +79,7 @@ impl Collecting {
         let outbox = Outbox { exchange: Arc::clone(&exchange), batches };
         let (commands, received_commands) = channel();
         let (report, started) = channel();
-        let settings = wanted.settings();
-        let (collectors, of_rows) = (make(&settings), common.clone());
+        let ((collectors, left_out), of_rows) = (make(&wanted.settings()), common.clone());
         // BPF objects stay in the thread that opened them.
         let poll = move || match Scheduler::start(collectors, of_rows) {
             Ok(scheduler) => {
@@ -98,7 +97,7 @@ impl Collecting {
 
         let status = CollectStatus {
             pid: std::process::id(),
-            off: reports::metrics_off(&settings),
+            off: reports::metrics_off(left_out),
             switched: wanted.overrides(),
             failed: reports::faults(&states, Instant::now()),
             ..CollectStatus::default()

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use chrono::{SecondsFormat, Utc};
-use kumon_bpf::{Settings, collectors as collectors_of, left_out};
-use kumon_collect::{CollectorState, Health, ProgramCost};
+use kumon_bpf::{Settings, collectors as collectors_of};
+use kumon_collect::{CollectorState, Health, LeftOut, ProgramCost};
 use kumon_schema::{Row, Schema, rows};
 
 use crate::agent::status::{CollectStatus, CollectorFault};
@@ -23,8 +23,8 @@ pub(super) fn faults(states: &[CollectorState], now: Instant) -> BTreeMap<String
 }
 
 /// The metrics that are off on this kernel because nobody asks for them by name, and why.
-pub(super) fn metrics_off(settings: &Settings) -> BTreeMap<String, String> {
-    left_out(settings).into_iter().map(|of| (of.metric.to_owned(), of.reason)).collect()
+pub(super) fn metrics_off(left_out: Vec<LeftOut>) -> BTreeMap<String, String> {
+    left_out.into_iter().map(|of| (of.metric.to_owned(), of.reason)).collect()
 }
 
 pub(super) fn log_off(off: &BTreeMap<String, String>) {
@@ -42,9 +42,13 @@ pub(super) fn collectors(
     let metric = |schema: &Schema| {
         // A histogram comes with what it is of.
         let metric = schema.histogram_of.as_deref().unwrap_or(&schema.name);
-        let collector = all.iter().find(|(_, metrics)| metrics.contains(&metric))?.0;
-        let taken = states.iter().find(|of| of.name == collector);
-        let health = taken.filter(|of| of.metrics.contains(&schema.name.as_str())).map(|of| &of.health);
+        let of_metric = states.iter().find(|of| of.metrics.contains(&schema.name.as_str()));
+        let collector = match of_metric {
+            Some(of) => of.name,
+            None => all.iter().find(|(_, metrics)| metrics.contains(&metric))?.0,
+        };
+        let health = of_metric.map(|of| &of.health);
+        let cpu_time = states.iter().find(|of| of.name == collector).map_or(0, |of| of.cpu_time);
         let serving = || programs.iter().filter(|program| program.metrics.contains(&metric));
         let backends: BTreeSet<&str> = serving().filter_map(|program| program.backend).collect();
         let off = status.off.get(metric);
@@ -69,7 +73,7 @@ pub(super) fn collectors(
             },
             rows: status.rows.get(&schema.name).copied().unwrap_or(0),
             lost: status.lost.get(&schema.name).cloned().unwrap_or_default(),
-            collector_cpu_time: taken.map_or(0, |of| of.cpu_time),
+            collector_cpu_time: cpu_time,
             runs: serving().map(|program| program.runs).sum(),
             run_time: serving().map(|program| program.run_time).sum(),
         })

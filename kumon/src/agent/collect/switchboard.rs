@@ -1,5 +1,6 @@
 //! Where the collectors are switched: by a reload of the configuration, and by whoever asks over the control socket.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
 use kumon_alerts::nearest;
-use kumon_bpf::{Settings, collectors};
+use kumon_bpf::{Settings, collectors_and_left_out};
 use kumon_collect::{CollectorState, Health};
 
 use super::exchange::{Exchange, Report};
@@ -17,6 +18,7 @@ use super::switches::{OnOff, Override, Switches, metrics_on, with_overrides};
 use super::{lock, require_one};
 use crate::agent::status::CollectStatus;
 use crate::control::{CollectorsReport, Refusal, Switch, Switched};
+use crate::explain;
 
 /// It holds one end of the polling thread's commands: that one ends when this is dropped.
 pub(super) struct Switchboard {
@@ -36,8 +38,8 @@ pub(super) struct Switchboard {
 /// What is to be collected.
 pub(super) struct Wanted {
     configured: Settings,
-    /// The metrics that the configuration has on.
-    configured_on: BTreeSet<&'static str>,
+    /// The metrics that the configuration has on; found out when somebody switches.
+    configured_on: OnceCell<BTreeSet<&'static str>>,
     switches: Switches,
 }
 
@@ -53,8 +55,7 @@ impl Wanted {
             }
         };
         let switches = Switches { temporary, ..saved };
-        let wanted =
-            Wanted { configured: configured.clone(), configured_on: metrics_on(configured), switches };
+        let wanted = Wanted { configured: configured.clone(), configured_on: OnceCell::new(), switches };
         for (metric, switched) in wanted.overrides().into_iter().filter(|(_, switched)| switched.saved) {
             let on = if switched.enabled { "on" } else { "off" };
             log::info!("{metric} is {on}: a saved switch overrides the configuration");
@@ -63,7 +64,19 @@ impl Wanted {
     }
 
     pub(super) fn overrides(&self) -> BTreeMap<String, Override> {
-        self.switches.overrides(&self.configured_on)
+        if self.switches == Switches::default() {
+            return BTreeMap::new();
+        }
+        self.switches.overrides(self.configured_on())
+    }
+
+    fn configured_on(&self) -> &BTreeSet<&'static str> {
+        self.configured_on.get_or_init(|| metrics_on(&self.configured))
+    }
+
+    fn set(&mut self, switch: &Switch) {
+        let configured_on = self.configured_on().clone();
+        self.switches.set(switch, &configured_on);
     }
 
     /// The configuration's settings with what was switched.
@@ -79,7 +92,7 @@ impl Switchboard {
     /// When no collector starts.
     pub(super) fn configure(&self, configured: &Settings) -> Result<()> {
         let mut wanted = self.wanted();
-        (wanted.configured, wanted.configured_on) = (configured.clone(), metrics_on(configured));
+        (wanted.configured, wanted.configured_on) = (configured.clone(), OnceCell::new());
         let states = self.go_over(&wanted)?;
         reports::log_off(&lock(&self.status).off);
         require_one(&states)
@@ -92,22 +105,8 @@ impl Switchboard {
     pub(super) fn switch(&self, switch: &Switch) -> Result<Vec<Switched>, Refusal> {
         check_names(&switch.metrics)?;
         let _one_at_a_time = lock(&self.switching);
-        let (before, was_on) = {
-            let mut wanted = self.wanted();
-            let (before, was_on) = (wanted.switches.clone(), metrics_on(&wanted.settings()));
-            let configured_on = wanted.configured_on.clone();
-            wanted.switches.set(switch, &configured_on);
-            let states = self.go_over(&wanted).map_err(|e| Refusal::because(crate::explain(&e)))?;
-            let newly_on = |metric: &&String| switch.enable && !was_on.contains(metric.as_str());
-            if let Some(why) =
-                switch.metrics.iter().filter(newly_on).find_map(|metric| failure(&states, metric))
-            {
-                wanted.switches = before;
-                self.go_over(&wanted).map_err(|e| Refusal::because(crate::explain(&e)))?;
-                return Err(Refusal::because(format!("nothing was switched: {why}")));
-            }
-            (before, was_on)
-        };
+        let was_on = self.metrics_wanted();
+        let before = self.take(switch, &was_on)?;
         self.save(switch, before)?;
         let report = self.report();
         let switched = |metric: &String| {
@@ -115,6 +114,25 @@ impl Switchboard {
             Some(Switched { already: was_on.contains(metric.as_str()) == switch.enable, now })
         };
         Ok(switch.metrics.iter().filter_map(switched).collect())
+    }
+
+    /// Goes over to the switch, and back where a collector of what it switches on can't start; the switches of before.
+    fn take(&self, switch: &Switch, was_on: &BTreeSet<&str>) -> Result<Switches, Refusal> {
+        let mut wanted = self.wanted();
+        let before = wanted.switches.clone();
+        wanted.set(switch);
+        let mut newly_on =
+            switch.metrics.iter().filter(|metric| switch.enable && !was_on.contains(metric.as_str()));
+        let failed = match self.go_over(&wanted) {
+            Ok(states) => newly_on.find_map(|metric| failure(&states, metric)),
+            Err(e) => Some(explain(&e)),
+        };
+        let Some(why) = failed else { return Ok(before) };
+        wanted.switches = before;
+        if let Err(e) = self.go_over(&wanted) {
+            log::error!("the collectors of before can't be gone back to: {}", explain(&e));
+        }
+        Err(Refusal::because(format!("nothing was switched: {why}")))
     }
 
     /// Writes the file, where there is something new for it.
@@ -127,8 +145,7 @@ impl Switchboard {
         if let Err(e) = saved {
             let mut wanted = self.wanted();
             wanted.switches.saved = before.saved;
-            let configured_on = wanted.configured_on.clone();
-            wanted.switches.set(&Switch { save: false, ..switch.clone() }, &configured_on);
+            wanted.set(&Switch { save: false, ..switch.clone() });
             lock(&self.status).switched = wanted.overrides();
             return Err(Refusal::because(format!(
                 "{}: switched until the agent restarts, for it can't be saved: {e}",
@@ -153,14 +170,20 @@ impl Switchboard {
 
     /// Has the polling thread take the collectors that are wanted now; how each is then.
     fn go_over(&self, wanted: &Wanted) -> Result<Vec<CollectorState>> {
-        let settings = wanted.settings();
+        let (collectors, left_out) = collectors_and_left_out(&wanted.settings());
         let (answer, answered) = channel();
         // A thread that has ended doesn't answer.
-        let _ = self.commands.send(Command::Replace(collectors(&settings), answer));
+        let _ = self.commands.send(Command::Replace(collectors, answer));
         let states = answered.recv().context("the collecting thread died")?.context("starting collectors")?;
+        let (off, switched) = (metrics_off(left_out), wanted.overrides());
         let mut status = lock(&self.status);
-        (status.off, status.switched) = (metrics_off(&settings), wanted.overrides());
+        (status.off, status.switched) = (off, switched);
         Ok(states)
+    }
+
+    /// The metrics of all collectors, at work or not.
+    fn metrics_wanted(&self) -> BTreeSet<&'static str> {
+        self.exchange.lock().report.states.iter().flat_map(|state| state.metrics.clone()).collect()
     }
 
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
