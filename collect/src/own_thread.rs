@@ -149,31 +149,30 @@ impl Work {
                 known.under_way = None;
                 known.cpu_time += cpu_time;
             }
-            let reason = match started {
+            let title = title(&*self.collector);
+            let failed = match started {
                 Ok(active) => {
                     lock(&self.known).health = Health::Running;
-                    if retry.take().is_some() {
-                        log::info!("the collector {} works now", title(&*self.collector));
+                    if retry.is_some() {
+                        log::info!("the collector {title} works now");
                     }
                     match self.poll_until_it_fails(active, ended) {
                         None => return,
-                        Some(panic) => panic,
+                        Some(panic) => Retry::at_work(retry.take(), &title, panic),
                     }
                 }
-                Err(e) => e.to_string(),
+                Err(e) => match retry.take() {
+                    Some(mut retry) => {
+                        retry.failed_again(&title, e.to_string());
+                        retry
+                    }
+                    None => Retry::after(&title, e.to_string()),
+                },
             };
-            let title = title(&*self.collector);
-            let retry = match &mut retry {
-                Some(retry) => {
-                    retry.failed_again(&title, reason);
-                    retry
-                }
-                none => none.insert(Retry::after(&title, reason)),
-            };
-            lock(&self.known).health = retry.health();
-            if ended.recv_timeout(retry.next.saturating_duration_since(Instant::now()))
-                != Err(RecvTimeoutError::Timeout)
-            {
+            lock(&self.known).health = failed.health();
+            let pause = failed.next.saturating_duration_since(Instant::now());
+            retry = Some(failed);
+            if ended.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
         }

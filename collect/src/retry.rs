@@ -10,7 +10,7 @@ const FIRST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// A collector that is not at work: what it lacked may have come meanwhile.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Retry {
     reason: String,
     pub(crate) next: Instant,
@@ -22,6 +22,18 @@ impl Retry {
     pub(crate) fn after(collector: &str, reason: String) -> Retry {
         log::error!("the collector {collector} is left out: {reason}; it is tried again");
         Retry { reason, next: Instant::now() + FIRST, pause: FIRST }
+    }
+
+    /// After a failure at work, with what is known of the last one: a collector that worked for less than its last pause
+    /// fails again.
+    pub(crate) fn at_work(last: Option<Retry>, collector: &str, reason: String) -> Retry {
+        match last {
+            Some(mut retry) if Instant::now() < retry.next + retry.pause => {
+                retry.failed_again(collector, reason);
+                retry
+            }
+            _ => Retry::after(collector, reason),
+        }
     }
 
     /// After another one, which is logged where it is a new one.

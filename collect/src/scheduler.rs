@@ -56,7 +56,8 @@ struct Scheduled {
 }
 
 enum Stage {
-    Active(Box<dyn ActiveCollector>, Fault),
+    /// With what is known of its last failure.
+    Active(Box<dyn ActiveCollector>, Fault, Option<Retry>),
     /// It could not be started, or panicked.
     Failed(Retry),
 }
@@ -126,7 +127,7 @@ impl Scheduler {
             let now = Instant::now();
             scheduled.poll(now, true, own_processes, &mut self.shared, sink, &mut self.past);
             *self.past.cpu_time.entry(scheduled.collector.name()).or_default() += scheduled.cpu_time;
-            if let Stage::Active(active, _) = scheduled.stage {
+            if let Stage::Active(active, ..) = scheduled.stage {
                 self.past.add(&*active);
             }
         }
@@ -200,7 +201,7 @@ impl Scheduler {
 
     fn active(&self) -> impl Iterator<Item = &dyn ActiveCollector> {
         self.collectors.iter().filter_map(|scheduled| match &scheduled.stage {
-            Stage::Active(active, _) => Some(&**active),
+            Stage::Active(active, ..) => Some(&**active),
             Stage::Failed(_) => None,
         })
     }
@@ -210,7 +211,7 @@ impl Scheduled {
     fn start(collector: Box<dyn Collector>) -> Scheduled {
         let mut cpu_time = 0;
         let stage = match counting(&mut cpu_time, || collector.start()) {
-            Ok(active) => Stage::Active(active, Fault::default()),
+            Ok(active) => Stage::Active(active, Fault::default(), None),
             Err(e) => Stage::Failed(Retry::after(&title(&*collector), e.to_string())),
         };
         Scheduled { collector, stage, cpu_time }
@@ -225,12 +226,12 @@ impl Scheduled {
         sink: &mut dyn RowSink,
         past: &mut Past,
     ) {
-        let Stage::Active(active, fault) = &mut self.stage else { return };
+        let Stage::Active(active, fault, failed) = &mut self.stage else { return };
         match counting(&mut self.cpu_time, || poll(&mut **active, now, last, own_processes, shared, sink)) {
             Polled::Done(result) => fault.note(self.collector.name(), result, now),
             Polled::Panicked(why) => {
                 past.add(&**active);
-                self.stage = Stage::Failed(Retry::after(&title(&*self.collector), why));
+                self.stage = Stage::Failed(Retry::at_work(failed.take(), &title(&*self.collector), why));
             }
         }
     }
@@ -243,7 +244,7 @@ impl Scheduled {
         match counting(&mut self.cpu_time, || self.collector.start()) {
             Ok(active) => {
                 log::info!("the collector {} works now", title(&*self.collector));
-                self.stage = Stage::Active(active, Fault::default());
+                self.stage = Stage::Active(active, Fault::default(), Some(retry.clone()));
             }
             Err(e) => retry.failed_again(&title(&*self.collector), e.to_string()),
         }
@@ -252,7 +253,7 @@ impl Scheduled {
 
     fn state(&self) -> CollectorState {
         let health = match &self.stage {
-            Stage::Active(_, fault) => fault.health(),
+            Stage::Active(_, fault, _) => fault.health(),
             Stage::Failed(retry) => retry.health(),
         };
         let Scheduled { collector, cpu_time, .. } = self;

@@ -201,6 +201,19 @@ fn one_that_panics_is_started_again_and_what_it_lost_stays_counted() {
 }
 
 #[test]
+fn one_that_panics_again_as_soon_as_it_is_started_is_tried_later_and_later() {
+    let (mut scheduler, script) = start(Cadence::Drain);
+    script.panics.store(true, Ordering::Relaxed);
+    let begin = Instant::now();
+    let after = |seconds| begin + Duration::from_secs(seconds);
+    scheduler.poll(&[], &mut Counted::default());
+    assert!(scheduler.retry_failed(after(60)) && is_at_work(&scheduler));
+    scheduler.poll(&[], &mut Counted::default());
+    assert!(!scheduler.retry_failed(after(9)), "the second pause is longer");
+    assert!(scheduler.retry_failed(after(60)) && is_at_work(&scheduler));
+}
+
+#[test]
 fn one_on_a_thread_of_its_own_may_hang_and_the_others_wait_for_nothing() {
     let (mut scheduler, script) = start(Cadence::OwnThread(Duration::from_millis(10)));
     let mut rows = Counted::default();
