@@ -170,7 +170,7 @@ impl<S: Skel<'static>> ActiveCollector for BpfCollector<S> {
     }
 
     fn programs(&self) -> Vec<ProgramCost> {
-        losses::programs(self.skeleton.object())
+        losses::programs(self.skeleton.object(), &self.metrics)
     }
 
     fn rate_limited(&self) -> Vec<RateLimited> {

@@ -42,6 +42,13 @@ pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
     all(settings).into_iter().filter(|collector| !collector.metrics().is_empty()).collect()
 }
 
+/// The same together with [`left_out`]: what this kernel has is tried out once for both.
+pub fn collectors_and_left_out(settings: &Settings) -> (Vec<Box<dyn Collector>>, Vec<LeftOut>) {
+    let all = all(settings);
+    let left_out = all.iter().flat_map(|collector| collector.left_out()).collect();
+    (all.into_iter().filter(|collector| !collector.metrics().is_empty()).collect(), left_out)
+}
+
 /// How each hook that the enabled metrics need would be attached on this kernel, or why not, and the filters that can't
 /// be applied on this node. Leaves nothing behind.
 pub fn hooks(settings: &Settings) -> Vec<Hook> {

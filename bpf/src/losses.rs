@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use kumon_collect::{Loss, ProgramCost};
-use libbpf_rs::{MapCore, MapFlags, Object, libbpf_sys};
+use libbpf_rs::{MapCore, MapFlags, Object, Program, libbpf_sys};
 
 /// What a counter of `losses` means, in the order of `enum loss_reason` in include/kumon.h.
 const REASONS: [&str; 6] =
@@ -34,7 +34,10 @@ pub(crate) fn losses(object: &Object, metrics: &Metrics) -> Vec<Loss> {
         let reasons = metrics.all.iter().flat_map(|metric| REASONS.map(|reason| (*metric, reason)));
         losses.extend(reasons.zip(counts).map(|((metric, reason), count)| Loss { metric, reason, count }));
     }
-    let missed: Vec<_> = infos(object).map(|(program, info)| (program, info.recursion_misses)).collect();
+    let missed = |(program, info): (Program<'_>, libbpf_sys::bpf_prog_info)| {
+        (program.name().to_string_lossy().into_owned(), info.recursion_misses)
+    };
+    let missed: Vec<_> = infos(object).map(missed).collect();
     losses.extend(missed_runs(metrics, &missed));
     losses.retain(|loss| metrics.enabled.contains(&loss.metric));
     losses
@@ -50,13 +53,30 @@ fn missed_runs(metrics: &Metrics, missed: &[(String, u64)]) -> Vec<Loss> {
 }
 
 /// What each loaded program cost.
-pub(crate) fn programs(object: &Object) -> Vec<ProgramCost> {
-    let cost = |(program, info): (String, libbpf_sys::bpf_prog_info)| ProgramCost {
-        program,
-        runs: info.run_cnt,
-        run_time: info.run_time_ns,
+pub(crate) fn programs(object: &Object, metrics: &Metrics) -> Vec<ProgramCost> {
+    let cost = |(program, info): (Program<'_>, libbpf_sys::bpf_prog_info)| {
+        let name = program.name().to_string_lossy().into_owned();
+        ProgramCost {
+            metrics: (metrics.served_by)(&name),
+            backend: backend(&program.section().to_string_lossy()),
+            program: name,
+            runs: info.run_cnt,
+            run_time: info.run_time_ns,
+        }
     };
     infos(object).map(cost).collect()
+}
+
+/// How the programs of a section are attached; none of those that only look through what there is (`iter`).
+fn backend(section: &str) -> Option<&'static str> {
+    match section.split('/').next()? {
+        "tp_btf" => Some("tp_btf"),
+        "tracepoint" => Some("tracepoint"),
+        "fentry" | "fexit" => Some("fentry"),
+        "kprobe" => Some("kprobe"),
+        "uprobe" => Some("uprobe"),
+        _ => None,
+    }
 }
 
 /// The totals of the counters of include/kumon.h, by metric and then by reason.
@@ -75,8 +95,8 @@ pub(crate) fn sum_of_cpus(map: &impl MapCore) -> Option<Vec<u64>> {
     Some(counts)
 }
 
-/// Each loaded program's name and what the kernel tells about it.
-fn infos(object: &Object) -> impl Iterator<Item = (String, libbpf_sys::bpf_prog_info)> {
+/// Each loaded program and what the kernel tells about it.
+fn infos(object: &Object) -> impl Iterator<Item = (Program<'_>, libbpf_sys::bpf_prog_info)> {
     object.progs().filter(|program| program.autoload()).filter_map(|program| {
         let mut info = libbpf_sys::bpf_prog_info::default();
         let mut size = size_of::<libbpf_sys::bpf_prog_info>() as u32;
@@ -88,7 +108,7 @@ fn infos(object: &Object) -> impl Iterator<Item = (String, libbpf_sys::bpf_prog_
                 &raw mut size,
             )
         };
-        (result == 0).then(|| (program.name().to_string_lossy().into_owned(), info))
+        (result == 0).then_some((program, info))
     })
 }
 

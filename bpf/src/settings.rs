@@ -54,6 +54,18 @@ macro_rules! settings {
         }
 
         impl Settings {
+            /// The metrics that can be switched on and off.
+            pub const METRICS: &[&str] = &[$(stringify!($metric)),*];
+
+            /// Switches a metric on or off; false where there is none of that name.
+            pub fn switch(&mut self, metric: &str, on: bool) -> bool {
+                match metric {
+                    $(stringify!($metric) => self.$metric.enabled = on.into(),)*
+                    _ => return false,
+                }
+                true
+            }
+
             /// The filter of each metric.
             pub(crate) fn filters(&self) -> Vec<(&'static str, &Filter)> {
                 vec![$((stringify!($metric), &self.$metric.filter),)*]

@@ -62,6 +62,10 @@ pub struct RateLimited {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramCost {
     pub program: String,
+    /// The metrics that it serves.
+    pub metrics: &'static [&'static str],
+    /// How it is attached (`tp_btf`, `tracepoint`, `fentry`, `kprobe`, `uprobe`); none where it is at no hook.
+    pub backend: Option<&'static str>,
     pub runs: u64,
     /// Nanoseconds; 0 unless `kernel.bpf_stats_enabled` is 1.
     pub run_time: u64,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::CollectorError;
+use crate::{CollectorError, Health};
 
 /// How often a fault that lasts is logged.
 const REMINDER: Duration = Duration::from_secs(60);
@@ -42,7 +42,10 @@ impl Fault {
         self.0 = Some(Lasting { message, logged: now, unlogged: 0 });
     }
 
-    pub(crate) fn message(&self) -> Option<String> {
-        self.0.as_ref().map(|lasting| lasting.message.clone())
+    pub(crate) fn health(&self) -> Health {
+        match &self.0 {
+            Some(lasting) => Health::Failing(lasting.message.clone()),
+            None => Health::Running,
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Collector`] says what it needs and starts; an [`ActiveCollector`] is polled and emits rows, each with its
 //! [`Subject`]. The [`Scheduler`] polls all of them, and tries those again that fail.
 
+mod account;
 mod active;
 mod budget;
 pub mod capture;
@@ -19,6 +20,7 @@ mod own_thread;
 mod retry;
 mod scheduler;
 pub mod settings;
+mod state;
 mod subject;
 mod top;
 
@@ -32,6 +34,7 @@ pub use entity::Entities;
 pub use error::CollectorError;
 pub use filter::{Candidate, Cgroup, Comm, Filter, Sample, comm_words};
 pub use interval::Interval;
-pub use scheduler::{CollectorState, Scheduler};
+pub use scheduler::Scheduler;
+pub use state::{CollectorState, Health};
 pub use subject::{Process, Subject};
 pub use top::{OTHER, top};

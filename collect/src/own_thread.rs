@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use kumon_spool::RowBatch;
 
+use crate::account::{counting, sum};
 use crate::fault::Fault;
 use crate::retry::Retry;
-use crate::scheduler::{Identity, Polled, Shared, identity, poll, sum, title};
-use crate::{ActiveCollector, Collector, CollectorState, Loss, RowSink};
+use crate::scheduler::{Identity, Polled, Shared, identity, poll, title};
+use crate::{ActiveCollector, Collector, CollectorState, Health, Loss, RowSink};
 
 /// Batches that wait to be fetched; then the thread waits too.
 const WAITING: usize = 16;
-/// How long a poll may take before it is said to hang, at least.
+/// How long a start or a poll may take before it is said to hang, at least.
 const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 10 });
 /// How long the end of a poll is waited for when all collectors end.
 const LAST_WAIT: Duration = Duration::from_secs(2);
@@ -24,7 +25,7 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 pub(crate) struct OwnThread {
     identity: Identity,
     metrics: Vec<&'static str>,
-    /// How long a poll takes at most while all is well.
+    /// How long a start or a poll takes at most while all is well.
     patience: Duration,
     end: Sender<()>,
     batches: Receiver<RowBatch>,
@@ -37,10 +38,10 @@ pub(crate) struct OwnThread {
 struct Known {
     own_processes: Vec<u32>,
     losses: Vec<Loss>,
-    fault: Option<String>,
-    next_try: Option<Instant>,
-    /// When the poll under way began.
-    polling_since: Option<Instant>,
+    health: Health,
+    cpu_time: u64,
+    /// What is under way, `start` or `poll`, and when it began.
+    under_way: Option<(&'static str, Instant)>,
 }
 
 impl OwnThread {
@@ -109,10 +110,18 @@ impl OwnThread {
 
     pub(crate) fn state(&self) -> CollectorState {
         let known = lock(&self.known);
-        let hangs = known.polling_since.map(|since| since.elapsed()).filter(|took| *took > self.patience);
-        let hanging = hangs.map(|took| format!("it hangs: its poll began {} s ago", took.as_secs()));
-        let (fault, next_try) = (hanging.or_else(|| known.fault.clone()), known.next_try);
-        CollectorState { name: self.identity.0, metrics: self.metrics.clone(), fault, next_try }
+        let health = match known.under_way {
+            Some((what, since)) if since.elapsed() > self.patience => {
+                Health::Hanging(format!("it hangs: its {what} began {} s ago", since.elapsed().as_secs()))
+            }
+            _ => known.health.clone(),
+        };
+        CollectorState {
+            name: self.identity.0,
+            metrics: self.metrics.clone(),
+            health,
+            cpu_time: known.cpu_time,
+        }
     }
 }
 
@@ -132,33 +141,38 @@ impl Work {
     fn run(mut self, ended: &Receiver<()>) {
         let mut retry: Option<Retry> = None;
         loop {
-            let reason = match self.collector.start() {
+            lock(&self.known).under_way = Some(("start", Instant::now()));
+            let mut cpu_time = 0;
+            let started = counting(&mut cpu_time, || self.collector.start());
+            {
+                let mut known = lock(&self.known);
+                known.under_way = None;
+                known.cpu_time += cpu_time;
+            }
+            let title = title(&*self.collector);
+            let failed = match started {
                 Ok(active) => {
-                    if retry.take().is_some() {
-                        log::info!("the collector {} works now", title(&*self.collector));
+                    lock(&self.known).health = Health::Running;
+                    if retry.is_some() {
+                        log::info!("the collector {title} works now");
                     }
                     match self.poll_until_it_fails(active, ended) {
                         None => return,
-                        Some(panic) => panic,
+                        Some(panic) => Retry::at_work(retry.take(), &title, panic),
                     }
                 }
-                Err(e) => e.to_string(),
+                Err(e) => match retry.take() {
+                    Some(mut retry) => {
+                        retry.failed_again(&title, e.to_string());
+                        retry
+                    }
+                    None => Retry::after(&title, e.to_string()),
+                },
             };
-            let title = title(&*self.collector);
-            let retry = match &mut retry {
-                Some(retry) => {
-                    retry.failed_again(&title, reason);
-                    retry
-                }
-                none => none.insert(Retry::after(&title, reason)),
-            };
-            {
-                let mut known = lock(&self.known);
-                (known.fault, known.next_try) = (Some(retry.reason.clone()), Some(retry.next));
-            }
-            if ended.recv_timeout(retry.next.saturating_duration_since(Instant::now()))
-                != Err(RecvTimeoutError::Timeout)
-            {
+            lock(&self.known).health = failed.health();
+            let pause = failed.next.saturating_duration_since(Instant::now());
+            retry = Some(failed);
+            if ended.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
         }
@@ -176,15 +190,18 @@ impl Work {
             let now = Instant::now();
             let own_processes = {
                 let mut known = lock(&self.known);
-                known.polling_since = Some(now);
-                known.next_try = None;
+                known.under_way = Some(("poll", now));
                 known.own_processes.clone()
             };
             self.shared.clock.refresh();
-            let polled = poll(&mut *active, now, last, &own_processes, &mut self.shared, &mut self.batches);
+            let mut cpu_time = 0;
+            let polled = counting(&mut cpu_time, || {
+                poll(&mut *active, now, last, &own_processes, &mut self.shared, &mut self.batches)
+            });
             self.batches.take(&mut self.shared.batch);
             let mut known = lock(&self.known);
-            known.polling_since = None;
+            known.under_way = None;
+            known.cpu_time += cpu_time;
             known.losses = sum(self.past_losses.iter().cloned().chain(active.losses()));
             match polled {
                 Polled::Done(result) => fault.note(self.collector.name(), result, now),
@@ -193,7 +210,7 @@ impl Work {
                     return Some(why);
                 }
             }
-            known.fault = fault.message();
+            known.health = fault.health();
             if last {
                 return None;
             }

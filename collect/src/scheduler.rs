@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use kumon_spool::RowBatch;
 
+use crate::account::{Past, counting, sum, sum_programs};
 use crate::fault::Fault;
 use crate::own_thread::OwnThread;
 use crate::retry::Retry;
 use crate::subject::Resolver;
 use crate::{
-    ActiveCollector, Cadence, Clock, Collector, CollectorError, Containers, Emitter, Entities, Loss,
-    PollContext, ProgramCost, RateLimited, RowSink,
+    ActiveCollector, Cadence, Clock, Collector, CollectorError, CollectorState, Containers, Emitter,
+    Entities, Loss, PollContext, ProgramCost, RateLimited, RowSink,
 };
 
 /// All collectors of a configuration. It belongs to the thread that made it, as BPF objects do.
@@ -21,8 +22,7 @@ pub struct Scheduler {
     collectors: Vec<Scheduled>,
     own_threads: Vec<OwnThread>,
     shared: Shared,
-    /// What collectors lost that have ended, by a panic or for new settings.
-    past_losses: Vec<Loss>,
+    past: Past,
 }
 
 /// What every poll needs.
@@ -39,17 +39,6 @@ impl Shared {
     }
 }
 
-/// What has become of a collector.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CollectorState {
-    pub name: &'static str,
-    pub metrics: Vec<&'static str>,
-    /// What it fails at; none while all is well.
-    pub fault: Option<String>,
-    /// When it is started again, where it is not at work.
-    pub next_try: Option<Instant>,
-}
-
 /// A collector's name and settings.
 pub(crate) type Identity = (&'static str, String);
 
@@ -61,10 +50,12 @@ pub(crate) fn identity(collector: &dyn Collector) -> Identity {
 struct Scheduled {
     collector: Box<dyn Collector>,
     stage: Stage,
+    cpu_time: u64,
 }
 
 enum Stage {
-    Active(Box<dyn ActiveCollector>, Fault),
+    /// With what is known of its last failure.
+    Active(Box<dyn ActiveCollector>, Fault, Option<Retry>),
     /// It could not be started, or panicked.
     Failed(Retry),
 }
@@ -80,7 +71,7 @@ impl Scheduler {
             Resolver { entities: Entities::of_this_boot()?, containers: Containers::of_this_node() };
         let shared = Shared { clock: Clock::new(), batch, resolver };
         let mut scheduler =
-            Scheduler { collectors: Vec::new(), own_threads: Vec::new(), shared, past_losses: Vec::new() };
+            Scheduler { collectors: Vec::new(), own_threads: Vec::new(), shared, past: Past::default() };
         collectors.into_iter().try_for_each(|collector| scheduler.add(collector))?;
         Ok(scheduler)
     }
@@ -133,9 +124,10 @@ impl Scheduler {
         {
             metrics.extend(scheduled.collector.metrics());
             let now = Instant::now();
-            scheduled.poll(now, true, own_processes, &mut self.shared, sink, &mut self.past_losses);
-            if let Stage::Active(active, _) = scheduled.stage {
-                self.past_losses = sum(self.past_losses.drain(..).chain(active.losses()));
+            scheduled.poll(now, true, own_processes, &mut self.shared, sink, &mut self.past);
+            *self.past.cpu_time.entry(scheduled.collector.name()).or_default() += scheduled.cpu_time;
+            if let Stage::Active(active, ..) = scheduled.stage {
+                self.past.add(&*active);
             }
         }
         sink.take(&mut self.shared.batch);
@@ -145,7 +137,9 @@ impl Scheduler {
             metrics.extend(own_thread.state().metrics);
             own_thread.ask_to_end();
             own_thread.end(sink);
-            self.past_losses = sum(self.past_losses.drain(..).chain(own_thread.losses()));
+            self.past.losses = sum(self.past.losses.drain(..).chain(own_thread.losses()));
+            let CollectorState { name, cpu_time, .. } = own_thread.state();
+            *self.past.cpu_time.entry(name).or_default() += cpu_time;
         }
         metrics
     }
@@ -170,7 +164,7 @@ impl Scheduler {
         self.shared.clock.refresh();
         let now = Instant::now();
         for scheduled in &mut self.collectors {
-            scheduled.poll(now, last, own_processes, &mut self.shared, sink, &mut self.past_losses);
+            scheduled.poll(now, last, own_processes, &mut self.shared, sink, &mut self.past);
         }
         sink.take(&mut self.shared.batch);
     }
@@ -184,14 +178,18 @@ impl Scheduler {
     /// The state of each collector.
     pub fn states(&self) -> Vec<CollectorState> {
         let scheduled = self.collectors.iter().map(Scheduled::state);
-        scheduled.chain(self.own_threads.iter().map(OwnThread::state)).collect()
+        let with_past = |mut state: CollectorState| {
+            state.cpu_time += self.past.cpu_time.get(state.name).unwrap_or(&0);
+            state
+        };
+        scheduled.chain(self.own_threads.iter().map(OwnThread::state)).map(with_past).collect()
     }
 
     /// What was lost since the start, see [`ActiveCollector::losses`].
     pub fn losses(&self) -> Vec<Loss> {
         let active = self.active().flat_map(|active| active.losses());
         let own_threads = self.own_threads.iter().flat_map(OwnThread::losses);
-        sum(self.past_losses.iter().cloned().chain(active).chain(own_threads))
+        sum(self.past.losses.iter().cloned().chain(active).chain(own_threads))
     }
 
     /// Who made most of the rows that found no room in their metrics' budgets, since their collectors were started.
@@ -199,14 +197,15 @@ impl Scheduler {
         self.active().flat_map(|active| active.rate_limited()).collect()
     }
 
-    /// What each BPF program cost since it was loaded.
+    /// What each BPF program cost since the start, those of collectors that have ended included.
     pub fn programs(&self) -> Vec<ProgramCost> {
-        self.active().flat_map(|active| active.programs()).collect()
+        let active = self.active().flat_map(|active| active.programs());
+        sum_programs(self.past.programs.iter().map(detached).chain(active))
     }
 
     fn active(&self) -> impl Iterator<Item = &dyn ActiveCollector> {
         self.collectors.iter().filter_map(|scheduled| match &scheduled.stage {
-            Stage::Active(active, _) => Some(&**active),
+            Stage::Active(active, ..) => Some(&**active),
             Stage::Failed(_) => None,
         })
     }
@@ -214,11 +213,12 @@ impl Scheduler {
 
 impl Scheduled {
     fn start(collector: Box<dyn Collector>) -> Scheduled {
-        let stage = match collector.start() {
-            Ok(active) => Stage::Active(active, Fault::default()),
+        let mut cpu_time = 0;
+        let stage = match counting(&mut cpu_time, || collector.start()) {
+            Ok(active) => Stage::Active(active, Fault::default(), None),
             Err(e) => Stage::Failed(Retry::after(&title(&*collector), e.to_string())),
         };
-        Scheduled { collector, stage }
+        Scheduled { collector, stage, cpu_time }
     }
 
     fn poll(
@@ -228,15 +228,14 @@ impl Scheduled {
         own_processes: &[u32],
         shared: &mut Shared,
         sink: &mut dyn RowSink,
-        past_losses: &mut Vec<Loss>,
+        past: &mut Past,
     ) {
-        let Stage::Active(active, fault) = &mut self.stage else { return };
-        match poll(&mut **active, now, last, own_processes, shared, sink) {
+        let Stage::Active(active, fault, failed) = &mut self.stage else { return };
+        match counting(&mut self.cpu_time, || poll(&mut **active, now, last, own_processes, shared, sink)) {
             Polled::Done(result) => fault.note(self.collector.name(), result, now),
             Polled::Panicked(why) => {
-                // Its counters are whole: the kernel has them.
-                *past_losses = sum(past_losses.drain(..).chain(active.losses()));
-                self.stage = Stage::Failed(Retry::after(&title(&*self.collector), why));
+                past.add(&**active);
+                self.stage = Stage::Failed(Retry::at_work(failed.take(), &title(&*self.collector), why));
             }
         }
     }
@@ -246,10 +245,10 @@ impl Scheduled {
         if now < retry.next {
             return false;
         }
-        match self.collector.start() {
+        match counting(&mut self.cpu_time, || self.collector.start()) {
             Ok(active) => {
                 log::info!("the collector {} works now", title(&*self.collector));
-                self.stage = Stage::Active(active, Fault::default());
+                self.stage = Stage::Active(active, Fault::default(), Some(retry.clone()));
             }
             Err(e) => retry.failed_again(&title(&*self.collector), e.to_string()),
         }
@@ -257,11 +256,12 @@ impl Scheduled {
     }
 
     fn state(&self) -> CollectorState {
-        let (fault, next_try) = match &self.stage {
-            Stage::Active(_, fault) => (fault.message(), None),
-            Stage::Failed(retry) => (Some(retry.reason.clone()), Some(retry.next)),
+        let health = match &self.stage {
+            Stage::Active(_, fault, _) => fault.health(),
+            Stage::Failed(retry) => retry.health(),
         };
-        CollectorState { name: self.collector.name(), metrics: self.collector.metrics(), fault, next_try }
+        let Scheduled { collector, cpu_time, .. } = self;
+        CollectorState { name: collector.name(), metrics: collector.metrics(), health, cpu_time: *cpu_time }
     }
 }
 
@@ -300,16 +300,8 @@ pub(crate) fn title(collector: &dyn Collector) -> String {
     format!("{} ({})", collector.name(), collector.metrics().join(", "))
 }
 
-/// Adds up the counts of the same metric and reason.
-pub(crate) fn sum(losses: impl Iterator<Item = Loss>) -> Vec<Loss> {
-    let mut sums: Vec<Loss> = Vec::new();
-    for loss in losses {
-        match sums.iter_mut().find(|known| (known.metric, known.reason) == (loss.metric, loss.reason)) {
-            Some(known) => known.count += loss.count,
-            None => sums.push(loss),
-        }
-    }
-    sums
+fn detached(program: &ProgramCost) -> ProgramCost {
+    ProgramCost { backend: None, ..program.clone() }
 }
 
 #[cfg(test)]

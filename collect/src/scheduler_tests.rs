@@ -8,7 +8,8 @@ use kumon_spool::RowBatch;
 use kumon_testing::wait_for;
 
 use crate::{
-    ActiveCollector, Cadence, Collector, CollectorError, Hook, Loss, PollContext, RowSink, Scheduler, Subject,
+    ActiveCollector, Cadence, Collector, CollectorError, Health, Hook, Loss, PollContext, ProgramCost,
+    RowSink, Scheduler, Subject,
 };
 
 /// What a test's collector does, by its name: the test changes it meanwhile.
@@ -18,8 +19,16 @@ struct Script {
     fails: AtomicBool,
     panics: AtomicBool,
     polls: AtomicU64,
-    /// Polls wait until the test ends.
+    /// Starts and polls wait until the test ends.
     hangs: Mutex<Option<Receiver<()>>>,
+}
+
+impl Script {
+    fn wait(&self) {
+        if let Some(end) = self.hangs.lock().unwrap().as_ref() {
+            let _ = end.recv();
+        }
+    }
 }
 
 struct Scripted {
@@ -51,6 +60,7 @@ impl Collector for Scripted {
     }
 
     fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {
+        self.script.wait();
         if self.script.refuses_to_start.load(Ordering::Relaxed) {
             return Err(CollectorError::because(self.name, "opening its file")("it isn't there"));
         }
@@ -66,9 +76,7 @@ struct Active {
 impl ActiveCollector for Active {
     fn poll(&mut self, context: &mut PollContext<'_>) -> Result<(), CollectorError> {
         self.script.polls.fetch_add(1, Ordering::Relaxed);
-        if let Some(end) = self.script.hangs.lock().unwrap().as_ref() {
-            let _ = end.recv();
-        }
+        self.script.wait();
         assert!(!self.script.panics.load(Ordering::Relaxed), "its reader is broken");
         context.emitter.emit(&Exit { parent_name: self.name.as_bytes(), ..Exit::default() }, &Subject::Node);
         if self.script.fails.load(Ordering::Relaxed) {
@@ -79,6 +87,16 @@ impl ActiveCollector for Active {
 
     fn losses(&self) -> Vec<Loss> {
         vec![Loss { metric: "exit", reason: "map full", count: 1 }]
+    }
+
+    fn programs(&self) -> Vec<ProgramCost> {
+        vec![ProgramCost {
+            program: format!("on_{}", self.name),
+            metrics: &["exit"],
+            backend: Some("tp_btf"),
+            runs: 1,
+            run_time: 10,
+        }]
     }
 }
 
@@ -110,12 +128,15 @@ fn start(cadence: Cadence) -> (Scheduler, Arc<Script>) {
 
 fn fault(scheduler: &Scheduler) -> Option<String> {
     let states = scheduler.states();
-    assert!(states.iter().all(|state| state.name == "victim" || state.fault.is_none()), "{states:?}");
-    states.into_iter().find(|state| state.name == "victim")?.fault
+    assert!(
+        states.iter().all(|state| state.name == "victim" || state.health.fault().is_none()),
+        "{states:?}"
+    );
+    states.iter().find(|state| state.name == "victim")?.health.fault().map(str::to_owned)
 }
 
 fn is_at_work(scheduler: &Scheduler) -> bool {
-    scheduler.states().iter().all(|state| state.next_try.is_none())
+    scheduler.states().iter().all(|state| state.health.next_try().is_none())
 }
 
 #[test]
@@ -181,6 +202,19 @@ fn one_that_panics_is_started_again_and_what_it_lost_stays_counted() {
 }
 
 #[test]
+fn one_that_panics_again_as_soon_as_it_is_started_is_tried_later_and_later() {
+    let (mut scheduler, script) = start(Cadence::Drain);
+    script.panics.store(true, Ordering::Relaxed);
+    let begin = Instant::now();
+    let after = |seconds| begin + Duration::from_secs(seconds);
+    scheduler.poll(&[], &mut Counted::default());
+    assert!(scheduler.retry_failed(after(60)) && is_at_work(&scheduler));
+    scheduler.poll(&[], &mut Counted::default());
+    assert!(!scheduler.retry_failed(after(9)), "the second pause is longer");
+    assert!(scheduler.retry_failed(after(60)) && is_at_work(&scheduler));
+}
+
+#[test]
 fn one_on_a_thread_of_its_own_may_hang_and_the_others_wait_for_nothing() {
     let (mut scheduler, script) = start(Cadence::OwnThread(Duration::from_millis(10)));
     let mut rows = Counted::default();
@@ -233,15 +267,59 @@ fn new_settings_restart_the_collector_that_they_concern_and_no_other() {
         };
         assert_eq!(scheduler.replace(collectors(""), &[], &mut rows).unwrap(), [""; 0]);
         assert_eq!(scheduler.losses()[0].count, 2, "none was started anew");
+        let cpu_time = |scheduler: &Scheduler| {
+            let states = scheduler.states();
+            states.iter().find(|state| state.name == "victim").unwrap().cpu_time
+        };
+        let before = cpu_time(&scheduler);
         assert_eq!(scheduler.replace(collectors("other ones"), &[], &mut rows).unwrap(), ["exit"]);
+        assert!(
+            before > 0 && cpu_time(&scheduler) >= before,
+            "what the old one took of the CPU stays counted"
+        );
         let polls = script.polls.load(Ordering::Relaxed);
         wait_for("the new one's rows", Duration::from_secs(10), || {
             scheduler.poll(&[], &mut rows);
             script.polls.load(Ordering::Relaxed) > polls
         });
         assert_eq!(scheduler.losses()[0].count, 3, "what the old one lost stays counted");
+        let cost = |scheduler: &Scheduler| {
+            let programs = scheduler.programs().into_iter().filter(|program| program.program == "on_victim");
+            programs.map(|program| (program.runs, program.run_time, program.backend)).collect::<Vec<_>>()
+        };
+        if cadence == Cadence::Drain {
+            assert_eq!(cost(&scheduler), [(2, 20, Some("tp_btf"))], "what the old one cost stays counted");
+        }
         assert_eq!(others.polls.load(Ordering::Relaxed), 0, "the other one is still the first one");
         scheduler.replace(Vec::new(), &[], &mut rows).unwrap();
         assert!(scheduler.states().is_empty());
+        assert_eq!(scheduler.losses()[0].count, 3, "what those lost that are gone stays counted");
+        if cadence == Cadence::Drain {
+            assert_eq!(cost(&scheduler), [(2, 20, None)], "it is attached nowhere any more");
+        }
     }
+}
+
+#[test]
+fn a_start_that_hangs_on_a_thread_of_its_own_holds_up_nobody_and_is_told() {
+    let script = Arc::new(Script::default());
+    let (end, hangs): (Sender<()>, Receiver<()>) = channel();
+    *script.hangs.lock().unwrap() = Some(hangs);
+    let cadence = Cadence::OwnThread(Duration::from_millis(10));
+    let victim = Scripted { name: "victim", settings: "", cadence, script: Arc::clone(&script) };
+    let other = Scripted { name: "other", settings: "", cadence: Cadence::Drain, script: Arc::default() };
+    let mut scheduler = Scheduler::start(vec![Box::new(victim), Box::new(other)], Common::default()).unwrap();
+    let mut rows = Counted::default();
+    wait_for("the hang", Duration::from_secs(10), || {
+        scheduler.poll(&[], &mut rows);
+        scheduler.states().iter().any(|state| matches!(state.health, Health::Hanging(_)))
+    });
+    assert!(fault(&scheduler).unwrap().starts_with("it hangs: its start began"));
+    assert!(rows.of("other") > 0 && rows.of("victim") == 0);
+    drop(end);
+    wait_for("the start's end", Duration::from_secs(10), || {
+        scheduler.poll(&[], &mut rows);
+        rows.of("victim") > 0
+    });
+    assert!(scheduler.states().iter().all(|state| state.health == Health::Running));
 }

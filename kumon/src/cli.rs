@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use kumon_shipper::elasticsearch::Authentication;
 
-use crate::commands::{AlertsCommand, DeadLettersCommand, QueryArgs};
+use crate::commands::{AlertsCommand, CollectorsArgs, DeadLettersCommand, QueryArgs};
 use crate::setup::Step;
 
 /// Watches this Linux node with eBPF, and keeps what it sees where it can be asked for.
@@ -59,6 +59,15 @@ Exit code: 0 everything is there that can be, 1 something was refused.")]
         #[arg(long)]
         json: bool,
     },
+    /// Show how each metric is collected, and switch metrics on and off
+    #[command(after_help = "\
+Examples:
+  kumon collectors                              state, rows, losses and cost of each metric
+  kumon collectors --format json | jq .
+  kumon collectors disable cputime runqlat      at once, until the agent restarts
+  kumon collectors enable filelife --save       also after a restart, over the configuration
+Exit code: 0 done, 1 no agent collects here, not allowed, or a collector can't start, 2 wrong usage.")]
+    Collectors(CollectorsArgs),
     /// Ask for rows
     #[command(after_help = "\
 Examples:

@@ -5,6 +5,7 @@ mod alerts;
 mod cli;
 mod commands;
 mod config;
+mod control;
 mod dashboards;
 mod host;
 mod search;
@@ -71,6 +72,7 @@ fn execute(cli: Cli, config: config::Config) -> Result<ExitCode> {
         Command::Setup(args) => setup::setup(&config, &args),
         Command::Check { json } => Ok(commands::check(&config, json)?),
         Command::Status { json } => commands::status(&config, json),
+        Command::Collectors(args) => commands::collectors(&config, &args),
         Command::Query(args) => commands::query(&config, &args),
         Command::Web => commands::web(&config),
         Command::Alerts(command) => commands::alerts(&config, &command),

@@ -439,7 +439,7 @@ impl Collecting {
 
 fn assert_no_fault(scheduler: &Scheduler) {
     for state in scheduler.states() {
-        assert_eq!(state.fault, None, "{}", state.name);
+        assert_eq!(state.health.fault(), None, "{}", state.name);
     }
 }
 

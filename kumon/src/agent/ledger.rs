@@ -117,7 +117,7 @@ impl Ledger {
     pub(super) fn pause(&mut self, metric: &str, clock: &Clock, spool: &mut Spool) {
         self.unseen(
             metric,
-            "pause: collecting stood still for a reload, what happened then was not seen",
+            "pause: collecting stood still for new settings, what happened then was not seen",
             clock,
             spool,
         );

@@ -5,13 +5,13 @@ mod collect;
 mod cost;
 mod ledger;
 mod live_store;
-mod query_server;
+mod questions;
 mod run;
 mod ship;
 mod status;
 mod summary;
 
-pub(crate) use query_server::Remote;
+pub(crate) use collect::{Override, Switches, metrics_on, with_overrides};
 pub(crate) use run::{Parts, run};
 pub(crate) use ship::open_sink;
 pub(crate) use status::{CollectStatus, ShipStatus, Status, read as read_status};

@@ -15,7 +15,7 @@ use rustix::process::umask;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::collect::Collecting;
+use super::collect::{Collecting, OnOff};
 use super::ship::Shipping;
 use super::summary::Summary;
 use crate::config::{self, Config, DEFAULT_FILE};
@@ -138,6 +138,8 @@ struct Before {
     collecting: Option<Collecting>,
     /// Since when nothing collects.
     paused: Option<Instant>,
+    /// What was switched until the agent restarts, where another one is to collect.
+    switched: OnOff,
 }
 
 impl Agent {
@@ -236,10 +238,12 @@ impl Agent {
             self.collecting.map(Collecting::stop);
             return Ok(None);
         }
-        let mut before = Before { collecting: self.collecting, paused: None };
-        if !old.collects_into_the_same(new) {
-            before.paused = Some(Instant::now());
-            before.collecting.take().map(Collecting::stop);
+        let mut before = Before { collecting: self.collecting, ..Before::default() };
+        if !old.collects_into_the_same(new)
+            && let Some(collecting) = before.collecting.take()
+        {
+            (before.paused, before.switched) = (Some(Instant::now()), collecting.switched());
+            collecting.stop();
         }
         Ok(Some(match Agent::start(parts, new, &mut before) {
             Ok(agent) => (agent, Ok(())),
@@ -275,7 +279,10 @@ impl Agent {
 fn start_collecting(parts: Parts, config: &Config, before: &mut Before) -> Result<Option<Collecting>> {
     match &before.collecting {
         Some(going) => going.apply(&config.collectors)?,
-        None => return parts.collect.then(|| Collecting::start(config, before.paused)).transpose(),
+        None => {
+            let start = || Collecting::start(config, before.paused, before.switched.clone());
+            return parts.collect.then(start).transpose();
+        }
     }
     Ok(before.collecting.take())
 }

@@ -19,9 +19,10 @@ use super::alerting::Alerting;
 use super::cost::Cost;
 use super::ledger::Ledger;
 use super::live_store::LiveStore;
-use super::query_server::QueryServer;
+use super::questions::Questions;
 use super::status::{self, ShipStatus};
 use crate::config::{Config, default_batch_bytes};
+use crate::control::ControlServer;
 use crate::host;
 use crate::search;
 
@@ -42,7 +43,7 @@ const OWN: &str = "kumon.agent";
 pub(super) struct Shipping {
     handle: Handle,
     thread: JoinHandle<Ended>,
-    server: Option<QueryServer>,
+    server: Option<ControlServer>,
     store: Option<Store>,
     alerting: Alerting,
     output: String,
@@ -93,8 +94,8 @@ impl Shipping {
         let server = store
             .clone()
             .map(|store| {
-                let letters = DeadLetterFolder::of(&state);
-                QueryServer::start(&config.path.socket(), store, handle.clone(), letters)
+                let questions = Questions::new(store, handle.clone(), DeadLetterFolder::of(&state));
+                ControlServer::start(&config.path.ship_socket(), questions)
             })
             .transpose()?;
         let thread = std::thread::Builder::new().name("ship".into()).spawn(move || shipper.run())?;

@@ -13,8 +13,11 @@ use kumon_schema::printable;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::collect::Override;
+use crate::control::MetricState;
+
 /// `<state>/collect/status.json`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CollectStatus {
     pub(crate) pid: u32,
     /// See [`Status::updated`].
@@ -32,6 +35,9 @@ pub(crate) struct CollectStatus {
     /// Metrics that are not asked for by name and that this kernel could have only at a price, with the reason.
     #[serde(default)]
     pub(crate) off: BTreeMap<String, String>,
+    /// Metrics that somebody switched on or off, over the configuration.
+    #[serde(default)]
+    pub(crate) switched: BTreeMap<String, Override>,
     /// What fails in the spool right now: rows can't be written, or old files not shed.
     pub(crate) spool_error: Option<String>,
     /// Resident memory, bytes, and CPU time since the start, ns, of the process.
@@ -42,6 +48,7 @@ pub(crate) struct CollectStatus {
 /// What is wrong with a collector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CollectorFault {
+    pub(crate) state: MetricState,
     pub(crate) reason: String,
     /// When it is started again, RFC 3339; none while it is at work nevertheless.
     pub(crate) next_try: Option<String>,

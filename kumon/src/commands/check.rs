@@ -10,6 +10,7 @@ use kumon_collect::{Hook, LeftOut, Refusal};
 use serde_json::{Value, json};
 
 use super::table::Table;
+use crate::agent::{Override, Switches, metrics_on, with_overrides};
 use crate::config::Config;
 use crate::{alerts, dashboards};
 
@@ -29,6 +30,8 @@ struct Findings {
     left_out: Vec<LeftOut>,
     /// Metrics that the configuration switches off.
     disabled: Vec<&'static str>,
+    /// What is saved over it (`kumon collectors`), by metric, or why that can't be read.
+    switched: Result<BTreeMap<String, Override>, String>,
 }
 
 /// Prints the machine's facts and each hook's strategy; fails when a metric can't be collected, or a dashboard or an
@@ -52,6 +55,14 @@ pub(crate) fn check(config: &Config, as_json: bool) -> io::Result<ExitCode> {
 impl Findings {
     fn of(config: &Config) -> Findings {
         let uname = rustix::system::uname();
+        let saved = Switches::saved_in(&config.path.collect());
+        let switched = saved.map(|saved| saved.overrides(&metrics_on(&config.collectors)));
+        let collectors = match &switched {
+            Ok(overrides) => with_overrides(&config.collectors, overrides),
+            Err(_) => config.collectors.clone(),
+        };
+        // As the agent would collect after its next start.
+        let config = &Config { collectors, ..config.clone() };
         Findings {
             kernel: format!("{} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy()),
             has_btf: Path::new(BTF).exists(),
@@ -61,6 +72,7 @@ impl Findings {
             hooks: hooks(&config.collectors),
             left_out: left_out(&config.collectors),
             disabled: config.disabled_metrics(),
+            switched,
         }
     }
 
@@ -81,6 +93,7 @@ impl Findings {
             let (Ok(text) | Err(text)) = found;
             writeln!(out, "{name:<14} {}", text.replace('\n', "\n               "))?;
         }
+        self.print_switched(out)?;
         writeln!(out)?;
 
         let mut table = Table::new(&["metric", "event", "strategy"]);
@@ -97,7 +110,10 @@ impl Findings {
             table.row([metric.metric.to_owned(), "-".to_owned(), format!("off: {}", metric.reason)]);
         }
         for metric in &self.disabled {
-            let reason = format!("disabled: collectors.{metric}.enabled is false");
+            let reason = match self.switched.as_ref().is_ok_and(|switched| switched.contains_key(*metric)) {
+                true => format!("disabled: by a saved switch ('kumon collectors enable {metric} --save')"),
+                false => format!("disabled: collectors.{metric}.enabled is false"),
+            };
             table.row([(*metric).to_owned(), "-".to_owned(), reason]);
         }
         write!(out, "{table}")?;
@@ -105,6 +121,19 @@ impl Findings {
             writeln!(out, "\nnone: {reason}")?;
         }
         self.print_refusals(out)
+    }
+
+    fn print_switched(&self, out: &mut impl Write) -> io::Result<()> {
+        let switched = match &self.switched {
+            Ok(switched) if switched.is_empty() => return Ok(()),
+            Ok(switched) => {
+                let on = |enabled| if enabled { "on" } else { "off" };
+                let each = switched.iter().map(|(metric, of)| format!("{metric} {}", on(of.enabled)));
+                format!("{}: saved ones, over the configuration", each.collect::<Vec<_>>().join(", "))
+            }
+            Err(why) => why.clone(),
+        };
+        writeln!(out, "switches       {switched}")
     }
 
     /// Why several hooks have no strategy: without a capability most of them have the same long reason.
@@ -165,6 +194,8 @@ impl Findings {
             "alerts_error": self.alerts.as_ref().err(),
             "hooks": self.hooks.iter().map(hook).collect::<Vec<_>>(),
             "disabled": self.disabled,
+            "switched": self.switched.as_ref().ok(),
+            "switches_error": self.switched.as_ref().err(),
             "left_out": self.left_out.iter().map(left_out).collect::<Vec<_>>(),
         })
     }

@@ -11,8 +11,9 @@ use serde_json::json;
 
 use super::query::{Format, csv_line};
 use super::table::{Table, printable};
-use crate::agent::{Remote, open_sink};
+use crate::agent::open_sink;
 use crate::config::Config;
+use crate::control::Client;
 
 /// Nothing is wrong with what was to be sent, but it has to wait.
 const WAITING: u8 = 3;
@@ -168,7 +169,7 @@ fn cells(letter: &DeadLetter, format: Format) -> Vec<String> {
 fn send_again(config: &Config, folder: &DeadLetterFolder, filter: &LetterFilter) -> Result<ExitCode> {
     // Elasticsearch tells by the id what is sent twice, so a running agent need not be asked. The store has one writer.
     let uses_store = config.output.elasticsearch.is_none();
-    let agent = if uses_store { Remote::connect(&config.path.socket())? } else { None };
+    let agent = if uses_store { Client::connect(&config.path.ship_socket())? } else { None };
     let replayed = match agent {
         Some(agent) => agent.replay(filter)?,
         None => replay(folder, filter, &mut open_sink(config)?),

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod check;
+mod collectors;
 mod dead_letters;
 mod query;
 mod status;
@@ -10,6 +11,7 @@ mod web;
 
 pub(crate) use alerts::{AlertsCommand, alerts};
 pub(crate) use check::check;
+pub(crate) use collectors::{CollectorsArgs, collectors};
 pub(crate) use dead_letters::{DeadLettersCommand, dead_letters};
 pub(crate) use query::{QueryArgs, query};
 pub(crate) use status::status;

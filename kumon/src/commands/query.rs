@@ -113,7 +113,13 @@ fn why_none(config: &Config, metric: &str) -> String {
     let status: Option<CollectStatus> = read_status(&config.path.collect()).ok().flatten();
     let whole = kumon_schema::builtin(metric).and_then(|schema| schema.histogram_of.as_deref());
     let metric = whole.unwrap_or(metric);
-    if config.disabled_metrics().contains(&metric) {
+    let switched = status.as_ref().and_then(|status| status.switched.get(metric));
+    if switched.is_some_and(|switched| !switched.enabled) {
+        return format!(
+            "; {metric} is switched off on this node: 'kumon collectors enable {metric}' switches it on"
+        );
+    }
+    if switched.is_none() && config.disabled_metrics().contains(&metric) {
         return format!("; {metric} is disabled on this node: collectors.{metric}.enabled is false");
     }
     let reason = status.and_then(|status| status.off.get(metric).cloned());

@@ -82,6 +82,11 @@ fn print_collect(out: &mut impl Write, status: Option<&CollectStatus>, state: &P
     for (metric, reason) in &status.off {
         writeln!(out, "  {metric} is off: {}", printable(reason))?;
     }
+    for (metric, switched) in &status.switched {
+        let on = if switched.enabled { "on" } else { "off" };
+        let until = if switched.saved { "saved" } else { "until it restarts" };
+        writeln!(out, "  {metric} is switched {on}, {until}, over the configuration")?;
+    }
     if let Some(error) = &status.spool_error {
         writeln!(out, "  the spool: {}", printable(error))?;
     }

@@ -101,9 +101,14 @@ impl Paths {
         self.state.join("store")
     }
 
-    /// Where the agent that has the embedded store open answers queries.
-    pub(crate) fn socket(&self) -> PathBuf {
+    /// Where the shipping side that has the embedded store open answers queries.
+    pub(crate) fn ship_socket(&self) -> PathBuf {
         self.ship().join("query.sock")
+    }
+
+    /// Where the collecting side answers for its collectors.
+    pub(crate) fn collect_socket(&self) -> PathBuf {
+        self.collect().join("control.sock")
     }
 
     /// The key of the web page.

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use kumon_query::Search;
 use kumon_store::Store;
 
-use crate::agent::Remote;
 use crate::config::{Config, ElasticsearchOutput};
+use crate::control::Client;
 pub(crate) use elasticsearch::ElasticsearchSearch;
 
 /// Who is to be asked: Elasticsearch where rows go there, else the agent that has the store open, else the store.
@@ -18,8 +18,8 @@ pub(crate) fn open(config: &Config) -> Result<Box<dyn Search + Send + Sync>> {
     if let Some(output) = &config.output.elasticsearch {
         return Ok(Box::new(in_elasticsearch(output, config)?));
     }
-    if let Some(remote) = Remote::connect(&config.path.socket())? {
-        return Ok(Box::new(remote));
+    if let Some(agent) = Client::connect(&config.path.ship_socket())? {
+        return Ok(Box::new(agent));
     }
     let root = config.path.store();
     let store = Store::open_read_only(&root).with_context(|| {

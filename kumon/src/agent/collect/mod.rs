@@ -2,32 +2,40 @@
 
 mod exchange;
 mod polling;
+mod reports;
+mod requests;
+mod switchboard;
+mod switches;
 mod writing;
 
-use std::collections::BTreeMap;
 use std::io;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use chrono::{SecondsFormat, Utc};
-use kumon_bpf::{Settings, collectors, left_out};
-use kumon_collect::{Clock, CollectorState, LeftOut, Scheduler};
+use kumon_bpf::{Settings, collectors_and_left_out};
+use kumon_collect::{Clock, Collector, CollectorState, LeftOut, Scheduler};
 use kumon_spool::{FolderLock, RowBatch, Spool};
 
 use super::ledger::Ledger;
-use super::status::{CollectStatus, CollectorFault};
+use super::status::CollectStatus;
 use crate::config::Config;
-use crate::host;
+use crate::control::ControlServer;
+use crate::{explain, host};
 use exchange::{Exchange, Outbox};
-use polling::{Command, Polling};
+use polling::Polling;
+use requests::Requests;
+use switchboard::{Switchboard, Wanted};
 use writing::Writing;
+
+pub(crate) use switches::{OnOff, Override, Switches, metrics_on, with_overrides};
 
 /// The collecting side, from outside.
 pub(super) struct Collecting {
-    commands: Sender<Command>,
+    board: Arc<Switchboard>,
+    server: Option<ControlServer>,
     polling: JoinHandle<()>,
     writing: JoinHandle<()>,
     status: Arc<Mutex<CollectStatus>>,
@@ -35,11 +43,22 @@ pub(super) struct Collecting {
 
 impl Collecting {
     /// Starts all enabled collectors, the thread that polls them and the one that writes their rows. One that can't start is
-    /// reported and left out. `paused` is since when collecting stands still for a reload.
+    /// reported and left out. `paused` is since when collecting stands still for a reload, and `switched` what was switched
+    /// before it.
     ///
     /// # Errors
     /// When another agent collects into this state folder, the spool can't be used, or no collector starts.
-    pub(super) fn start(config: &Config, paused: Option<Instant>) -> Result<Collecting> {
+    pub(super) fn start(config: &Config, paused: Option<Instant>, switched: OnOff) -> Result<Collecting> {
+        Collecting::start_those(config, paused, switched, collectors_and_left_out)
+    }
+
+    /// The same with the collectors that `make` makes of the settings.
+    fn start_those(
+        config: &Config,
+        paused: Option<Instant>,
+        switched: OnOff,
+        make: impl FnOnce(&Settings) -> (Vec<Box<dyn Collector>>, Vec<LeftOut>),
+    ) -> Result<Collecting> {
         let state = config.path.collect();
         let locked =
             FolderLock::take(&state).with_context(|| format!("{}: can't be used", state.display()))?;
@@ -50,6 +69,7 @@ impl Collecting {
                 state.display()
             );
         };
+        let (wanted, note) = Wanted::new(&config.collectors, &state, switched);
         let common = host::common()?;
         let mut spool = Spool::open(&config.path.spool, config.spool.limits())?;
         let exchange = Arc::new(Exchange::default());
@@ -59,10 +79,10 @@ impl Collecting {
         let outbox = Outbox { exchange: Arc::clone(&exchange), batches };
         let (commands, received_commands) = channel();
         let (report, started) = channel();
-        let settings = config.collectors.clone();
+        let (collectors, left_out) = make(&wanted.settings());
         let batch = RowBatch::new(Arc::new(common.clone())).with_formats(config.spool.format.clone());
         // BPF objects stay in the thread that opened them.
-        let poll = move || match Scheduler::start(collectors(&settings), batch) {
+        let poll = move || match Scheduler::start(collectors, batch) {
             Ok(scheduler) => {
                 // Who started this thread waits for it.
                 let _ = report.send(Ok(scheduler.states()));
@@ -78,37 +98,54 @@ impl Collecting {
 
         let status = CollectStatus {
             pid: std::process::id(),
-            off: metrics_off(&config.collectors),
-            failed: faults(&states, Instant::now()),
+            off: reports::metrics_off(left_out),
+            switched: wanted.overrides(),
+            failed: reports::faults(&states, Instant::now()),
             ..CollectStatus::default()
         };
+        exchange.lock().report.states = states;
+        reports::log_off(&status.off);
         let status = Arc::new(Mutex::new(status));
         let write = Writing {
             spool,
             clock: Clock::new(),
             ledger: Ledger::new(common, config.spool.format.clone()),
-            state,
+            state: state.clone(),
             _lock: state_lock,
-            exchange,
+            exchange: Arc::clone(&exchange),
             status: Arc::clone(&status),
             status_written: None,
             spool_error: None,
         };
         let writing = thread("spool", move || write.run(&received, paused))?;
-        Ok(Collecting { commands, polling, writing, status })
+        let board = Arc::new(Switchboard {
+            commands,
+            exchange,
+            status: Arc::clone(&status),
+            state,
+            switching: Mutex::default(),
+            wanted: Mutex::new(wanted),
+            note: Mutex::new(note),
+        });
+        // Without it the agent still does its work.
+        let server = ControlServer::start(&config.path.collect_socket(), Requests(Arc::downgrade(&board)))
+            .inspect_err(|e| log::error!("'kumon collectors' will find nobody: {}", explain(e)))
+            .ok();
+        Ok(Collecting { board, server, polling, writing, status })
     }
 
-    /// Goes over to other settings of the collectors; those whose settings are the same go on.
+    /// Goes over to other settings of the collectors; those whose settings are the same go on, and what was switched stays
+    /// so.
     ///
     /// # Errors
     /// When no collector starts.
     pub(super) fn apply(&self, settings: &Settings) -> Result<()> {
-        let (answer, answered) = channel();
-        // A thread that has ended doesn't answer.
-        let _ = self.commands.send(Command::Replace(collectors(settings), answer));
-        let states = answered.recv().context("the collecting thread died")?.context("starting collectors")?;
-        lock(&self.status).off = metrics_off(settings);
-        require_one(&states)
+        self.board.configure(settings)
+    }
+
+    /// What was switched until the agent restarts.
+    pub(super) fn switched(&self) -> OnOff {
+        self.board.temporary()
     }
 
     /// What it has done so far.
@@ -123,7 +160,10 @@ impl Collecting {
 
     /// Detaches, writes what the kernel still had, and closes the spool's files.
     pub(super) fn stop(self) -> CollectStatus {
-        drop(self.commands);
+        if let Some(server) = self.server {
+            server.stop();
+        }
+        drop(self.board);
         for thread in [self.polling, self.writing] {
             if thread.join().is_err() {
                 log::error!("a collecting thread died; what it had in memory is lost");
@@ -134,7 +174,7 @@ impl Collecting {
 }
 
 fn require_one(states: &[CollectorState]) -> Result<()> {
-    if !states.is_empty() && states.iter().all(|state| state.next_try.is_some()) {
+    if !states.is_empty() && states.iter().all(|state| state.health.next_try().is_some()) {
         bail!("no collector could be started; 'kumon check' shows what this machine lacks");
     }
     Ok(())
@@ -144,28 +184,9 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
     std::thread::Builder::new().name(name.into()).spawn(work)
 }
 
-/// The collectors that fail, and at what.
-fn faults(states: &[CollectorState], now: Instant) -> BTreeMap<String, CollectorFault> {
-    let fault = |state: &CollectorState| {
-        let reason = state.fault.clone()?;
-        let time = |next: Instant| Utc::now() + next.saturating_duration_since(now);
-        let next_try = state.next_try.map(|next| time(next).to_rfc3339_opts(SecondsFormat::Secs, true));
-        // Who reads it knows metrics by their names.
-        Some((format!("{} ({})", state.name, state.metrics.join(", ")), CollectorFault { reason, next_try }))
-    };
-    states.iter().filter_map(fault).collect()
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn lock(status: &Mutex<CollectStatus>) -> MutexGuard<'_, CollectStatus> {
-    status.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The metrics that are off on this kernel because nobody asks for them by name, and why.
-fn metrics_off(settings: &Settings) -> BTreeMap<String, String> {
-    let mut off = BTreeMap::new();
-    for LeftOut { metric, reason, .. } in left_out(settings) {
-        log::info!("{metric} is off: {reason}");
-        off.insert(metric.to_owned(), reason);
-    }
-    off
-}
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,8 @@ use kumon_collect::{Clock, RateLimited};
 use kumon_spool::{FolderLock, RowBatch, Spool};
 
 use super::exchange::{Exchange, Report};
-use super::{faults, lock};
+use super::lock;
+use super::reports::faults;
 use crate::agent::cost::Cost;
 use crate::agent::ledger::Ledger;
 use crate::agent::status::{self, CollectStatus};
@@ -34,7 +35,8 @@ pub(super) struct Writing {
     pub(super) _lock: FolderLock,
     pub(super) exchange: Arc<Exchange>,
     pub(super) status: Arc<Mutex<CollectStatus>>,
-    pub(super) status_written: Option<Instant>,
+    /// When it was written last, and what.
+    pub(super) status_written: Option<(Instant, CollectStatus)>,
     pub(super) spool_error: Option<String>,
 }
 
@@ -134,19 +136,20 @@ impl Writing {
         let rows = spooled.rows_out.iter().map(|(metric, rows)| ((*metric).to_owned(), *rows)).collect();
         let failed = faults(&states, Instant::now());
         let mut status = lock(&self.status);
-        let was = (&status.rows, &status.lost, &status.rate_limited, &status.failed, &status.spool_error);
-        let is_new = was != (&rows, &lost, &makers, &failed, &self.spool_error);
-        if !is_new && self.status_written.is_some_and(|written| written.elapsed() < STATUS_AGE) {
-            return;
-        }
-        self.status_written = Some(Instant::now());
-        let cost = Cost::now();
         (status.rows, status.lost, status.failed) = (rows, lost, failed);
         status.rate_limited = makers;
         status.spool_error.clone_from(&self.spool_error);
+        if let Some((when, written)) = &self.status_written
+            && when.elapsed() < STATUS_AGE
+            && *written == *status
+        {
+            return;
+        }
+        let cost = Cost::now();
         (status.memory, status.cpu_time) = (cost.memory, cost.cpu);
         // Who asks for it meanwhile must not wait for the disk.
         let status = status.clone();
+        self.status_written = Some((Instant::now(), status.clone()));
         if let Err(e) = status::write(&self.state, &status) {
             log::warn!("{}: the status can't be written: {e}", self.state.display());
         }
