@@ -308,7 +308,8 @@ fn a_start_that_hangs_on_a_thread_of_its_own_holds_up_nobody_and_is_told() {
     let cadence = Cadence::OwnThread(Duration::from_millis(10));
     let victim = Scripted { name: "victim", settings: "", cadence, script: Arc::clone(&script) };
     let other = Scripted { name: "other", settings: "", cadence: Cadence::Drain, script: Arc::default() };
-    let mut scheduler = Scheduler::start(vec![Box::new(victim), Box::new(other)], Common::default()).unwrap();
+    let mut scheduler =
+        Scheduler::start(vec![Box::new(victim), Box::new(other)], RowBatch::new(Arc::default())).unwrap();
     let mut rows = Counted::default();
     wait_for("the hang", Duration::from_secs(10), || {
         scheduler.poll(&[], &mut rows);
