@@ -128,8 +128,8 @@ impl Shared {
 fn least(all: &[Acknowledged]) -> Acknowledged {
     let Some((first, others)) = all.split_first() else { return Acknowledged::default() };
     let least = |(file, offset): (&String, &u64)| {
-        let of_others = others.iter().map(|other| other.0.get(file).copied());
-        let least = of_others.fold(Some(*offset), |least, other| Some(least?.min(other?)));
+        let mut of_others = others.iter().map(|other| other.0.get(file).copied());
+        let least = of_others.try_fold(*offset, |least, other| Some(least.min(other?)));
         Some((file.clone(), least?))
     };
     Acknowledged(first.0.iter().filter_map(least).collect())

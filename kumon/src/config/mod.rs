@@ -5,6 +5,7 @@ mod environment;
 mod file;
 mod kibana;
 mod output;
+mod outputs;
 mod retention;
 
 use std::net::SocketAddr;
@@ -19,7 +20,8 @@ use serde::Deserialize;
 pub(crate) use alerts::{AlertsConfig, EvaluatedBy, Scope};
 pub(crate) use file::{ConfigError, read};
 pub(crate) use kibana::KibanaConfig;
-pub(crate) use output::{ElasticsearchOutput, Output, default_batch_bytes};
+pub(crate) use output::{Output, OutputEntry, default_batch_bytes};
+pub(crate) use outputs::{NamedOutput, OutputChoiceError, Outputs, Target, choose};
 pub(crate) use retention::Retention;
 
 /// Where the configuration is looked for when no `--config` is given.
@@ -34,7 +36,10 @@ pub(crate) struct Config {
     pub(crate) namespace: Namespace,
     pub(crate) collectors: Settings,
     pub(crate) spool: SpoolLimits,
-    pub(crate) output: Output,
+    /// Absent, as the list: the embedded store.
+    pub(crate) output: Option<Output>,
+    /// Instead of the one.
+    pub(crate) outputs: Option<Vec<OutputEntry>>,
     /// Absent: dashboards are imported by hand.
     pub(crate) kibana: Option<KibanaConfig>,
     pub(crate) retention: Retention,
@@ -259,6 +264,14 @@ impl Config {
             spool_bytes: self.spool.max_bytes.as_u64(),
             ..kumon_spool::Limits::default()
         }
+    }
+
+    /// Where rows go.
+    ///
+    /// # Errors
+    /// When the keys contradict each other, or names can't be used.
+    pub(crate) fn outputs(&self) -> Result<Outputs, ConfigError> {
+        Outputs::of(self)
     }
 
     /// The inputs, with their schemas read.
