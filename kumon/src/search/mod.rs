@@ -57,3 +57,24 @@ pub(crate) fn in_elasticsearch(output: &NamedOutput, config: &Config) -> Result<
     let options = output.client_options()?;
     Ok(options.map(|options| ElasticsearchSearch::new(options, &config.namespace.0)).transpose()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::for_alerts;
+    use crate::config::Config;
+
+    #[test]
+    fn alerts_are_evaluated_in_one_output() {
+        const ES: &str = "{ name: a, elasticsearch: { hosts: ['http://a:9200'] } }, { name: b, elasticsearch: { hosts: ['http://b:9200'] } }";
+        for (outputs, scope, expected) in [
+            ("{ store: {} }".to_owned(), "all", "store"),
+            (format!("{ES}, {{ store: {{}} }}"), "node", "store"),
+            (format!("{ES}, {{ store: {{}} }}"), "all", "a"),
+            (ES.to_owned(), "node", "a"),
+        ] {
+            let text = format!("outputs: [{outputs}]\nalerts: {{ scope: {scope} }}");
+            let config: Config = serde_saphyr::from_str(&text).unwrap();
+            assert_eq!(for_alerts(&config, &config.outputs().unwrap()).name, expected, "{text}");
+        }
+    }
+}
