@@ -19,15 +19,15 @@ use kumon_testing::{Elasticsearch, free_port, require_elasticsearch, wait_for};
 use serde_json::{Value, json};
 
 /// A node whose shipper reads the spool and an application's log; what it writes is its own.
-struct Bench {
+struct Place {
     node: Node,
     namespace: String,
 }
 
-impl Bench {
+impl Place {
     /// `name` tells its streams from those of the other tests.
-    fn new(name: &str) -> Bench {
-        Bench { node: Node::new(""), namespace: format!("{name}{}", std::process::id()) }
+    fn new(name: &str) -> Place {
+        Place { node: Node::new(""), namespace: format!("{name}{}", std::process::id()) }
     }
 
     /// `outputs` is `output: …` or `outputs: …`.
@@ -48,8 +48,6 @@ impl Bench {
     fn write(&self, numbers: Range<u64>) {
         let limits = Limits { file_age: Duration::ZERO, ..Limits::default() };
         let mut spool = Spool::open(&self.node.spool(), limits).unwrap();
-        let mut log =
-            OpenOptions::new().create(true).append(true).open(self.node.path("app.ndjson")).unwrap();
         for number in numbers {
             self.append_to_log(&format!("{{\"n\":{number}}}"));
             let mut batch = RowBatch::new(Arc::new(Common::default()));
@@ -112,12 +110,12 @@ impl Bench {
 }
 
 /// Makes room for its streams, in which rows are found soon after they were sent.
-fn install(bench: &Bench, elasticsearch: &Elasticsearch) {
-    let template = json!({"index_patterns": [format!("*-{}", bench.namespace)], "data_stream": {}, "priority": 1000,
+fn install(place: &Place, elasticsearch: &Elasticsearch) {
+    let template = json!({"index_patterns": [format!("*-{}", place.namespace)], "data_stream": {}, "priority": 1000,
         "composed_of": [], "template": {"settings": {"number_of_replicas": 0, "refresh_interval": "100ms"},
         "mappings": {"properties": {"@timestamp": {"type": "date"}}}}});
     let (status, answer) =
-        elasticsearch.request("PUT", &format!("_index_template/{}", bench.namespace), template);
+        elasticsearch.request("PUT", &format!("_index_template/{}", place.namespace), template);
     assert_eq!(status, 200, "{answer}");
 }
 
@@ -126,19 +124,19 @@ fn each_output_gets_every_row_once_while_the_other_is_away_and_the_shipper_is_ki
     if !require_elasticsearch() {
         return;
     }
-    let (bench, elasticsearch) = (Bench::new("away"), Elasticsearch::start());
-    let node = &bench.node;
-    bench.configure(&format!("outputs: [{}, {{ store: {{}} }}]", bench.entry("far", &elasticsearch)));
-    install(&bench, &elasticsearch);
+    let (place, elasticsearch) = (Place::new("away"), Elasticsearch::start());
+    let node = &place.node;
+    place.configure(&format!("outputs: [{}, {{ store: {{}} }}]", place.entry("far", &elasticsearch)));
+    install(&place, &elasticsearch);
     let agent = node.start_agent(&["ship"]);
-    bench.write(0..20);
-    bench.expect("store", 0..20);
-    bench.expect("far", 0..20);
-    bench.wait_for_files_to_go();
+    place.write(0..20);
+    place.expect("store", 0..20);
+    place.expect("far", 0..20);
+    place.wait_for_files_to_go();
     node.wait_for_status(1, &["far, to the elasticsearch", "store, to the embedded store"]);
 
     // What one refuses the other may take.
-    bench.append_to_log("{\"n\":\"x\"}");
+    place.append_to_log("{\"n\":\"x\"}");
     let letters = |output: &str| node.run(&["dead-letters", "list", "--output", output, "--format", "json"]);
     wait_for("the letter", PATIENCE, || letters("far").stdout.lines().count() == 1);
     assert!(letters("far").stdout.contains("failed to parse field [n]"), "{:?}", letters("far"));
@@ -148,9 +146,9 @@ fn each_output_gets_every_row_once_while_the_other_is_away_and_the_shipper_is_ki
     node.run(&["dead-letters", "drop", "--all", "--output", "far"]).expect(0, &[]);
 
     elasticsearch.stop();
-    bench.write(20..40);
-    bench.expect("store", 0..40);
-    assert_eq!(bench.files(), 20, "what one output lacks stays");
+    place.write(20..40);
+    place.expect("store", 0..40);
+    assert_eq!(place.files(), 20, "what one output lacks stays");
     wait_for("the status of both", PATIENCE, || {
         let outputs = &node.status_file("ship")["outputs"];
         let (far, store) = (&outputs["far"], &outputs["store"]);
@@ -160,16 +158,16 @@ fn each_output_gets_every_row_once_while_the_other_is_away_and_the_shipper_is_ki
 
     agent.kill();
     let agent = node.start_agent(&["ship"]);
-    bench.write(40..60);
-    bench.expect("store", 0..60);
+    place.write(40..60);
+    place.expect("store", 0..60);
     agent.kill();
     elasticsearch.start_again();
     let agent = node.start_agent(&["ship"]);
-    bench.expect("far", 0..60);
-    bench.wait_for_files_to_go();
+    place.expect("far", 0..60);
+    place.wait_for_files_to_go();
     agent.terminate().expect(0, &[]);
-    bench.expect("far", 0..60);
-    bench.expect("store", 0..60);
+    place.expect("far", 0..60);
+    place.expect("store", 0..60);
 }
 
 #[test]
@@ -177,61 +175,61 @@ fn from_one_output_to_several_and_back_nothing_is_lost_or_doubled() {
     if !require_elasticsearch() {
         return;
     }
-    let (bench, elasticsearch) = (Bench::new("back"), Elasticsearch::shared());
-    let single = bench.node.output(elasticsearch);
-    let (far, store) = (bench.entry("far", elasticsearch), "{ store: {} }");
-    bench.configure(&single);
-    install(&bench, elasticsearch);
-    bench.write(0..10);
-    bench.ship_until(&single, &[("elasticsearch", 0..10)]);
+    let (place, elasticsearch) = (Place::new("back"), Elasticsearch::shared());
+    let single = place.node.output(elasticsearch);
+    let (far, store) = (place.entry("far", elasticsearch), "{ store: {} }");
+    place.configure(&single);
+    install(&place, elasticsearch);
+    place.write(0..10);
+    place.ship_until(&single, &[("elasticsearch", 0..10)]);
     // One that comes later begins with what is in the spool, and with the first line of the log.
-    bench.write(10..20);
-    bench.configure(&format!("outputs: [{store}, {far}]"));
-    let agent = bench.node.start_agent(&["ship"]);
-    bench.expect("far", 0..20);
-    wait_for("the log in the store", PATIENCE, || bench.numbers("store", "app").len() == 20);
-    assert_eq!(bench.numbers("store", "exec"), (10..20).collect::<Vec<_>>());
+    place.write(10..20);
+    place.configure(&format!("outputs: [{store}, {far}]"));
+    let agent = place.node.start_agent(&["ship"]);
+    place.expect("far", 0..20);
+    wait_for("the log in the store", PATIENCE, || place.numbers("store", "app").len() == 20);
+    assert_eq!(place.numbers("store", "exec"), (10..20).collect::<Vec<_>>());
     agent.terminate().expect(0, &[]);
     // The order of the list is nothing.
-    bench.write(20..30);
-    bench.ship_until(&format!("outputs: [{far}, {store}]"), &[("far", 0..30)]);
-    assert_eq!(bench.numbers("store", "app"), (0..30).collect::<Vec<_>>());
-    bench.write(30..40);
-    bench.ship_until(&single, &[("elasticsearch", 0..40)]);
+    place.write(20..30);
+    place.ship_until(&format!("outputs: [{far}, {store}]"), &[("far", 0..30)]);
+    assert_eq!(place.numbers("store", "app"), (0..30).collect::<Vec<_>>());
+    place.write(30..40);
+    place.ship_until(&single, &[("elasticsearch", 0..40)]);
     // The single store goes on where that of the list stood, and gets what came meanwhile.
-    bench.configure("output: {}");
-    let agent = bench.node.start_agent(&["ship"]);
-    wait_for("the log in the store", PATIENCE, || bench.numbers("store", "app").len() == 40);
+    place.configure("output: {}");
+    let agent = place.node.start_agent(&["ship"]);
+    wait_for("the log in the store", PATIENCE, || place.numbers("store", "app").len() == 40);
     agent.terminate().expect(0, &[]);
-    assert_eq!(bench.numbers("store", "app"), (0..40).collect::<Vec<_>>());
-    bench.ship_until(&single, &[("elasticsearch", 0..40)]);
+    assert_eq!(place.numbers("store", "app"), (0..40).collect::<Vec<_>>());
+    place.ship_until(&single, &[("elasticsearch", 0..40)]);
 }
 
 #[test]
 fn one_that_is_removed_holds_no_files() {
-    let bench = Bench::new("removed");
+    let place = Place::new("removed");
     let nobody = format!("{{ elasticsearch: {{ hosts: ['http://127.0.0.1:{}'] }} }}", free_port());
-    bench.configure(&format!("outputs: [{{ store: {{}} }}, {nobody}]"));
-    let agent = bench.node.start_agent(&["ship"]);
-    bench.write(0..10);
-    bench.expect("store", 0..10);
-    assert_eq!(bench.files(), 10);
+    place.configure(&format!("outputs: [{{ store: {{}} }}, {nobody}]"));
+    let agent = place.node.start_agent(&["ship"]);
+    place.write(0..10);
+    place.expect("store", 0..10);
+    assert_eq!(place.files(), 10);
     // Taken in while it runs.
-    bench.configure("outputs: [{ store: {} }]");
+    place.configure("outputs: [{ store: {} }]");
     agent.wait_for_log(&["kumon.yml: loaded"]);
-    bench.wait_for_files_to_go();
-    bench.write(10..20);
-    bench.expect("store", 0..20);
+    place.wait_for_files_to_go();
+    place.write(10..20);
+    place.expect("store", 0..20);
     agent.terminate().expect(0, &[]);
-    bench.ship_until("", &[("store", 0..20)]);
+    place.ship_until("", &[("store", 0..20)]);
 }
 
 #[test]
 fn who_is_meant_is_said_where_there_is_a_choice() {
-    let bench = Bench::new("choice");
+    let place = Place::new("choice");
     let es = |name: &str| format!("{{ name: {name}, elasticsearch: {{ hosts: ['http://127.0.0.1:1'] }} }}");
-    bench.configure(&format!("outputs: [{}, {}, {{ store: {{}} }}]", es("near"), es("far")));
-    let node = &bench.node;
+    place.configure(&format!("outputs: [{}, {}, {{ store: {{}} }}]", es("near"), es("far")));
+    let node = &place.node;
     node.run(&["dead-letters", "list"]).expect(2, &["several outputs", "--output: near, far, store"]);
     node.run(&["dead-letters", "list", "--output", "far"]).expect(1, &["no match"]);
     node.run(&["setup", "--dry-run"]).expect(2, &["--output: near, far\n"]);
@@ -241,8 +239,8 @@ fn who_is_meant_is_said_where_there_is_a_choice() {
     // Without a name it is the store, which nobody has made yet.
     node.run(&["query", "exec"]).expect(1, &["there is nothing to ask"]);
 
-    bench.configure("output: {}\noutputs: [{ store: {} }]");
+    place.configure("output: {}\noutputs: [{ store: {} }]");
     node.run(&["ship"]).expect(2, &["outputs: there is 'output' beside it"]);
-    bench.configure("outputs: [{ store: {} }, { name: other, store: {} }]");
+    place.configure("outputs: [{ store: {} }, { name: other, store: {} }]");
     node.run(&["ship"]).expect(2, &["outputs[1]: there is one embedded store already"]);
 }

@@ -42,12 +42,17 @@ impl Owner {
         self.hosts.is_none()
     }
 
-    /// Whether both are the same output.
+    /// Whether both are the store, or have the same name.
     fn is(&self, other: &Owner) -> bool {
         self.is_store() == other.is_store() && (self.is_store() || self.name == other.name)
     }
 
-    /// Whether one may be the other under another name: one of them had none.
+    /// Whether both are the same cluster.
+    fn has_hosts_of(&self, other: &Owner) -> bool {
+        !self.is_store() && self.hosts == other.hosts
+    }
+
+    /// Whether both may be the same cluster, one of them without a name.
     fn may_be(&self, other: &Owner) -> bool {
         !self.is_store() && !other.is_store() && (self.name.is_none() || other.name.is_none())
     }
@@ -62,9 +67,8 @@ pub(crate) fn folders(root: &Path, outputs: &Outputs) -> Result<Vec<PathBuf>> {
         outputs.all.iter().map(|output| Owner::new(output, outputs.are_listed)).collect();
     let known = known(root, &wanted[0]).with_context(|| format!("{}: can't be read", root.display()))?;
     let mut found: Vec<Option<PathBuf>> = vec![None; wanted.len()];
-    let rules: [fn(&Owner, &Owner) -> bool; 3] =
-        [Owner::is, |known, wanted| known.may_be(wanted) && known.hosts == wanted.hosts, Owner::may_be];
-    for rule in rules {
+    // What is certain comes first, for all of them.
+    for rule in [Owner::is, Owner::has_hosts_of, Owner::may_be] {
         for (number, wanted) in wanted.iter().enumerate() {
             if found[number].is_none() {
                 let mut free = known.iter().filter(|(path, _)| !found.iter().flatten().any(|it| it == path));
@@ -72,18 +76,26 @@ pub(crate) fn folders(root: &Path, outputs: &Outputs) -> Result<Vec<PathBuf>> {
             }
         }
     }
-    for (number, output) in outputs.all.iter().enumerate() {
-        let is_free = |path: &PathBuf| {
-            !known.iter().any(|(it, _)| it == path) && !found.iter().flatten().any(|it| it == path)
-        };
-        let own = root.join("outputs");
-        let numbered = (2..).map(|number| own.join(format!("{}-{number}", output.name)));
-        let mut candidates = [root.to_owned(), own.join(&output.name)].into_iter().chain(numbered);
-        if found[number].is_none() {
-            found[number] = candidates.find(is_free);
-        }
-    }
-    Ok(found.into_iter().flatten().collect())
+    let mut taken: Vec<PathBuf> = known.into_iter().map(|(path, _)| path).collect();
+    let new = |(found, output): (Option<PathBuf>, &NamedOutput)| {
+        found.unwrap_or_else(|| {
+            let path = new_folder(root, &output.name, &taken);
+            taken.push(path.clone());
+            path
+        })
+    };
+    Ok(found.into_iter().zip(&outputs.all).map(new).collect())
+}
+
+/// The folder of an output that has none yet: the shipper's own unless somebody has that.
+fn new_folder(root: &Path, name: &str, taken: &[PathBuf]) -> PathBuf {
+    let named = |number: u32| match number {
+        1 => root.join("outputs").join(name),
+        // One that was called so has another name by now.
+        _ => root.join("outputs").join(format!("{name}-{number}")),
+    };
+    let mut candidates = std::iter::once(root.to_owned()).chain((1..).map(named));
+    candidates.find(|path| !taken.contains(path)).unwrap_or_else(|| named(1))
 }
 
 /// The folders of which it is known whose they are. That of a release which had one output only is that output's.
@@ -244,9 +256,14 @@ mod tests {
         // Each of the two may become the single one again; their hosts tell which.
         assert_eq!(place.claim(&single("b")), ["outputs/far"]);
         assert_eq!(place.claim(&list(&[&near, &far])), ["", "outputs/far"]);
-        // Whoever comes later takes over nobody's state.
-        let other = elasticsearch("other", "a");
+        // The same cluster under another name is the same output. Another one takes over nobody's state.
+        let (renamed, other) = (elasticsearch("renamed", "a"), elasticsearch("other", "c"));
+        assert_eq!(place.claim(&list(&[&far, &renamed])), ["outputs/far", ""]);
         assert_eq!(place.claim(&list(&[&other, &far])), ["outputs/other", "outputs/far"]);
+        // Nor does one that is called as another was.
+        let (moved, other) = (elasticsearch("moved", "c"), elasticsearch("other", "d"));
+        assert_eq!(place.claim(&list(&[&moved])), ["outputs/other"]);
+        assert_eq!(place.claim(&list(&[&moved, &other])), ["outputs/other", "outputs/other-2"]);
     }
 
     #[test]

@@ -50,15 +50,20 @@ impl Shipping {
     pub(super) fn start(config: &Config) -> Result<Shipping> {
         let common = host::common()?;
         let outputs = config.outputs()?;
+        // First: who has the embedded store open tells which process that is.
+        let mut opened = Vec::new();
+        for output in &outputs.all {
+            let sink = output::open(config, output);
+            opened.push(match outputs.are_listed {
+                true => sink.with_context(|| format!("the output '{}'", output.name))?,
+                false => sink?,
+            });
+        }
         let (folders, lock) = claim(config, &outputs)?;
         let readers = SpoolReader::several(outputs.all.len());
         let mut ready = Vec::new();
-        for ((output, folder), reader) in outputs.all.iter().zip(folders).zip(readers) {
-            let opened = ReadyOutput::new(config, &common, output, folder, reader);
-            ready.push(match outputs.are_listed {
-                true => opened.with_context(|| format!("the output '{}'", output.name))?,
-                false => opened?,
-            });
+        for ((output, folder), reader) in outputs.all.iter().zip(opened).zip(folders).zip(readers) {
+            ready.push(ReadyOutput::new(config, &common, output, folder, reader)?);
         }
         let books = Books::new(config, common)?;
         let embedded = ready.iter().find_map(|output| Some((output.store.clone()?, output)));

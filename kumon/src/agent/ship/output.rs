@@ -12,6 +12,14 @@ use kumon_store::{Store, StoreOptions};
 
 use crate::config::{Config, NamedOutput, Target, default_batch_bytes};
 
+/// Where rows can go.
+pub(super) struct OpenedOutput {
+    sink: Box<dyn Sink>,
+    /// Of the embedded store: what answers queries.
+    store: Option<Store>,
+    description: String,
+}
+
 /// A shipper that can be started.
 pub(super) struct ReadyOutput {
     shipper: Shipper,
@@ -19,7 +27,6 @@ pub(super) struct ReadyOutput {
     name: String,
     description: String,
     pub(super) state: PathBuf,
-    /// Of the embedded store: what answers queries.
     pub(super) store: Option<Store>,
 }
 
@@ -35,15 +42,15 @@ pub(super) struct Output {
 
 impl ReadyOutput {
     /// # Errors
-    /// When another agent ships with this state folder, or the output can't be set up. An Elasticsearch that is away
-    /// is no error: rows wait.
+    /// When another agent ships with this state folder, or its checkpoint can't be used.
     pub(super) fn new(
         config: &Config,
         common: &Common,
-        output: &NamedOutput,
+        (output, opened): (&NamedOutput, OpenedOutput),
         state: PathBuf,
         reader: SpoolReader,
     ) -> Result<ReadyOutput> {
+        let OpenedOutput { sink, store, description } = opened;
         let batch_bytes = match &output.target {
             Target::Elasticsearch(output) => output.batch_bytes,
             Target::Store => default_batch_bytes(),
@@ -59,7 +66,6 @@ impl ReadyOutput {
             retry_initial: Duration::from_millis(100),
             retry_max: Duration::from_secs(5),
         };
-        let (sink, store, description) = open(config, output)?;
         let (shipper, handle) = Shipper::beside_others(options, sink, reader)?;
         Ok(ReadyOutput { shipper, handle, name: output.name.clone(), description, state, store })
     }
@@ -90,14 +96,19 @@ impl Output {
 /// # Errors
 /// When it can't be set up, or an agent has the embedded store open.
 pub(crate) fn open_sink(config: &Config, output: &NamedOutput) -> Result<Box<dyn Sink>> {
-    Ok(open(config, output)?.0)
+    Ok(open(config, output)?.sink)
 }
 
-/// The sink of an output; with the embedded store also what answers queries.
-fn open(config: &Config, output: &NamedOutput) -> Result<(Box<dyn Sink>, Option<Store>, String)> {
+/// The sink of an output; with the embedded store also what answers queries. An Elasticsearch that is away is no error:
+/// rows wait.
+///
+/// # Errors
+/// As [`open_sink`].
+pub(super) fn open(config: &Config, output: &NamedOutput) -> Result<OpenedOutput> {
     if let (Target::Elasticsearch(settings), Some(options)) = (&output.target, output.client_options()?) {
-        let sink = ElasticsearchSink::new(options)?;
-        return Ok((Box::new(sink), None, format!("elasticsearch {}", settings.hosts.join(", "))));
+        let sink = Box::new(ElasticsearchSink::new(options)?);
+        let description = format!("elasticsearch {}", settings.hosts.join(", "));
+        return Ok(OpenedOutput { sink, store: None, description });
     }
     let root = config.path.store();
     let options = StoreOptions {
@@ -106,5 +117,6 @@ fn open(config: &Config, output: &NamedOutput) -> Result<(Box<dyn Sink>, Option<
         ..StoreOptions::default()
     };
     let (sink, store) = Store::open_for_writing(&root, options)?;
-    Ok((Box::new(sink), Some(store), format!("embedded store {}", root.display())))
+    let description = format!("embedded store {}", root.display());
+    Ok(OpenedOutput { sink: Box::new(sink), store: Some(store), description })
 }
