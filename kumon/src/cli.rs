@@ -116,6 +116,9 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SetupArgs {
+    /// The Elasticsearch to set up, by its output's name; needed where there are several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) output: Option<String>,
     /// Only these steps, separated by commas
     #[arg(long, value_name = "STEPS", value_delimiter = ',')]
     pub(crate) only: Vec<Step>,

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Err(e) => {
             eprintln!("kumon: {}", explain(&e));
             let wrong_usage = e.is::<OptionsError>()
+                || e.is::<config::OutputChoiceError>()
                 || e.is::<dashboards::DashboardsError>()
                 || e.is::<alerts::WrongAlerts>();
             if wrong_usage { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }

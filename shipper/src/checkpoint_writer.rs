@@ -12,6 +12,7 @@ use crate::checkpoint::{Checkpoint, Entry};
 use crate::handle::Message;
 use crate::options::Options;
 use crate::sources::Sources;
+use crate::spool_reader::SpoolReader;
 use crate::worker::Worker;
 
 /// Positions are written at most so often: a stale one costs a resend, which the sink recognises.
@@ -44,11 +45,15 @@ pub(crate) type Written = Result<Positions, String>;
 
 impl CheckpointWriter {
     /// The end of a write shows as a message, too.
-    pub(crate) fn new(options: &Options, messages: Sender<Message>) -> io::Result<CheckpointWriter> {
+    pub(crate) fn new(
+        options: &Options,
+        reader: SpoolReader,
+        messages: Sender<Message>,
+    ) -> io::Result<CheckpointWriter> {
         let (state, spool) = (options.state.clone(), options.spool.clone());
         let (report, ended) = channel();
         let worker = Worker::start("record", messages, move |positions| {
-            let written = write((&state, &spool), &positions).map(|()| positions);
+            let written = write(&state, &spool, &reader, &positions).map(|()| positions);
             // The shipper may have ended.
             let _ = report.send(written);
             Message::Written
@@ -97,10 +102,12 @@ impl CheckpointWriter {
     }
 }
 
-fn write((state, spool): (&Path, &Path), positions: &Positions) -> Result<(), String> {
+fn write(state: &Path, spool: &Path, reader: &SpoolReader, positions: &Positions) -> Result<(), String> {
     let failed = |what: &str, folder: &Path, e: io::Error| {
         format!("{}: {what} can't be written: {e}; free some space if the disk is full", folder.display())
     };
     Checkpoint::write(state, &positions.files).map_err(|e| failed("the checkpoint", state, e))?;
-    positions.acknowledged.write(spool).map_err(|e| failed("the acknowledgements", spool, e))
+    reader
+        .acknowledge(spool, state, &positions.acknowledged)
+        .map_err(|(folder, e)| failed("the acknowledgements", folder, e))
 }

@@ -22,6 +22,7 @@ use crate::ledger::{Cause, Ledger};
 use crate::options::Options;
 use crate::sink::{Sink, SinkError};
 use crate::sources::Sources;
+use crate::spool_reader::SpoolReader;
 use crate::throttle;
 use crate::watch::Watcher;
 
@@ -82,6 +83,18 @@ impl Shipper {
     /// # Errors
     /// When another shipper has the folder, or it can't be used.
     pub fn new(options: Options, sink: Box<dyn Sink>) -> Result<(Shipper, Handle), ShipperError> {
+        Shipper::beside_others(options, sink, SpoolReader::alone())
+    }
+
+    /// The same for one of several shippers that read the same spool in this process, each with a state folder of its own.
+    ///
+    /// # Errors
+    /// As [`Shipper::new`].
+    pub fn beside_others(
+        options: Options,
+        sink: Box<dyn Sink>,
+        reader: SpoolReader,
+    ) -> Result<(Shipper, Handle), ShipperError> {
         if let Some((pattern, source)) = Inputs::bad_pattern(&options.inputs) {
             return Err(ShipperError::Pattern { pattern: pattern.to_owned(), source });
         }
@@ -91,6 +104,8 @@ impl Shipper {
         fs::create_dir_all(&options.spool).map_err(|e| ShipperError::folder(&options.spool, e))?;
 
         let checkpoint = Checkpoint::read(state)?;
+        let acknowledged =
+            reader.begin(&options.spool, state).map_err(|e| ShipperError::folder(&options.spool, e))?;
         let dead_letters = DeadLetters::open(state, options.dead_letter_bytes)
             .map_err(|e| ShipperError::folder(state, e))?;
         let backoff = Backoff::new(options.retry_initial, options.retry_max);
@@ -99,9 +114,16 @@ impl Shipper {
         let ledger = Ledger::default();
         let handle =
             Handle { messages: sender.clone(), stats: ledger.shared(), encoder: sink.encoder().into() };
-        let sources = Sources::new(&options, checkpoint, sink.positions(), LINGER, sender.clone());
+        let sources = Sources::new(
+            &options,
+            checkpoint,
+            (reader.clone(), acknowledged),
+            sink.positions(),
+            LINGER,
+            sender.clone(),
+        );
         let mut checkpoint_writer =
-            CheckpointWriter::new(&options, sender.clone()).map_err(ShipperError::Thread)?;
+            CheckpointWriter::new(&options, reader, sender.clone()).map_err(ShipperError::Thread)?;
         // Since when they have none is to be kept.
         checkpoint_writer.stale = sources.files_without_input().is_some();
         let shipper = Shipper {
@@ -178,6 +200,10 @@ impl Shipper {
             self.listen(Some(Instant::now() + SCAN_INTERVAL));
         }
         self.settle(false);
+        if self.sources.share_the_spool() {
+            // Only what is written down is left to others.
+            self.save();
+        }
         self.let_go();
         self.save();
         self.publish();

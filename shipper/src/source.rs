@@ -18,6 +18,7 @@ use crate::file_position::{FilePosition, WINDOW};
 use crate::inputs::new_generation;
 use crate::open::open;
 use crate::rotated::{Copy, is_named_after, may_hold};
+use crate::spool_reader::SpoolReader;
 use crate::tail::{Filled, Position, Tail};
 use crate::throttle::throttled;
 use crate::unpack::is_later;
@@ -444,9 +445,9 @@ impl Source {
         }
     }
 
-    /// Whether the file can be let go; deletes a spool file for which that holds. A foreign file whose name is gone
+    /// Whether the file can be let go; a spool file for which that holds goes as soon as all its readers have it. A foreign file whose name is gone
     /// is waited for as long as `linger` says: it may still be written to.
-    pub(crate) fn is_over(&mut self, linger: Duration) -> io::Result<bool> {
+    pub(crate) fn is_over(&mut self, linger: Duration, reader: &SpoolReader) -> io::Result<bool> {
         if self.over {
             return Ok(true);
         }
@@ -470,15 +471,27 @@ impl Source {
         // Asked after the writer's lock: what it wrote last is there by now.
         let size = self.tail.size()?;
         if self.tail.acknowledged.offset >= size {
-            if is_spool {
-                kumon_spool::remove(&self.tail.path)?;
-            }
-            return Ok(true);
+            return if is_spool { self.leave(reader) } else { Ok(true) };
         }
         if !self.ended && self.tail.read.offset < size {
             (self.ended, self.dirty) = (true, true);
         }
         Ok(false)
+    }
+
+    /// Leaves a spool file that is delivered, and deletes it where nobody else reads it any more. Says whether it is left:
+    /// who leaves one to others must have written down how far it is delivered, as the collector may shed it then.
+    fn leave(&self, reader: &SpoolReader) -> io::Result<bool> {
+        let generation = self.generation();
+        let is_locked = matches!(self.origin, Origin::Spool { locked: true, .. });
+        if is_locked && !reader.is_last(generation) {
+            return Ok(false);
+        }
+        if reader.finish(generation) {
+            kumon_spool::remove(&self.tail.path)?;
+            reader.forget(generation);
+        }
+        Ok(true)
     }
 
     /// Whether no name leads to the file any more.

@@ -22,6 +22,7 @@ use crate::paused_streams::PausedStreams;
 use crate::sink::Outcome;
 use crate::source::{Origin, Source};
 use crate::spool_files::SpoolFiles;
+use crate::spool_reader::SpoolReader;
 use crate::throttle::throttled;
 
 /// So long a look waits for files that are decompressed: most are small.
@@ -60,13 +61,14 @@ impl Sources {
     pub(crate) fn new(
         options: &Options,
         checkpoint: Checkpoint,
+        spool: (SpoolReader, Acknowledged),
         positions: Option<HashMap<Arc<str>, u64>>,
         linger: Duration,
         messages: Sender<Message>,
     ) -> Sources {
         Sources {
             all: Vec::new(),
-            spool_files: SpoolFiles::new(&options.spool, &options.namespace, positions.clone()),
+            spool_files: SpoolFiles::new(&options.spool, &options.namespace, spool, positions.clone()),
             inputs: Inputs::new(options, checkpoint.files, positions, messages),
             spool: options.spool.clone(),
             former: Vec::new(),
@@ -89,6 +91,7 @@ impl Sources {
                 self.unclear = true;
             }
         }
+        self.former.append(&mut self.spool_files.gone);
         self.inputs.unpacker.wait_for(PATIENCE);
         let mut listing = self.inputs.list();
         for index in 0..self.all.len() {
@@ -297,25 +300,29 @@ impl Sources {
         all
     }
 
-    /// Deletes spool files that are closed and delivered, and closes foreign ones that are gone and delivered;
+    /// Deletes spool files that are closed and delivered, or leaves them to who still reads them, and closes foreign ones that are gone and delivered;
     /// answers their generations, and those of content that was replaced.
     pub(crate) fn let_go(&mut self) -> Vec<Arc<str>> {
         let mut gone = mem::take(&mut self.former);
         let longer = if self.is_unpacking() { LINGER_LONGER } else { 1 };
         let (linger, stopping, inputs) = (self.linger * longer, self.stopping, &mut self.inputs);
+        let spool_files = &mut self.spool_files;
         let linger_for =
             |source: &Source| if stopping && source.is_deleted() { Duration::ZERO } else { linger };
-        self.all.retain_mut(|source| match source.is_over(linger_for(source)) {
+        self.all.retain_mut(|source| match source.is_over(linger_for(source), spool_files.reader()) {
             // It may just be turning into a compressed file, which the next start finds.
             Ok(true) if stopping && source.entry().is_some() => {
                 inputs.remember(source.entry());
                 false
             }
             Ok(true) => {
-                match source.entry().filter(|_| !source.is_deleted()) {
+                match (&source.origin, source.entry()) {
+                    (Origin::Spool { name, .. }, _) if !source.is_deleted() => {
+                        spool_files.leave(source.generation(), name, source.tail.acknowledged.offset);
+                    }
                     // Renamed, or hidden by what was mounted over it: it may come back.
-                    Some(entry) => gone.extend(inputs.keep(entry)),
-                    None => gone.push(source.generation().clone()),
+                    (_, Some(entry)) if !source.is_deleted() => gone.extend(inputs.keep(entry)),
+                    _ => gone.push(source.generation().clone()),
                 }
                 false
             }
@@ -381,6 +388,11 @@ impl Sources {
         })
     }
 
+    /// Whether other shippers read the spool, too.
+    pub(crate) fn share_the_spool(&self) -> bool {
+        !self.spool_files.reader().is_alone()
+    }
+
     /// How many files were shipped that no input has any more, and the first of them.
     pub(crate) fn files_without_input(&self) -> Option<(usize, &Path)> {
         self.inputs.files_without_input()
@@ -393,7 +405,7 @@ impl Sources {
 
     /// How far the spool's files are delivered.
     pub(crate) fn acknowledged(&self) -> Acknowledged {
-        let mut acknowledged = self.spool_files.waiting().clone();
+        let mut acknowledged = self.spool_files.closed();
         for source in &self.all {
             if let Origin::Spool { name, .. } = &source.origin {
                 acknowledged.0.insert(name.to_string(), source.tail.acknowledged.offset);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::content::Content;
 use crate::decode::{CsvDecoder, Decoder, DocumentDecoder};
 use crate::file_position::FilePosition;
 use crate::source::{Origin, Source};
+use crate::spool_reader::SpoolReader;
 use crate::stream::StreamName;
 use crate::tail::Tail;
 use crate::throttle::throttled;
@@ -27,6 +29,11 @@ pub(crate) struct SpoolFiles {
     root: PathBuf,
     namespace: String,
     acknowledged: Acknowledged,
+    reader: SpoolReader,
+    /// Files that are delivered, and that others still read: their names and how much they held, in bytes.
+    done: HashMap<Arc<str>, (String, u64)>,
+    /// Generations of those that went since they were last asked for.
+    pub(crate) gone: Vec<Arc<str>>,
     /// The part of it that is about files not opened yet.
     waiting: Acknowledged,
     /// Files that wait until others are done, by generation, and what they held at the last look, in bytes.
@@ -40,18 +47,22 @@ pub(crate) struct SpoolFiles {
 }
 
 impl SpoolFiles {
-    pub(crate) fn new(root: &Path, namespace: &str, positions: Option<HashMap<Arc<str>, u64>>) -> SpoolFiles {
-        // A lost one costs a resend, which the sink recognises by the ids.
-        let acknowledged = Acknowledged::read(root).unwrap_or_else(|e| {
-            log::warn!("{}: the acknowledgements can't be read ({e}); files are sent again", root.display());
-            Acknowledged::default()
-        });
+    /// `acknowledged` is how far its files are delivered.
+    pub(crate) fn new(
+        root: &Path,
+        namespace: &str,
+        (reader, acknowledged): (SpoolReader, Acknowledged),
+        positions: Option<HashMap<Arc<str>, u64>>,
+    ) -> SpoolFiles {
         let (root, namespace) = (root.to_owned(), namespace.to_owned());
         SpoolFiles {
             root,
             namespace,
             waiting: acknowledged.clone(),
             acknowledged,
+            reader,
+            done: HashMap::new(),
+            gone: Vec::new(),
             unopened: HashMap::new(),
             lag: 0,
             positions,
@@ -70,13 +81,19 @@ impl SpoolFiles {
     pub(crate) fn discover(&mut self, known: &[Source]) -> io::Result<Vec<Source>> {
         let is_moving =
             |source: &&Source| matches!(source.origin, Origin::Spool { .. }) && source.trouble().is_none();
-        let mut room = MAX_OPEN.saturating_sub(known.iter().filter(is_moving).count());
+        let most = self.reader.share_of(MAX_OPEN);
+        let mut room = most.saturating_sub(known.iter().filter(is_moving).count());
         let known: HashSet<&str> = known.iter().map(|source| &**source.generation()).collect();
         self.lag = 0;
         let mut unopened = HashMap::new();
         let (mut found, mut refused) = (Vec::new(), BTreeMap::new());
         let mut waiting = BTreeMap::new();
+        let mut done = HashMap::new();
         for file in list(&self.root)? {
+            if let Some((generation, what)) = self.done.remove_entry(file.name.id.as_str()) {
+                done.insert(generation, what);
+                continue;
+            }
             if known.contains(file.name.id.as_str()) {
                 continue;
             }
@@ -105,6 +122,7 @@ impl SpoolFiles {
             waiting.extend(self.acknowledged.0.get(&name).map(|offset| (name, *offset)));
         }
         (self.refused, self.unopened) = (refused, unopened);
+        self.gone.extend(mem::replace(&mut self.done, done).into_keys().inspect(|it| self.reader.forget(it)));
         self.waiting = Acknowledged(waiting);
         Ok(found)
     }
@@ -120,7 +138,7 @@ impl SpoolFiles {
             let names = self.refused.keys().filter_map(|path| path.file_name()?.to_str());
             names.filter_map(FileName::parse).any(|name| name.id == generation)
         };
-        self.unopened.contains_key(generation) || is_refused()
+        self.unopened.contains_key(generation) || self.done.contains_key(generation) || is_refused()
     }
 
     /// Generations of which the sink has positions, and that are neither these sources' nor a file's that waits.
@@ -129,14 +147,26 @@ impl SpoolFiles {
         positions.filter(|it| !known.contains(&***it) && !self.is_known(it)).cloned().collect()
     }
 
+    /// Who else reads the spool.
+    pub(crate) fn reader(&self) -> &SpoolReader {
+        &self.reader
+    }
+
+    /// Takes note of a file that is delivered, and stays for others; it is not opened again.
+    pub(crate) fn leave(&mut self, generation: &Arc<str>, name: &FileName, size: u64) {
+        self.done.insert(generation.clone(), (name.to_string(), size));
+    }
+
     /// Undelivered bytes of files that are not open, as of the last look.
     pub(crate) fn lag(&self) -> u64 {
         self.lag
     }
 
     /// How far files are delivered that are not open.
-    pub(crate) fn waiting(&self) -> &Acknowledged {
-        &self.waiting
+    pub(crate) fn closed(&self) -> Acknowledged {
+        let mut closed = self.waiting.clone();
+        closed.0.extend(self.done.values().cloned());
+        closed
     }
 
     /// Files that can't be shipped now, with the reason.

@@ -4,7 +4,7 @@
 //! <spool>/<metric>/<metric>-<id>.v<version>.csv    rows; line one is the header
 //! <spool>/<metric>/<metric>-<id>.v<version>.ndjson rows as documents, where the metric's format is NDJSON
 //! <spool>/<metric>/schema-v<version>.json          the schema of that version, for readers of another release
-//! <spool>/.acknowledged                            how far the shipper has delivered each file
+//! <spool>/.acknowledged                            how far the shipper, of several each, has delivered each file
 //! ```
 //!
 //! Files are never reused, renamed or rewritten. Two locks tell what is going on with one, also after a crash:

@@ -68,14 +68,16 @@ impl Alerting {
 
 /// Starts the thread; none where there is nobody to ask.
 fn run(alerts: Vec<Alert>, config: &Config, store: Option<&Store>) -> Result<Option<Running>> {
-    let search: Box<dyn Search + Send> = match (store, &config.output.elasticsearch) {
-        (Some(store), _) => Box::new(store.unattended()),
-        (None, Some(output)) => Box::new(search::in_elasticsearch(output, config)?),
+    let outputs = config.outputs()?;
+    let asked = search::for_alerts(config, &outputs);
+    let search: Box<dyn Search + Send> = match (store, search::in_elasticsearch(asked, config)?) {
+        (_, Some(elasticsearch)) => Box::new(elasticsearch),
+        (Some(store), None) => Box::new(store.unattended()),
         (None, None) => return Ok(None),
     };
     let node = host::common()?.host_name;
     // All that the embedded store has is this node's.
-    let host = (store.is_none() && config.alerts.scope == Scope::Node).then(|| node.clone());
+    let host = (!asked.is_store() && config.alerts.scope == Scope::Node).then(|| node.clone());
     let (channels, interval, folder) =
         (config.channels.clone(), config.alerts.interval, config.path.alerts());
     let (stop, stopped) = channel();

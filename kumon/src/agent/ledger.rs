@@ -13,7 +13,7 @@ use super::cost::Cost;
 /// Turns totals into the rows of one interval.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    /// The last totals, by what was counted.
+    /// The last totals, by what was counted, of what, and for which reason or output.
     last: BTreeMap<(&'static str, String, String), u64>,
     rows: RowBatch,
 }
@@ -26,8 +26,8 @@ impl Ledger {
     }
 
     /// What was added to a total since it was last asked for. One that became less began anew, with its collector.
-    fn delta(&mut self, what: &'static str, name: &str, reason: &str, total: u64) -> u64 {
-        let last = self.last.insert((what, name.to_owned(), reason.to_owned()), total).unwrap_or(0);
+    fn delta(&mut self, what: &'static str, name: &str, which: &str, total: u64) -> u64 {
+        let last = self.last.insert((what, name.to_owned(), which.to_owned()), total).unwrap_or(0);
         total.checked_sub(last).unwrap_or(total)
     }
 
@@ -78,12 +78,18 @@ impl Ledger {
         self.append(rows, "collect", clock, spool);
     }
 
-    /// Appends the rows of the shipping side.
-    pub(super) fn shipped(&mut self, stats: &kumon_shipper::Stats, clock: &Clock, spool: &mut Spool) {
+    /// Appends the rows of the shipping side about the output of that name.
+    pub(super) fn shipped(
+        &mut self,
+        output: &str,
+        stats: &kumon_shipper::Stats,
+        clock: &Clock,
+        spool: &mut Spool,
+    ) {
         let mut rows = Vec::new();
         for (dataset, delivered) in &stats.datasets {
-            let out = self.delta("ship out", dataset, "", delivered.created);
-            let lost = self.delta("ship lost", dataset, "", delivered.dead_letters);
+            let out = self.delta("ship out", dataset, output, delivered.created);
+            let lost = self.delta("ship lost", dataset, output, delivered.dead_letters);
             if out > 0 || lost > 0 {
                 rows.push(Entry::passed("ship", dataset, out + lost, out));
             }
@@ -92,6 +98,7 @@ impl Ledger {
             }
         }
         rows.push(Entry { stage: "ship", name: "all".into(), lag: Some(stats.lag), ..Entry::default() });
+        rows.iter_mut().for_each(|row| row.output = output.to_owned());
         self.append(rows, "ship", clock, spool);
     }
 
@@ -136,6 +143,7 @@ impl Ledger {
                 stage: entry.stage.as_bytes(),
                 name: entry.name.as_bytes(),
                 reason: entry.reason.as_bytes(),
+                output: entry.output.as_bytes(),
                 rows_in: entry.rows_in,
                 rows_out: entry.rows_out,
                 rows_lost: entry.rows_lost,
@@ -157,6 +165,7 @@ struct Entry {
     stage: &'static str,
     name: String,
     reason: String,
+    output: String,
     rows_in: Option<u64>,
     rows_out: Option<u64>,
     rows_lost: Option<u64>,

@@ -13,5 +13,5 @@ mod summary;
 
 pub(crate) use collect::{Override, Switches, metrics_on, with_overrides};
 pub(crate) use run::{Parts, run};
-pub(crate) use ship::open_sink;
-pub(crate) use status::{CollectStatus, ShipStatus, Status, read as read_status};
+pub(crate) use ship::{open_sink, output_folder};
+pub(crate) use status::{CollectStatus, OutputStatus, ShipStatus, Status, read as read_status};

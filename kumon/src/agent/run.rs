@@ -265,11 +265,12 @@ impl Agent {
         }
         let collected = self.collecting.map(Collecting::stop);
         let Some(shipping) = self.shipping else { return Ok(0) };
-        let handle = shipping.handle();
-        let output = shipping.status().output;
+        let handles = shipping.handles();
         let (ended, _) = stop_shipping(shipping, limit, Some(Instant::now() + limit + GRACE), signals)?;
         if let Some(collected) = collected {
-            super::summary::farewell(&collected, &handle.stats(), &output);
+            let shipped: Vec<_> =
+                handles.into_iter().map(|(output, handle)| (output, handle.stats())).collect();
+            super::summary::farewell(&collected, &shipped);
         }
         Ok(ended.undelivered)
     }
@@ -330,7 +331,7 @@ fn stop_shipping(
     mut give_up: Option<Instant>,
     signals: &Receiver<i32>,
 ) -> Result<(Ended, Stopped)> {
-    let handle = shipping.handle();
+    let handles = shipping.handles();
     let (report, ended) = channel();
     let stop = move || report.send(shipping.stop(limit));
     std::thread::Builder::new().name("stop".into()).spawn(stop)?;
@@ -342,14 +343,15 @@ fn stop_shipping(
             Err(RecvTimeoutError::Timeout) => {}
         }
         if let Ok(SIGTERM | SIGINT) = signals.try_recv() {
-            handle.stop(Duration::ZERO);
+            handles.iter().for_each(|(_, handle)| handle.stop(Duration::ZERO));
             (give_up, stopped) = (Some(Instant::now() + GRACE), Stopped::OnSignal);
         }
         if give_up.is_some_and(|at| Instant::now() >= at) {
             log::warn!(
                 "the last request to the output is unanswered; its rows are sent again after the next start"
             );
-            return Ok((Ended { undelivered: handle.stats().lag }, stopped));
+            let undelivered = handles.iter().map(|(_, handle)| handle.stats().lag).max().unwrap_or(0);
+            return Ok((Ended { undelivered }, stopped));
         }
     }
 }

@@ -70,6 +70,23 @@ pub(crate) struct ShipStatus {
     /// See [`Status::updated`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) updated: String,
+    /// How the single `output` is; its keys stand beside those of the process.
+    #[serde(flatten)]
+    pub(crate) single: Option<OutputStatus>,
+    /// How each of `outputs` is, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) outputs: BTreeMap<String, OutputStatus>,
+    /// What is not evaluated though it should be, with the reason.
+    #[serde(default)]
+    pub(crate) alerts_left_out: Vec<String>,
+    /// As in [`CollectStatus`], when anything else here changed last.
+    pub(crate) memory: u64,
+    pub(crate) cpu_time: u64,
+}
+
+/// How shipping to one output is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OutputStatus {
     /// `elasticsearch` with its hosts, or the embedded store's folder.
     pub(crate) output: String,
     /// Rows delivered since the start, by dataset.
@@ -93,14 +110,23 @@ pub(crate) struct ShipStatus {
     /// What is worth knowing, though it is no fault, by file or pattern of an input.
     #[serde(default)]
     pub(crate) notes: BTreeMap<String, String>,
-    /// What is not evaluated though it should be, with the reason.
-    #[serde(default)]
-    pub(crate) alerts_left_out: Vec<String>,
     /// Bytes not delivered yet.
     pub(crate) lag: u64,
-    /// As in [`CollectStatus`], when anything else here changed last.
-    pub(crate) memory: u64,
-    pub(crate) cpu_time: u64,
+}
+
+impl ShipStatus {
+    /// Each output with its name, where it is one of a list.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (Option<&str>, &OutputStatus)> {
+        let listed = self.outputs.iter().map(|(name, output)| (Some(name.as_str()), output));
+        self.single.iter().map(|output| (None, output)).chain(listed)
+    }
+}
+
+impl OutputStatus {
+    /// Whether all that can be shipped is.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.halted.is_none() && self.held.is_empty() && self.stuck.is_empty()
+    }
 }
 
 /// What a status file tells.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use bytesize::ByteSize;
-use kumon_shipper::Stats;
+use kumon_shipper::{Delivered, Stats};
 
 use super::cost::Cost;
 use super::status::{CollectStatus, ShipStatus};
@@ -40,11 +40,11 @@ impl Summary {
             "KuMon, {} s; {cpu:.1} % of one core, {} of memory; to the {}\n",
             self.started.elapsed().as_secs(),
             ByteSize(cost.memory),
-            shipped.output
+            shipped.each().map(|(_, output)| output.output.as_str()).collect::<Vec<_>>().join(" and the ")
         );
         text += &format!("{:<18}{:>14}{:>14}{:>10}\n", "metric", "rows", "delivered", "lost");
         for metric in collected.rows.keys().filter(|metric| *metric != OWN) {
-            let delivered = shipped.rows.get(&format!("kumon.{metric}")).copied().unwrap_or(0);
+            let delivered = delivered(shipped, &format!("kumon.{metric}"));
             text += &format!(
                 "{metric:<18}{:>14}{delivered:>14}{:>10}\n",
                 collected.rows[metric],
@@ -54,8 +54,10 @@ impl Summary {
         for (collector, fault) in &collected.failed {
             text += &format!("{collector} {fault}\n");
         }
-        if let Some(reason) = &shipped.halted {
-            text += &format!("halted: {reason}\n");
+        for (name, output) in shipped.each() {
+            let name = name.map(|name| format!("{name} ")).unwrap_or_default();
+            text +=
+                &output.halted.iter().map(|reason| format!("{name}halted: {reason}\n")).collect::<String>();
         }
         if let Some(error) = &collected.spool_error {
             text += &format!("the spool: {error}\n");
@@ -74,21 +76,32 @@ impl Summary {
     }
 }
 
-/// One account line per metric, when the agent ends.
-pub(super) fn farewell(collected: &CollectStatus, shipped: &Stats, output: &str) {
+/// The rows of a dataset that all outputs have.
+fn delivered(shipped: &ShipStatus, dataset: &str) -> u64 {
+    let rows = shipped.each().map(|(_, output)| output.rows.get(dataset).copied().unwrap_or(0));
+    rows.min().unwrap_or(0)
+}
+
+/// One account line per metric, when the agent ends; of what was shipped by output.
+pub(super) fn farewell(collected: &CollectStatus, shipped: &[(String, Stats)]) {
     let metrics: BTreeSet<&String> = collected.rows.keys().chain(collected.lost.keys()).collect();
     for metric in metrics.into_iter().filter(|metric| *metric != OWN) {
-        let delivered = shipped.datasets.get(&format!("kumon.{metric}")).copied().unwrap_or_default();
+        let shipped: String = shipped
+            .iter()
+            .map(|(output, stats)| {
+                let delivered = stats.datasets.get(&format!("kumon.{metric}")).copied().unwrap_or_default();
+                let Delivered { created, dead_letters } = delivered;
+                format!("{created} delivered to the {output}, {dead_letters} dead letters, ")
+            })
+            .collect();
         let none = BTreeMap::new();
         let losses = collected.lost.get(metric).unwrap_or(&none);
         let losses: Vec<String> =
             losses.iter().map(|(reason, count)| format!("{count} ({reason})")).collect();
         let losses = if losses.is_empty() { "0".to_owned() } else { losses.join(", ") };
         log::info!(
-            "{metric}: {} rows written, {} delivered to the {output}, {} dead letters, lost: {losses}",
-            collected.rows.get(metric).copied().unwrap_or(0),
-            delivered.created,
-            delivered.dead_letters
+            "{metric}: {} rows written, {shipped}lost: {losses}",
+            collected.rows.get(metric).copied().unwrap_or(0)
         );
     }
 }

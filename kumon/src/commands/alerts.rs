@@ -12,7 +12,7 @@ use kumon_alerts::{Alert, AlertState, Alerts, Book, Time, acknowledge, evaluate,
 use kumon_shipper::elasticsearch::{Client, Method};
 
 use super::table::Table;
-use crate::config::{Config, EvaluatedBy, Scope};
+use crate::config::{Config, EvaluatedBy, NamedOutput, Scope};
 use crate::{WRONG_USAGE, alerts as all, host, search};
 
 #[derive(Debug, Subcommand)]
@@ -170,9 +170,10 @@ fn now() -> Time {
 
 fn try_channels(config: &Config, alert: &Alert, out: &mut impl Write) -> Result<ExitCode> {
     let node = host::common()?.host_name;
-    let own = (config.alerts.scope == Scope::Node && config.output.elasticsearch.is_some())
-        .then_some(node.as_str());
-    let asked = search::open(config)
+    let outputs = config.outputs()?;
+    let output = search::for_alerts(config, &outputs);
+    let own = (config.alerts.scope == Scope::Node && !output.is_store()).then_some(node.as_str());
+    let asked = search::open_output(config, output)
         .and_then(|search| Ok(evaluate(alert, &*search, now().saturating_mul(1_000_000), own)?));
     match asked {
         Ok(found) => {
@@ -220,12 +221,10 @@ fn ack(config: &Config, alert: &Alert, out: &mut impl Write) -> Result<ExitCode>
 }
 
 fn ack_watch(config: &Config, alert: &Alert, out: &mut impl Write) -> Result<ExitCode> {
-    let output = config
-        .output
-        .elasticsearch
-        .as_ref()
-        .context("Watcher is in Elasticsearch, and there is no output.elasticsearch")?;
-    let client = Client::new(output.client_options()?)?;
+    let outputs = config.outputs()?;
+    let options = outputs.elasticsearch().next().map(NamedOutput::client_options).transpose()?.flatten();
+    let client =
+        Client::new(options.context("Watcher is in Elasticsearch, and there is no output.elasticsearch")?)?;
     // Not the action that keeps the state: it has to go on.
     let path = format!("_watcher/watch/kumon-{}/_ack/log_firing,email_firing,slack_firing", alert.name);
     client.ok(client.request(Method::PUT, &path, None)?)?;

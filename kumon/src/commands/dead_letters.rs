@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::query::{Format, csv_line};
 use super::table::{Table, printable};
-use crate::agent::open_sink;
-use crate::config::Config;
+use crate::agent::{open_sink, output_folder};
+use crate::config::{Config, NamedOutput};
 use crate::control::Client;
 
 /// Nothing is wrong with what was to be sent, but it has to wait.
@@ -35,6 +35,9 @@ pub(crate) enum DeadLettersCommand {
 /// Which letters; without any of these all of them.
 #[derive(Debug, Args)]
 pub(crate) struct FilterArgs {
+    /// The output that refused them, by its name; needed where there are several
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
     /// Those of a metric such as exec, or of the dataset of an input
     #[arg(long)]
     dataset: Option<String>,
@@ -79,10 +82,17 @@ impl FilterArgs {
 /// # Errors
 /// When the letters can't be read or changed, or the output can't take them now.
 pub(crate) fn dead_letters(config: &Config, command: &DeadLettersCommand) -> Result<ExitCode> {
-    let folder = DeadLetterFolder::of(&config.path.ship());
+    let filter = match command {
+        DeadLettersCommand::List(args) => &args.filter,
+        DeadLettersCommand::Replay(filter) => filter,
+        DeadLettersCommand::Drop(args) => &args.filter,
+    };
+    let outputs = config.outputs()?;
+    let output = outputs.chosen(filter.output.as_deref())?;
+    let folder = DeadLetterFolder::of(&output_folder(config, output)?);
     match command {
         DeadLettersCommand::List(args) => list(&folder, args),
-        DeadLettersCommand::Replay(args) => send_again(config, &folder, &args.filter()),
+        DeadLettersCommand::Replay(args) => send_again(config, output, &folder, &args.filter()),
         DeadLettersCommand::Drop(args) => drop_letters(&folder, args),
     }
 }
@@ -166,13 +176,17 @@ fn cells(letter: &DeadLetter, format: Format) -> Vec<String> {
     ]
 }
 
-fn send_again(config: &Config, folder: &DeadLetterFolder, filter: &LetterFilter) -> Result<ExitCode> {
+fn send_again(
+    config: &Config,
+    output: &NamedOutput,
+    folder: &DeadLetterFolder,
+    filter: &LetterFilter,
+) -> Result<ExitCode> {
     // Elasticsearch tells by the id what is sent twice, so a running agent need not be asked. The store has one writer.
-    let uses_store = config.output.elasticsearch.is_none();
-    let agent = if uses_store { Client::connect(&config.path.ship_socket())? } else { None };
+    let agent = if output.is_store() { Client::connect(&config.path.ship_socket())? } else { None };
     let replayed = match agent {
         Some(agent) => agent.replay(filter)?,
-        None => replay(folder, filter, &mut open_sink(config)?),
+        None => replay(folder, filter, &mut open_sink(config, output)?),
     };
     let replayed = replayed.map_err(|e| anyhow!("the dead letters stay that were not delivered yet: {e}"))?;
     report(&replayed)?;

@@ -39,6 +39,9 @@ pub(crate) struct QueryArgs {
     /// At most so many rows, the newest [default: 50 as a table, all otherwise]
     #[arg(long)]
     limit: Option<usize>,
+    /// The output that is asked, by its name [default: the embedded store, else the first Elasticsearch]
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
     /// Aggregations in Elasticsearch's JSON; prints their answer instead of rows
     #[arg(long, value_name = "JSON")]
     aggs: Option<String>,
@@ -78,7 +81,8 @@ pub(crate) fn query(config: &Config, args: &QueryArgs) -> Result<ExitCode> {
         aggs,
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let printed = print(&mut out, search::open(config)?.as_ref(), &request, args.format);
+    let printed =
+        print(&mut out, search::open(config, args.output.as_deref())?.as_ref(), &request, args.format);
     out.flush()?;
     match printed {
         Ok(response) => {

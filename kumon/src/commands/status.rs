@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kumon_spool::is_being_written;
 
 use super::table::printable;
-use crate::agent::{CollectStatus, ShipStatus, Status, read_status};
+use crate::agent::{CollectStatus, OutputStatus, ShipStatus, Status, read_status};
 use crate::config::Config;
 
 /// A busy machine may delay a status, but not for so long.
@@ -25,9 +25,7 @@ pub(crate) fn status(config: &Config, json: bool) -> Result<ExitCode> {
         .as_ref()
         .is_some_and(|c| c.spool_error.is_none() && c.failed.is_empty() && !is_stale(&c.updated))
         && ship.as_ref().is_some_and(|s| {
-            s.halted.is_none()
-                && s.held.is_empty()
-                && s.stuck.is_empty()
+            s.each().all(|(_, output)| output.is_healthy())
                 && s.alerts_left_out.is_empty()
                 && !is_stale(&s.updated)
         });
@@ -98,42 +96,63 @@ fn print_ship(out: &mut impl Write, status: Option<&ShipStatus>, state: &Path) -
         writeln!(out, "shipping: not running (state folder {})", state.display())?;
         return Ok(());
     };
-    writeln!(out, "shipping: process {}, to the {}, as of {}", status.pid, status.output, status.updated)?;
-    for (dataset, rows) in &status.rows {
-        writeln!(out, "  {}: {rows} rows delivered", printable(dataset))?;
-    }
-    for (dataset, rows) in &status.dead_letters {
-        writeln!(out, "  {}: {rows} rows in the dead letters", printable(dataset))?;
-        if let Some(last) = status.last_letters.get(dataset) {
-            writeln!(out, "    the last one is of {}", printable(last))?;
+    match &status.single {
+        Some(output) => {
+            writeln!(
+                out,
+                "shipping: process {}, to the {}, as of {}",
+                status.pid, output.output, status.updated
+            )?;
+            print_output(out, output, "  ")?;
         }
+        None => writeln!(out, "shipping: process {}, as of {}", status.pid, status.updated)?,
     }
-    if status.dead_letters_dropped > 0 {
-        let dropped = status.dead_letters_dropped;
-        writeln!(out, "  {dropped} dead letters dropped, the oldest, at the limit dead_letters.max_bytes")?;
-    }
-    for (file, reason) in &status.stuck {
-        writeln!(out, "  {} is not shipped: {}", printable(file), printable(reason))?;
-    }
-    for (what, note) in &status.notes {
-        writeln!(out, "  {}: {}", printable(what), printable(note))?;
-    }
-    if let (Some(reason), Some(since)) = (&status.halted, &status.halted_since) {
-        writeln!(out, "  halted since {since}: {}", printable(reason))?;
-    }
-    for (stream, (since, reason)) in &status.held {
-        writeln!(
-            out,
-            "  {}: halted since {since}, other streams go on: {}",
-            printable(stream),
-            printable(reason)
-        )?;
+    for (name, output) in &status.outputs {
+        writeln!(out, "  {name}, to the {}:", output.output)?;
+        print_output(out, output, "    ")?;
     }
     for what in &status.alerts_left_out {
         writeln!(out, "  alerts: {}", printable(what))?;
     }
-    writeln!(out, "  {} wait in files", ByteSize(status.lag))?;
     print_stale(out, &status.updated)
+}
+
+/// Prints how shipping to one output is, each line behind `indent`.
+fn print_output(out: &mut impl Write, status: &OutputStatus, indent: &str) -> io::Result<()> {
+    for (dataset, rows) in &status.rows {
+        writeln!(out, "{indent}{}: {rows} rows delivered", printable(dataset))?;
+    }
+    for (dataset, rows) in &status.dead_letters {
+        writeln!(out, "{indent}{}: {rows} rows in the dead letters", printable(dataset))?;
+        if let Some(last) = status.last_letters.get(dataset) {
+            writeln!(out, "{indent}  the last one is of {}", printable(last))?;
+        }
+    }
+    if status.dead_letters_dropped > 0 {
+        let dropped = status.dead_letters_dropped;
+        writeln!(
+            out,
+            "{indent}{dropped} dead letters dropped, the oldest, at the limit dead_letters.max_bytes"
+        )?;
+    }
+    for (file, reason) in &status.stuck {
+        writeln!(out, "{indent}{} is not shipped: {}", printable(file), printable(reason))?;
+    }
+    for (what, note) in &status.notes {
+        writeln!(out, "{indent}{}: {}", printable(what), printable(note))?;
+    }
+    if let (Some(reason), Some(since)) = (&status.halted, &status.halted_since) {
+        writeln!(out, "{indent}halted since {since}: {}", printable(reason))?;
+    }
+    for (stream, (since, reason)) in &status.held {
+        writeln!(
+            out,
+            "{indent}{}: halted since {since}, other streams go on: {}",
+            printable(stream),
+            printable(reason)
+        )?;
+    }
+    writeln!(out, "{indent}{} wait in files", ByteSize(status.lag))
 }
 
 fn print_stale(out: &mut impl Write, updated: &str) -> io::Result<()> {

@@ -102,7 +102,7 @@ mod tests {
         );
         let config = config.unwrap();
         assert_eq!((config.path.spool, config.path.state), ("/c".into(), "/b".into()));
-        assert_eq!(config.output.elasticsearch.unwrap().hosts, ["http://127.0.0.1:9200"]);
+        assert_eq!(config.output.unwrap().elasticsearch.unwrap().hosts, ["http://127.0.0.1:9200"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 use serde_saphyr::{MessageFormatter, UserMessageFormatter};
 
-use super::{Config, DEFAULT_FILE, ElasticsearchOutput, environment};
+use super::{Config, DEFAULT_FILE, environment};
 
 /// Why there is no usable configuration.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Config, ConfigError> {
     config.path.validate()?;
     config.shipper_inputs()?;
     config.retention.validate(config.inputs.iter().map(|input| input.dataset.as_str()))?;
-    config.output.elasticsearch.as_ref().map(ElasticsearchOutput::client_options).transpose()?;
+    config.outputs()?;
     config.kibana.as_ref().map(super::KibanaConfig::validate).transpose()?;
     config.alerts.validate()?;
     kumon_alerts::check_channels(&config.channels)
@@ -96,7 +96,8 @@ mod tests {
         // Every key of it that is commented out is valid too.
         let keys: Vec<&str> = text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
         let all = parse(&keys.join("\n")).unwrap();
-        assert!(all.output.elasticsearch.is_some() && all.inputs.len() == 2, "{all:?}");
+        let (output, outputs) = (all.output.as_ref().unwrap(), all.outputs.as_ref().unwrap());
+        assert!(output.elasticsearch.is_some() && outputs.len() == 2 && all.inputs.len() == 2, "{all:?}");
     }
 
     #[test]
@@ -141,16 +142,19 @@ mod tests {
         let mut pointers = Vec::new();
         objects(&tree, String::new(), &mut pointers);
         assert!(pointers.len() > 12, "{pointers:?}");
-        // Their keys are names that the user gives.
-        pointers.retain(|pointer| !["/alerts/override", "/channels"].contains(&pointer.as_str()));
+        // Their keys are names that the user gives; the store's output has none.
+        pointers.retain(|pointer| {
+            !["/alerts/override", "/channels", "/outputs/1/store"].contains(&pointer.as_str())
+        });
         for pointer in pointers {
             let expected = expected_keys(tree.clone(), &pointer);
             assert!(!expected.is_empty(), "{pointer}");
             for key in expected {
                 assert!(text.contains(&format!("{key}:")), "kumon.yml doesn't name {pointer}/{key}");
-                let optional = ["/inputs", "/output/elasticsearch", "/kibana", "/alerts/", "/channels/"]
-                    .iter()
-                    .any(|of| pointer.starts_with(of));
+                let optional =
+                    ["/inputs", "/output/elasticsearch", "/outputs/", "/kibana", "/alerts/", "/channels/"]
+                        .iter()
+                        .any(|of| pointer.starts_with(of));
                 let present = tree.pointer(&format!("{pointer}/{key}")).is_some();
                 assert!(present || optional, "kumon.yml has no {pointer}/{key}");
             }

@@ -5,6 +5,7 @@ mod environment;
 mod file;
 mod kibana;
 mod output;
+mod outputs;
 mod retention;
 mod spool;
 
@@ -19,7 +20,8 @@ use serde::Deserialize;
 pub(crate) use alerts::{AlertsConfig, EvaluatedBy, Scope};
 pub(crate) use file::{ConfigError, read};
 pub(crate) use kibana::KibanaConfig;
-pub(crate) use output::{ElasticsearchOutput, Output, default_batch_bytes};
+pub(crate) use output::{Output, OutputEntry, default_batch_bytes};
+pub(crate) use outputs::{NamedOutput, OutputChoiceError, Outputs, Target, choose};
 pub(crate) use retention::Retention;
 pub(crate) use spool::SpoolConfig;
 
@@ -35,7 +37,10 @@ pub(crate) struct Config {
     pub(crate) namespace: Namespace,
     pub(crate) collectors: Settings,
     pub(crate) spool: SpoolConfig,
-    pub(crate) output: Output,
+    /// Absent, as the list: the embedded store.
+    pub(crate) output: Option<Output>,
+    /// Instead of the one.
+    pub(crate) outputs: Option<Vec<OutputEntry>>,
     /// Absent: dashboards are imported by hand.
     pub(crate) kibana: Option<KibanaConfig>,
     pub(crate) retention: Retention,
@@ -233,6 +238,14 @@ impl Config {
         let of_collectors = kumon_schema::all().iter().filter(|schema| schema.histogram_of.is_none());
         let names = of_collectors.map(|schema| schema.name.as_str());
         names.filter(|metric| *metric != rows::Agent::METRIC && !on.contains(metric)).collect()
+    }
+
+    /// Where rows go.
+    ///
+    /// # Errors
+    /// When the keys contradict each other, or names can't be used.
+    pub(crate) fn outputs(&self) -> Result<Outputs, ConfigError> {
+        Outputs::of(self)
     }
 
     /// The inputs, with their schemas read.

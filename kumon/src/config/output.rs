@@ -16,6 +16,21 @@ pub(crate) struct Output {
     pub(crate) elasticsearch: Option<ElasticsearchOutput>,
 }
 
+/// One of the list `outputs`: one of both kinds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OutputEntry {
+    /// Absent: its kind.
+    pub(super) name: Option<String>,
+    pub(super) elasticsearch: Option<ElasticsearchOutput>,
+    pub(super) store: Option<StoreOutput>,
+}
+
+/// The embedded store, whose limits are in the section `store`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StoreOutput {}
+
 /// Secrets come from files only, so that they never stand in the configuration, a process list or a log.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,12 +68,12 @@ fn default_timeout() -> Duration {
 }
 
 impl ElasticsearchOutput {
-    /// How to reach the cluster, and as whom.
+    /// How to reach the cluster, and as whom. `key` is where this section stands.
     ///
     /// # Errors
     /// When keys contradict each other.
-    pub(crate) fn client_options(&self) -> Result<ClientOptions, ConfigError> {
-        let key = "output.elasticsearch";
+    pub(super) fn client_options(&self, key: &str) -> Result<ClientOptions, ConfigError> {
+        let wrong = |what: &str| ConfigError::Value { key: key.into(), what: what.into() };
         let authentication = authentication(key, &self.username, &self.password_file, &self.api_key_file)?;
         let client_certificate = match (&self.client_certificate_file, &self.client_key_file) {
             (None, None) => None,
@@ -79,10 +94,6 @@ impl ElasticsearchOutput {
             timeout: self.timeout,
         })
     }
-}
-
-fn wrong(what: &str) -> ConfigError {
-    ConfigError::Value { key: "output.elasticsearch".into(), what: what.into() }
 }
 
 /// Who asks, by the keys of a section.

@@ -27,12 +27,12 @@ mod watches;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use kumon_shipper::elasticsearch::{Authentication, Client};
+use anyhow::{Context, Result, bail};
+use kumon_shipper::elasticsearch::{Authentication, Client, Options as ClientOptions};
 
 use crate::WRONG_USAGE;
 use crate::cli::SetupArgs;
-use crate::config::Config;
+use crate::config::{Config, NamedOutput, Outputs, choose};
 use estimate::Rates;
 use kibana::Kibana;
 use object::Object;
@@ -58,9 +58,10 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(output) = &config.output.elasticsearch else {
-        if args.dry_run {
-            let wanted = work.iter().filter(|(step, _)| !watches::are_unwanted(*step, config));
+    let outputs = config.outputs()?;
+    let Some((output, mut options)) = target(&outputs, args.output.as_deref())? else {
+        if args.dry_run && args.output.is_none() {
+            let wanted = work.iter().filter(|(step, _)| watches::why_unwanted(*step, config, true).is_none());
             for (step, objects) in wanted {
                 for object in objects {
                     report::request(object, &mut out)?;
@@ -72,15 +73,19 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         eprintln!(
-            "kumon: setup is for Elasticsearch, and the configuration has no output.elasticsearch; the embedded store needs none"
+            "kumon: setup is for Elasticsearch, and {}; the embedded store needs none",
+            match &args.output {
+                None => "the configuration has no output.elasticsearch".to_owned(),
+                Some(name) => format!("'{name}' is none"),
+            }
         );
         return Ok(ExitCode::from(WRONG_USAGE));
     };
-    let mut options = output.client_options()?;
+    let is_first = outputs.elasticsearch().next().is_some_and(|first| first.name == output.name);
     options.authentication = credentials(args, &options.authentication)?;
-    let kibana =
-        config.kibana.as_ref().map(|section| Kibana::new(section, &options.authentication)).transpose()?;
-    let places = Places { client: Client::new(options)?, kibana };
+    let section = config.kibana.as_ref().filter(|_| is_first);
+    let kibana = section.map(|section| Kibana::new(section, &options.authentication)).transpose()?;
+    let places = Places { client: Client::new(options)?, kibana, is_first };
     if args.dry_run {
         dry_run(&places, config, work, args, &mut out)?;
         return Ok(ExitCode::SUCCESS);
@@ -88,6 +93,20 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
     let complete = change(&places, config, work, args, &mut out)
         .context("setup is not complete; it is safe to repeat")?;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The Elasticsearch output that is to be set up, and how to reach it; none where the output has nothing to set up.
+///
+/// # Errors
+/// When the name is no output's, or none is named and there are several.
+fn target<'a>(outputs: &'a Outputs, name: Option<&str>) -> Result<Option<(&'a NamedOutput, ClientOptions)>> {
+    let output = match name {
+        Some(name) => Some(outputs.named(name)?),
+        None if outputs.elasticsearch().nth(1).is_some() => bail!(choose(outputs.elasticsearch())),
+        None => outputs.elasticsearch().next(),
+    };
+    let options = output.map(NamedOutput::client_options).transpose()?.flatten();
+    Ok(output.zip(options))
 }
 
 /// Who sets up: the command line's, else who ships. Elasticsearch and Kibana are asked as the same one, whose secret may
@@ -107,6 +126,8 @@ fn credentials(args: &SetupArgs, shipper: &Authentication) -> Result<Authenticat
 struct Places {
     client: Client,
     kibana: Option<Kibana>,
+    /// Whether it is the first Elasticsearch among the outputs, whose Watcher and Kibana are used.
+    is_first: bool,
 }
 
 impl Places {
@@ -114,7 +135,7 @@ impl Places {
     fn of(&self, step: Step, out: &mut impl Write) -> Result<Option<&dyn Place>> {
         match (step, &self.kibana) {
             (Step::Kibana, None) => {
-                writeln!(out, "{}", kibana::BY_HAND)?;
+                writeln!(out, "{}", if self.is_first { kibana::BY_HAND } else { kibana::OF_THE_FIRST })?;
                 Ok(None)
             }
             (Step::Kibana, Some(kibana)) => Ok(Some(kibana)),
@@ -133,8 +154,8 @@ fn dry_run(
 ) -> Result<()> {
     let records = Records::new(&places.client, Author::this(crate::host::common()?.host_name));
     for (step, objects) in beside_others(work, &records, args.force)? {
-        if watches::are_unwanted(step, config) {
-            writeln!(out, "{}", watches::BY_KUMON)?;
+        if let Some(why) = watches::why_unwanted(step, config, places.is_first) {
+            writeln!(out, "{why}")?;
             continue;
         }
         if let Some(place) = places.of(step, out)? {
@@ -182,8 +203,8 @@ fn install(
     let client = &places.client;
     for (step, objects) in work {
         let Some(place) = places.of(*step, out)? else { continue };
-        let objects = if watches::are_unwanted(*step, config) {
-            writeln!(out, "{}", watches::BY_KUMON)?;
+        let objects = if let Some(why) = watches::why_unwanted(*step, config, places.is_first) {
+            writeln!(out, "{why}")?;
             &[]
         } else {
             objects.as_slice()

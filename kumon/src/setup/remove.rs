@@ -24,7 +24,8 @@ pub(super) fn remove(
     let keys_too = work.iter().any(|(step, _)| *step == Step::Roles);
     for (step, objects) in work.into_iter().rev() {
         let Some(place) = places.of(step, out)? else { continue };
-        let objects = if watches::are_unwanted(step, config) { Vec::new() } else { objects };
+        let is_unwanted = watches::why_unwanted(step, config, places.is_first).is_some();
+        let objects = if is_unwanted { Vec::new() } else { objects };
         let objects = with_recorded(objects, step, records)?;
         report.step(&install::remove(&objects, place, records, force)?, out)?;
     }

@@ -10,12 +10,19 @@ use crate::alerts;
 use crate::config::{Config, EvaluatedBy};
 
 /// Why there are none.
-pub(super) const BY_KUMON: &str = "no watches: each agent evaluates its own node's alerts; where the licence has \
+const BY_KUMON: &str = "no watches: each agent evaluates its own node's alerts; where the licence has \
      Watcher, 'alerts: { evaluated_by: watcher }' has Elasticsearch do it (docs/alerts.md)";
 
-/// Whether the step is the watches', and the agents evaluate.
-pub(super) fn are_unwanted(step: Step, config: &Config) -> bool {
-    step == Step::Watches && config.alerts.evaluated_by == EvaluatedBy::Kumon
+const OF_THE_FIRST: &str =
+    "no watches: those are in the first Elasticsearch of 'outputs', so that nothing is told twice";
+
+/// Why there are to be none, where the step is the watches': the agents evaluate, or another Elasticsearch does.
+pub(super) fn why_unwanted(step: Step, config: &Config, is_first: bool) -> Option<&'static str> {
+    match config.alerts.evaluated_by {
+        _ if step != Step::Watches => None,
+        EvaluatedBy::Kumon => Some(BY_KUMON),
+        EvaluatedBy::Watcher => (!is_first).then_some(OF_THE_FIRST),
+    }
 }
 
 /// Those of an earlier configuration of this node, which would go on: of alerts that are off or gone, or of all where

@@ -23,6 +23,7 @@ mod random;
 mod replaced;
 mod restart;
 mod rotation;
+mod several;
 mod silence;
 mod spool;
 mod stand_in;

@@ -118,9 +118,13 @@ pub(crate) struct Ship {
 
 impl Ship {
     fn start(options: Options, sink: impl Sink + 'static) -> Result<Ship, ShipperError> {
-        let (shipper, handle) = Shipper::new(options, Box::new(sink))?;
+        Shipper::new(options, Box::new(sink)).map(Ship::run)
+    }
+
+    /// Starts one that is ready.
+    pub(crate) fn run((shipper, handle): (Shipper, Handle)) -> Ship {
         let shipper = shipper.with_linger(LINGER);
-        Ok(Ship { handle, thread: Some(std::thread::spawn(move || shipper.run())) })
+        Ship { handle, thread: Some(std::thread::spawn(move || shipper.run())) }
     }
 
     pub(crate) fn stats(&self) -> Stats {

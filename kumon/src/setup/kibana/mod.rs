@@ -21,6 +21,10 @@ pub(super) const BY_HAND: &str = "skipped dashboards, searches and data views: t
     'kumon setup --dry-run --only kibana > kumon.ndjson' makes the file that Kibana takes under Stack Management, \
     Saved Objects, Import";
 
+/// Why there are none in any further cluster.
+pub(super) const OF_THE_FIRST: &str = "skipped dashboards, searches and data views: kibana.url is that of the first \
+    Elasticsearch of 'outputs'";
+
 /// Everything for the dashboards, in an order in which each stands behind what it refers to.
 pub(super) fn objects(config: &Config) -> Result<Vec<Object>> {
     let dashboards = dashboards::load(config)?;
