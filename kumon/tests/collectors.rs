@@ -189,7 +189,7 @@ fn a_saved_switch_holds_over_restarts_until_it_is_taken_back() {
     expect_state(&node, "tcplife", "running", "configuration");
     assert!(node.run(&["collectors"]).stdout.contains("the saved switches are damaged"));
     assert!(node.run(&["check"]).stdout.contains("the saved switches are damaged"));
-    switch(&node, &["disable", "tcplife", "--save"]).expect(0, &[]);
+    switch(&node, &["enable", "tcplife", "--save"]).expect(0, &[]);
     assert!(!node.run(&["collectors"]).stdout.contains("damaged"));
     agent.terminate().expect(0, &[]);
 }

@@ -5,7 +5,7 @@ use std::sync::Weak;
 use kumon_query::OnRow;
 
 use super::switchboard::Switchboard;
-use crate::control::{Answer, Peer, Refusal, Request, Responder, Switch};
+use crate::control::{Answer, Peer, Refusal, Request, Responder, Switch, Switched};
 
 /// Somebody who has connected keeps the collecting from ending only while it is answered.
 pub(super) struct Requests(pub(super) Weak<Switchboard>);
@@ -28,11 +28,7 @@ impl Responder for Requests {
     }
 }
 
-fn switch_as(
-    peer: Peer,
-    board: &Switchboard,
-    switch: &Switch,
-) -> Result<Vec<crate::control::Switched>, Refusal> {
+fn switch_as(peer: Peer, board: &Switchboard, switch: &Switch) -> Result<Vec<Switched>, Refusal> {
     if !peer.may_change() {
         return Err(Refusal::because(
             "only root and the user that KuMon collects as may switch collectors; the group may look at them",

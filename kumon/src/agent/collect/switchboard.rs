@@ -135,10 +135,11 @@ impl Switchboard {
         Err(Refusal::because(format!("nothing was switched: {why}")))
     }
 
-    /// Writes the file, where there is something new for it.
+    /// Writes the file, where there is something new for it, or it can't be used.
     fn save(&self, switch: &Switch, before: Switches) -> Result<(), Refusal> {
         let now = self.wanted().switches.clone();
-        if !switch.save || now.saved == before.saved {
+        let is_right = now.saved == before.saved && lock(&self.note).is_none();
+        if !switch.save || is_right {
             return Ok(());
         }
         let saved = now.save_in(&self.state);
