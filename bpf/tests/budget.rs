@@ -16,7 +16,7 @@ use common::{
 use databases::{Database, kinds};
 use kumon_bpf::{Enabled, Settings};
 use kumon_collect::Filter;
-use kumon_testing::{load_size, require_bpf, require_program, wait_for};
+use kumon_testing::{load_size, require, require_bpf, require_program, time_scale, wait_for};
 
 const PYTHON: &str = "/usr/bin/python3";
 
@@ -153,6 +153,44 @@ fn one_storm_takes_nothing_from_a_quiet_process_wherever_that_is() {
             eprintln!("{:?}: {storming:?} beside {quiet:?}", settings.file_hooks);
             storm_beside_a_quiet_one(settings.clone(), storming, quiet);
         }
+    }
+}
+
+/// What docs/collectors/budgets.md promises, to the last storm.
+#[test]
+fn three_storms_in_its_cgroup_and_in_three_others_each_take_nothing_from_a_quiet_process() {
+    const ROWS: u32 = 400;
+    // The promise begins at more rows than the storms of an emulated processor have.
+    if time_scale() > 1 {
+        return;
+    }
+    let programs = Programs::new();
+    for mut settings in file_settings() {
+        settings.filelife.enabled = Enabled::No;
+        let name = |number| format!("kumon-budget-{}-{number}", std::process::id());
+        let cgroups: Option<Vec<Cgroup>> = (0..4).map(|number| Cgroup::new(&name(number))).collect();
+        if !require(cgroups.is_some(), "a cgroup v2 mount") {
+            return;
+        }
+        let cgroups = cgroups.unwrap();
+        let (noisy, calm) = (programs.copy(PYTHON, "kumon-noisy"), programs.copy(PYTHON, "kumon-calm"));
+        let mut quiet = Renamer::start(cgroups[0].command(calm), 60, 32.0 / f64::from(ROWS));
+        let storming = cgroups.iter().flat_map(|cgroup| [cgroup; 3]);
+        let mut storms: Vec<Renamer> =
+            storming.map(|cgroup| Renamer::start(cgroup.command(&noisy), 0, 0.0)).collect();
+        let collecting = Collecting::start("file", limited(settings, ROWS, &["kumon-noisy", "kumon-calm"]));
+        storms.iter_mut().for_each(|storm| storm.load.go_on());
+        wait_for("what is for all to be used up", Duration::from_secs(30), || {
+            collecting.rows("filegone").len() >= ROWS as usize
+        });
+        quiet.load.go_on();
+        let (made, folder) = quiet.end();
+        storms.iter_mut().for_each(|storm| storm.load.go_on());
+        let stormed: u64 = storms.into_iter().map(|storm| storm.end().0).sum();
+        let collected = collecting.stop();
+        assert_eq!(rows_in(&collected, &folder), made, "{:?}", collected.losses);
+        let rows = collected.rows("filegone").len() as u64;
+        assert_eq!(rows + collected.lost("filegone"), stormed + made, "{:?}", collected.losses);
     }
 }
 
