@@ -1,7 +1,5 @@
 //! What goes wrong for an operator: each mistake and fault gets a message that says what, where and what to do, the
 //! exit code that fits, and costs no row.
-//!
-//! Runs beside other tests.
 
 // A failure in a helper is a failed test.
 #![allow(clippy::unwrap_used)]
