@@ -121,11 +121,12 @@ fn what_is_shed_counts_as_lost_unless_all_have_it() {
     let (mut place, going, halting) = (Place::new(), StandIn::default(), StandIn::default());
     // One small batch is in flight, whose files are not shed.
     place.options.batch_bytes = 500;
-    let mut spool = spool(&place, Limits { spool_bytes: 20_000, ..Limits::default() });
     halting.fail(Fault::Away);
     let ships = ship(&place, &[&going, &halting]);
-    write_files(&mut spool, 0..200);
+    write_files(&mut spool(&place, Limits::default()), 0..200);
+    // Nothing is shed before one of them has it.
     expect_pids(&going, 200);
+    let mut spool = spool(&place, Limits { spool_bytes: 20_000, ..Limits::default() });
     let lost =
         |spool: &Spool| spool.stats().lost.get(&("exec".to_owned(), Lost::SpoolLimit)).copied().unwrap_or(0);
     wait_for("shedding", LIMIT, || {
