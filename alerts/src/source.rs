@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kumon_query::{FieldKind, Fields, SearchError, understand};
+use kumon_query::{FieldKind, Fields, SearchError, parse_query};
 use serde::Deserialize;
 use serde_saphyr::{MessageFormatter, Spanned, UserMessageFormatter};
 
@@ -160,7 +160,7 @@ impl Draft {
         let metric = self.metric.checked(|text| known_metric(text, datasets))?;
         let fields = Fields::of_metric(&metric);
         let query = self.query.checked(|text| {
-            understand(text, &fields).map_err(|e| match e {
+            parse_query(text, &fields).map_err(|e| match e {
                 SearchError::Query { column, message } => format!("column {column} of the query: {message}"),
                 other => other.to_string(),
             })?;

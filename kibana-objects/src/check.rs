@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kumon_query::{FieldKind, understand};
+use kumon_query::{FieldKind, parse_query};
 use kumon_schema::Function;
 use serde_saphyr::{Location, Spanned};
 
@@ -159,7 +159,7 @@ pub(crate) fn usual_columns(metric: &Metric) -> Vec<String> {
 
 fn query(metric: &Metric, query: Option<Spanned<String>>) -> Result<String, Mistake> {
     let Some(query) = query else { return Ok(String::new()) };
-    match understand(&query.value, &metric.fields) {
+    match parse_query(&query.value, &metric.fields) {
         Ok(_) => Ok(query.value),
         Err(error) => Err(Mistake::new(query.referenced, error.to_string())),
     }

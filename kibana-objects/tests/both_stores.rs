@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use kumon_dashboards::kibana::lucene;
 use kumon_dashboards::{Answer, Cell, Chart, Content, Filter, Panel, TimeRange, builtin};
-use kumon_query::{Fields, Search, SearchRequest, SearchResponse, to_elasticsearch, understand};
+use kumon_query::{Fields, Search, SearchRequest, SearchResponse, parse_query, to_elasticsearch};
 use kumon_schema::{Field, FieldType, Schema};
 use kumon_shipper::Sink;
 use kumon_store::{Store, StoreOptions, StoreSink};
@@ -261,7 +261,7 @@ fn query_texts_for_kibana_find_what_the_queries_mean() {
     assert!(queries.len() > 40, "{}", queries.len());
     for (metric, query) in queries {
         let meant = ask(elasticsearch, &support::request(metric, query)).total;
-        let text = lucene(&understand(query, &Fields::of_metric(metric)).unwrap());
+        let text = lucene(&parse_query(query, &Fields::of_metric(metric)).unwrap());
         let body = json!({"query": {"query_string": {"query": text, "analyze_wildcard": true}}});
         let (status, found) = elasticsearch.request("POST", &format!("{metric}/_count"), body);
         assert_eq!((status, found["count"].as_u64()), (200, Some(meant)), "{query}: {text}: {found}");

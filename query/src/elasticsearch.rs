@@ -5,7 +5,7 @@ use std::ops::Bound;
 use serde_json::{Map, Value as Json, json};
 
 use crate::condition::{Condition, Term, Value};
-use crate::{Fields, SearchError, SearchRequest, demanded, understand};
+use crate::{Fields, SearchError, SearchRequest, full_condition, parse_query};
 
 /// Elasticsearch's `index.max_result_window`: who wants more pages through with `search_after`.
 const PAGE: usize = 10_000;
@@ -16,7 +16,7 @@ const PAGE: usize = 10_000;
 /// [`SearchError::Query`] when the query can't be understood.
 pub fn to_elasticsearch(request: &SearchRequest, fields: &Fields) -> Result<Json, SearchError> {
     let mut body = json!({
-        "query": {"bool": {"filter": [render(&demanded(request, fields)?)]}},
+        "query": {"bool": {"filter": [render(&full_condition(request, fields)?)]}},
         "sort": [{"@timestamp": {"order": "desc"}}],
         "size": request.limit.unwrap_or(PAGE).min(PAGE),
         "track_total_hits": true,
@@ -33,7 +33,7 @@ pub fn to_elasticsearch(request: &SearchRequest, fields: &Fields) -> Result<Json
 fn render_filters(aggs: &mut Json, fields: &Fields) -> Result<(), SearchError> {
     for aggregation in aggs.as_object_mut().into_iter().flat_map(Map::values_mut) {
         let query = aggregation["filter"]["query_string"]["query"].as_str();
-        if let Some(condition) = query.map(|query| understand(query, fields)).transpose()? {
+        if let Some(condition) = query.map(|query| parse_query(query, fields)).transpose()? {
             aggregation["filter"] = render(&condition);
         }
         for name in ["aggs", "aggregations"] {

@@ -270,7 +270,7 @@ mod tests {
         };
         for _ in 0..30_000 {
             let query: String = (0..random(12)).map(|_| pieces[random(pieces.len())]).collect();
-            if let Err(SearchError::Query { column, .. }) = crate::understand(&query, &fields) {
+            if let Err(SearchError::Query { column, .. }) = crate::parse_query(&query, &fields) {
                 assert!(column <= query.chars().count() + 1, "{query:?}: column {column}");
             }
         }

@@ -12,12 +12,12 @@
 //! (`F_OFD_SETLK`), which keeps the collector from shedding it at the spool's size limit.
 
 mod acknowledged;
-mod announce;
 mod batch;
 mod file;
 mod folder;
 mod lock;
 mod new_file;
+mod participants;
 mod shed;
 mod writer;
 

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use kumon_schema::{Format, Schema, builtin};
 
-use crate::announce::{Announcement, Processes};
 use crate::batch::RowBatch;
 use crate::file::{FileName, entries, open, read, replace, sidecar};
 use crate::folder::Folder;
+use crate::participants::{Presence, Processes};
 use crate::shed::{Shedding, SizeWatch, shed};
 
 /// When files are closed, and how much may wait.
@@ -101,7 +101,7 @@ pub struct Spool {
     /// What the last shedding failed at: so it stays until the next one.
     not_shed: Option<io::Error>,
     /// None where it can't be made: then this process is observed, no more.
-    _announcement: Option<Announcement>,
+    _presence: Option<Presence>,
     processes: Processes,
 }
 
@@ -124,7 +124,7 @@ impl Spool {
             size: SizeWatch::default(),
             shedding: None,
             not_shed: None,
-            _announcement: Announcement::make(root).ok(),
+            _presence: Presence::make(root).ok(),
             processes: Processes::default(),
         })
     }

@@ -1,6 +1,6 @@
 //! The aggregation `filter`: `{"filter": {"query_string": {"query": "…"}}}`, with a query as everywhere.
 
-use kumon_query::{Fields, understand};
+use kumon_query::{Fields, parse_query};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tantivy::TantivyError;
@@ -22,7 +22,7 @@ struct QueryFilter {
 impl QueryBuilder for QueryFilter {
     fn build_query(&self, schema: &Schema, _: &TokenizerManager) -> tantivy::Result<Box<dyn Query>> {
         let fields = Fields::of_metric(&self.metric);
-        let condition = understand(&self.query, &fields)
+        let condition = parse_query(&self.query, &fields)
             .map_err(|error| TantivyError::InvalidArgument(error.to_string()))?;
         Rendering { schema, foreign: fields.is_open() }.render(&condition)
     }
@@ -36,7 +36,7 @@ impl QueryBuilder for QueryFilter {
 pub(crate) fn prepare(body: &mut Map<String, Value>, metric: &str, fields: &Fields) -> Result<(), String> {
     let query = body.get("query_string").and_then(|filter| filter["query"].as_str());
     let query = query.ok_or(r#"the embedded store filters by {"query_string": {"query": "…"}} only"#)?;
-    understand(query, fields).map_err(|error| error.to_string())?;
+    parse_query(query, fields).map_err(|error| error.to_string())?;
     let filter = json!({"type": "QueryFilter", "query": query, "metric": metric});
     if let Value::Object(filter) = filter {
         *body = filter;

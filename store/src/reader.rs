@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::NaiveDate;
 use kumon_query::{
-    Fields, OnRow, Search, SearchError, SearchRequest, SearchResponse, dataset, demanded, hand_over,
+    Fields, OnRow, Search, SearchError, SearchRequest, SearchResponse, dataset, full_condition, hand_over,
 };
 use serde_json::value::RawValue;
 use tantivy::aggregation::intermediate_agg_result::IntermediateAggregationResults;
@@ -86,7 +86,7 @@ impl Store {
     fn answer(&self, request: &SearchRequest, row: &mut OnRow<'_>) -> Result<SearchResponse, SearchError> {
         self.attention.draw();
         let (fields, dataset) = (Fields::of_metric(&request.metric), dataset(&request.metric));
-        let condition = demanded(request, &fields)?;
+        let condition = full_condition(request, &fields)?;
         let aggregating =
             request.aggs.as_ref().map(|aggs| Aggregating::new(aggs, &request.metric, &fields)).transpose()?;
         // As they are now: rows that come meanwhile change nothing.

@@ -78,7 +78,7 @@ fn escaped(pattern: &Pattern) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kumon_query::{Fields, understand};
+    use kumon_query::{Fields, parse_query};
 
     use super::lucene;
 
@@ -95,7 +95,7 @@ mod tests {
             ("process.executable:*", "process.executable:*"),
             ("process.pid:(1 OR 2)", r#"(process.pid:"1" OR process.pid:"2")"#),
         ] {
-            assert_eq!(lucene(&understand(query, &Fields::of_metric("exec")).unwrap()), expected, "{query}");
+            assert_eq!(lucene(&parse_query(query, &Fields::of_metric("exec")).unwrap()), expected, "{query}");
         }
     }
 }

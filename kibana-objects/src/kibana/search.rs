@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kumon_query::understand;
+use kumon_query::parse_query;
 use serde_json::{Value, json};
 
 use super::data_view;
@@ -78,7 +78,7 @@ pub(super) fn query(metric: &Metric, query: &str) -> String {
         return String::new();
     }
     // Whoever reads a dashboard's file has understood its queries; one that isn't understood finds nothing.
-    let condition = understand(query, &metric.fields).unwrap_or(kumon_query::Condition::None);
+    let condition = parse_query(query, &metric.fields).unwrap_or(kumon_query::Condition::None);
     lucene(&condition)
 }
 

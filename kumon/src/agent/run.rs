@@ -270,7 +270,7 @@ impl Agent {
         if let Some(collected) = collected {
             let shipped: Vec<_> =
                 handles.into_iter().map(|(output, handle)| (output, handle.stats())).collect();
-            super::summary::farewell(&collected, &shipped);
+            super::summary::log_final_counts(&collected, &shipped);
         }
         Ok(ended.undelivered)
     }

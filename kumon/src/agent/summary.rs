@@ -83,7 +83,7 @@ fn delivered(shipped: &ShipStatus, dataset: &str) -> u64 {
 }
 
 /// One account line per metric, when the agent ends; of what was shipped by output.
-pub(super) fn farewell(collected: &CollectStatus, shipped: &[(String, Stats)]) {
+pub(super) fn log_final_counts(collected: &CollectStatus, shipped: &[(String, Stats)]) {
     let metrics: BTreeSet<&String> = collected.rows.keys().chain(collected.lost.keys()).collect();
     for metric in metrics.into_iter().filter(|metric| *metric != OWN) {
         let shipped: String = shipped

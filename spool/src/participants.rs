@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::file::{open, open_with};
 use crate::lock;
 
-/// The folder of the announcements.
+/// The folder in which they say that they are there.
 const FOLDER: &str = ".processes";
 /// What a crash left behind is removed at this age; a younger one may be on its way to its lock.
 const STALE: Duration = Duration::from_secs(60);
@@ -22,13 +22,13 @@ const SETTLED: Duration = Duration::from_secs(3);
 
 /// Tells that this process works on a spool, for as long as it lives: a file whose name has the pid, and a lock on it.
 #[derive(Debug)]
-pub(crate) struct Announcement {
+pub(crate) struct Presence {
     path: PathBuf,
     _locked: File,
 }
 
-impl Announcement {
-    pub(crate) fn make(root: &Path) -> io::Result<Announcement> {
+impl Presence {
+    pub(crate) fn make(root: &Path) -> io::Result<Presence> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let folder = root.join(FOLDER);
         fs::create_dir_all(&folder)?;
@@ -36,11 +36,11 @@ impl Announcement {
         let path = folder.join(format!("{}-{}-{number}", std::process::id(), pid_namespace()?));
         let file = open_with(OpenOptions::new().create(true).truncate(false).read(true).write(true), &path)?;
         lock::lock_for_reading(&file)?;
-        Ok(Announcement { path, _locked: file })
+        Ok(Presence { path, _locked: file })
     }
 }
 
-impl Drop for Announcement {
+impl Drop for Presence {
     fn drop(&mut self) {
         // Without its lock it tells nothing; the next reader removes it.
         let _ = fs::remove_file(&self.path);
@@ -98,7 +98,7 @@ impl Processes {
         }
         processes.sort_unstable();
         processes.dedup();
-        // A process gives up its announcement first and ends a little later: its end is no more to be observed than the rest.
+        // A process gives up its presence first and ends a little later: its end is no more to be observed than the rest.
         let mut ending = self.found.clone();
         ending.retain(|pid| !processes.contains(pid) && is_alive(*pid));
         let alone = alone && ending.is_empty();
@@ -141,7 +141,7 @@ mod tests {
     use std::process::Command;
     use std::time::{Duration, SystemTime};
 
-    use super::{Announcement, FOLDER, Processes, lock, pid_namespace};
+    use super::{FOLDER, Presence, Processes, lock, pid_namespace};
 
     fn processes(root: &Path) -> Vec<u32> {
         look_up(&mut Processes::default(), root)
@@ -153,11 +153,11 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_told_as_long_as_one_of_its_announcements_lives() {
+    fn a_process_is_told_as_long_as_one_of_its_presences_lives() {
         let root = tempfile::tempdir().unwrap();
         let own = std::process::id();
-        let first = Announcement::make(root.path()).unwrap();
-        let second = Announcement::make(root.path()).unwrap();
+        let first = Presence::make(root.path()).unwrap();
+        let second = Presence::make(root.path()).unwrap();
         assert_eq!(processes(root.path()), [own]);
         drop(first);
         assert_eq!(processes(root.path()), [own]);
@@ -168,13 +168,13 @@ mod tests {
     #[test]
     fn what_a_crash_left_and_what_others_put_there_tell_nothing() {
         let root = tempfile::tempdir().unwrap();
-        drop(Announcement::make(root.path()).unwrap());
+        drop(Presence::make(root.path()).unwrap());
         for name in [format!("1-{}-0", pid_namespace().unwrap()), "1".into(), "x-y-z".into(), "-".into()] {
             File::create(root.path().join(FOLDER).join(name)).unwrap();
         }
         let planted = root.path().join(FOLDER).join(format!("2-{}-0", pid_namespace().unwrap()));
         std::os::unix::fs::symlink(root.path().join("victim"), &planted).unwrap();
-        let next = Announcement::make(root.path()).unwrap();
+        let next = Presence::make(root.path()).unwrap();
         let planted = next.path.with_file_name(format!("3-{}-0", pid_namespace().unwrap()));
         assert!(std::process::Command::new("mkfifo").arg(planted).status().unwrap().success());
         assert_eq!(processes(root.path()), [std::process::id()]);
@@ -187,7 +187,7 @@ mod tests {
     fn who_comes_to_a_process_that_was_long_alone_is_told() {
         let root = tempfile::tempdir().unwrap();
         let own = std::process::id();
-        let _announcement = Announcement::make(root.path()).unwrap();
+        let _presence = Presence::make(root.path()).unwrap();
         let folder = root.path().join(FOLDER);
         let long_ago = FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(100));
         File::open(&folder).unwrap().set_times(long_ago).unwrap();

@@ -15,16 +15,16 @@ use crate::{SearchError, SearchRequest, values};
 ///
 /// # Errors
 /// [`SearchError::Query`], with the column where it can't be understood.
-pub fn understand(query: &str, fields: &Fields) -> Result<Condition, SearchError> {
+pub fn parse_query(query: &str, fields: &Fields) -> Result<Condition, SearchError> {
     Reading { query, fields }.tree(&parse(query)?)
 }
 
 /// The whole condition of a request, its time range included.
 ///
 /// # Errors
-/// As [`understand`].
-pub fn demanded(request: &SearchRequest, fields: &Fields) -> Result<Condition, SearchError> {
-    let query = understand(&request.query, fields)?;
+/// As [`parse_query`].
+pub fn full_condition(request: &SearchRequest, fields: &Fields) -> Result<Condition, SearchError> {
+    let query = parse_query(&request.query, fields)?;
     Ok(match time_range(request) {
         Some(range) => Condition::And(vec![range, query]),
         None => query,
@@ -224,11 +224,11 @@ fn bound(bound: &UserInputBound) -> Bound<String> {
 mod tests {
     use std::ops::Bound;
 
-    use super::{time_range, understand};
+    use super::{parse_query, time_range};
     use crate::{Condition, Fields, SearchError, SearchRequest, Value};
 
     fn error(query: &str) -> (usize, String) {
-        match understand(query, &Fields::of_metric("exec")) {
+        match parse_query(query, &Fields::of_metric("exec")) {
             Err(SearchError::Query { column, message }) => (column, message),
             other => panic!("{query}: {other:?}"),
         }
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn and_binds_closer_than_or_and_is_what_stands_between_terms_without_one() {
-        let read = |query: &str| understand(query, &Fields::of_metric("exec")).unwrap();
+        let read = |query: &str| parse_query(query, &Fields::of_metric("exec")).unwrap();
         let [a, b, c] = ["a", "b", "c"].map(name);
         let not = |condition| Condition::Not(Box::new(condition));
         assert_eq!(
