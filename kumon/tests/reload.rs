@@ -18,6 +18,9 @@ fn reloads(agent: &Kumon) -> usize {
     agent.stderr().matches("kumon.yml: loaded").count()
 }
 
+/// For tests that start programs as fast as they can and count on a row of each.
+const WITHOUT_BUDGETS: &str = "exec: { max_rows_per_second: 0 }, exit: { max_rows_per_second: 0 }";
+
 /// Starts programs without a pause between them until `done` says so, to which it tells their number; returns it.
 fn mark_until(node: &Node, started: usize, done: impl Fn(usize) -> bool) -> usize {
     let mut started = started;
@@ -61,7 +64,8 @@ fn a_reload_that_leaves_the_collectors_as_they_are_misses_nothing() {
     if !require_bpf() {
         return;
     }
-    let node = Node::new("");
+    let collectors = format!("collectors: {{ {WITHOUT_BUDGETS} }}\n");
+    let node = Node::new(&collectors);
     let agent = node.start_agent(&["run"]);
     // Until it has reloaded twice in their midst.
     let mut started = 0;
@@ -70,7 +74,7 @@ fn a_reload_that_leaves_the_collectors_as_they_are_misses_nothing() {
         agent.signal(Signal::HUP);
         started = mark_until(&node, started, |started| reloads(&agent) != reload && started >= until);
     }
-    node.configure("namespace: other\n");
+    node.configure(&format!("namespace: other\n{collectors}"));
     started = mark_until(&node, started, |_| reloads(&agent) != 2);
     wait_for("every row", PATIENCE, || found(&node, "exec", "steady") >= started);
     assert_eq!((found(&node, "exec", "steady"), found(&node, "exit", "steady")), (started, started));
@@ -83,12 +87,13 @@ fn new_settings_of_one_collector_keep_the_others_going() {
     if !require_bpf() {
         return;
     }
-    let node = Node::new("");
+    let node = Node::new(&format!("collectors: {{ {WITHOUT_BUDGETS} }}\n"));
     let agent = node.start_agent(&["run"]);
     let mut started = 0;
     for threshold in ["20ms", "30ms"] {
         let before = reloads(&agent);
-        node.configure(&format!("collectors: {{ runqslower: {{ threshold: {threshold} }} }}\n"));
+        let runqslower = format!("runqslower: {{ threshold: {threshold} }}");
+        node.configure(&format!("collectors: {{ {WITHOUT_BUDGETS}, {runqslower} }}\n"));
         started = mark_until(&node, started, |_| reloads(&agent) != before);
     }
     wait_for("every row", PATIENCE, || found(&node, "exec", "steady") >= started);
