@@ -92,8 +92,10 @@ fn a_watch_fires_throttles_is_acknowledged_and_recovers() {
     assert_eq!(state["_source"]["firing"][0]["group"], "host.name=web(1)", "{state}");
     assert_eq!(state["_source"]["firing"].as_array().unwrap().len(), 1, "{state}");
 
-    let (status, _) = node.request("PUT", "_xpack/watcher/watch/kumon-storm/_ack/log_firing", Value::Null);
-    assert_eq!(status, 200);
+    // Elasticsearch refuses it (409) while the watch is being executed, as it is once a second.
+    wait_for("the acknowledgement", PATIENCE, || {
+        node.request("PUT", "_xpack/watcher/watch/kumon-storm/_ack/log_firing", Value::Null).0 == 200
+    });
     assert_eq!(firing()["ack"]["state"], "acked");
     // The rows leave the window.
     let recovered = || action(&node, "storm", "log_recovered");
