@@ -3,7 +3,6 @@
 use std::mem;
 
 use chrono::{DateTime, SecondsFormat};
-use serde::Deserialize;
 
 use crate::escape;
 
@@ -55,8 +54,7 @@ pub struct Common {
 pub struct Time(pub i64);
 
 /// How rows stand in a file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
     /// RFC 4180, by the columns' names, which the first line has.
     #[default]
@@ -158,8 +156,10 @@ pub trait Value {
         self.write_csv(out);
     }
 
-    /// Appends the value as JSON.
-    fn write_json(&self, out: &mut Vec<u8>);
+    /// Appends the value as JSON: as in CSV where that is a number or truth value.
+    fn write_json(&self, out: &mut Vec<u8>) {
+        self.write_csv(out);
+    }
 }
 
 impl Value for [u8] {
@@ -204,19 +204,11 @@ impl Value for u64 {
     fn write_csv(&self, out: &mut Vec<u8>) {
         display(out, &(*self).min(i64::MAX.unsigned_abs()));
     }
-
-    fn write_json(&self, out: &mut Vec<u8>) {
-        self.write_csv(out);
-    }
 }
 
 impl Value for i64 {
     fn write_csv(&self, out: &mut Vec<u8>) {
         display(out, self);
-    }
-
-    fn write_json(&self, out: &mut Vec<u8>) {
-        self.write_csv(out);
     }
 }
 
@@ -241,10 +233,6 @@ impl Value for f64 {
 impl Value for bool {
     fn write_csv(&self, out: &mut Vec<u8>) {
         display(out, self);
-    }
-
-    fn write_json(&self, out: &mut Vec<u8>) {
-        self.write_csv(out);
     }
 }
 
