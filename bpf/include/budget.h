@@ -178,28 +178,25 @@ static __noinline __attribute__((unused)) void leave_out(u32 metric, const struc
     lost(metric, LOSS_RATE_LIMIT);
 }
 
-/* Whether a row finds room; `who` is looked at only where that depends on it. */
-#define admitted(metric, who)                                                                                \
+/*
+ * Whether a row finds room; `who` is looked at only where that depends on it, and `otherwise` is done
+ * where there is none.
+ */
+#define admitted_or(metric, who, otherwise)                                                                  \
     ({                                                                                                       \
         bool admitted_ = has_room(metric);                                                                   \
         if (!admitted_) {                                                                                    \
             struct subject subject_ = who;                                                                   \
             admitted_ = has_share(metric, &subject_);                                                        \
+            if (!admitted_)                                                                                  \
+                otherwise;                                                                                   \
         }                                                                                                    \
         admitted_;                                                                                           \
     })
 
+#define admitted(metric, who) admitted_or(metric, who, )
+
 /* As admitted(); counts one that finds no room. */
-#define within_budget(metric, who)                                                                           \
-    ({                                                                                                       \
-        bool within_ = has_room(metric);                                                                     \
-        if (!within_) {                                                                                      \
-            struct subject subject_ = who;                                                                   \
-            within_ = has_share(metric, &subject_);                                                          \
-            if (!within_)                                                                                    \
-                leave_out(metric, &subject_);                                                                \
-        }                                                                                                    \
-        within_;                                                                                             \
-    })
+#define within_budget(metric, who) admitted_or(metric, who, leave_out(metric, &subject_))
 
 #endif
