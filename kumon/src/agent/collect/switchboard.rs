@@ -7,10 +7,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
-use kumon_alerts::nearest;
 use kumon_bpf::{Settings, collectors_and_left_out};
 use kumon_collect::settings::Section;
 use kumon_collect::{CollectorState, Health};
+use kumon_query::did_you_mean;
 
 use super::exchange::{Exchange, Report};
 use super::polling::Command;
@@ -205,12 +205,12 @@ fn check_names(metrics: &[String]) -> Result<(), Refusal> {
     let Some(unknown) = metrics.iter().find(|metric| !is_known(metric)) else { return Ok(()) };
     let whole = kumon_schema::builtin(unknown).and_then(|schema| schema.histogram_of.as_deref());
     let members = reports::members(unknown);
-    let hint = match (whole, nearest(unknown, Settings::metrics().into_iter())) {
+    let hint = match (whole, did_you_mean(unknown, Settings::metrics())) {
         (Some(whole), _) => format!("'{unknown}' comes with {whole}, which can be switched"),
         _ if !members.is_empty() => {
             format!("'{unknown}' is a collector; its metrics can be switched: {}", members.join(", "))
         }
-        (None, Some(near)) => format!("there is no metric '{unknown}' to switch; did you mean '{near}'?"),
+        (None, Some(hint)) => format!("there is no metric '{unknown}' to switch; {hint}"),
         (None, None) => {
             format!("there is no metric '{unknown}' to switch; there are {}", Settings::metrics().join(", "))
         }
