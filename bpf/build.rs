@@ -1,4 +1,5 @@
-//! Compiles each `src/<name>/<name>.bpf.c` and writes its skeleton to `$OUT_DIR/<name>.skel.rs`.
+//! Compiles each `src/<name>/<name>.bpf.c` and writes its skeleton to `$OUT_DIR/<name>.skel.rs`. Those folders that have
+//! settings as well are collectors; `$OUT_DIR/collectors.rs` names them.
 //!
 //! Kernel types come from `include/kernel.h`, libbpf's headers from the vendored libbpf: nothing of the building
 //! machine's kernel is looked at.
@@ -18,7 +19,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let clang = env::var("CLANG").unwrap_or_else(|_| "clang".into());
     require_clang(&clang)?;
-    for (name, source) in sources(&here.join("src"))? {
+    let sources = sources(&here.join("src"))?;
+    let is_collector = |source: &Path| source.with_file_name("settings.rs").exists();
+    let collectors = sources.iter().filter(|(_, source)| is_collector(source)).map(|(name, _)| name.as_str());
+    let collectors: Vec<&str> = collectors.collect();
+    fs::write(out.join("collectors.rs"), format!("collectors! {{ {} }}\n", collectors.join(", ")))?;
+    for (name, source) in sources {
         println!("cargo::rerun-if-changed={}", source.display());
         SkeletonBuilder::new()
             .source(&source)

@@ -138,8 +138,8 @@ fn number_field(name: &str, fields: &Fields) -> Result<String, String> {
 /// # Errors
 /// When there is none of that name.
 pub(crate) fn known(name: &str, fields: &Fields) -> Result<FieldKind, String> {
-    fields.kind(name).ok_or_else(|| match fields.nearest(name) {
-        Some(near) => format!("there is no field '{name}'; did you mean '{near}'?"),
+    fields.kind(name).ok_or_else(|| match fields.did_you_mean(name) {
+        Some(hint) => format!("there is no field '{name}'; {hint}"),
         None => format!("there is no field '{name}'"),
     })
 }

@@ -24,5 +24,5 @@ pub use evaluate::{Evaluation, Group, evaluate};
 pub use mailbox::Mailbox;
 pub use notification::time_text;
 pub use set::{Alerts, Selection, Wrong, alerts};
-pub use source::{AlertError, Draft, Override, nearest};
+pub use source::{AlertError, Draft, Override};
 pub use state::{AlertState, GroupState, Time};

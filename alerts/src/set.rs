@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
+use kumon_query::did_you_mean;
 use serde::Deserialize;
 
 use crate::alert::Alert;
-use crate::source::{AlertError, Draft, Override, nearest};
+use crate::source::{AlertError, Draft, Override};
 
 /// The files of `elk/alerts/`, compiled in.
 const SHIPPED: [(&str, &str); 8] = [
@@ -113,10 +114,8 @@ fn configure(
 }
 
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    let hint = nearest(name, known.clone()).map_or_else(
-        || format!("there are {}", known.collect::<Vec<_>>().join(", ")),
-        |near| format!("did you mean '{near}'?"),
-    );
+    let hint = did_you_mean(name, known.clone())
+        .unwrap_or_else(|| format!("there are {}", known.collect::<Vec<_>>().join(", ")));
     format!("there is no alert '{name}'; {hint}")
 }
 

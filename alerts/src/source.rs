@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kumon_query::{FieldKind, Fields, SearchError, parse_query};
+use kumon_query::{FieldKind, Fields, SearchError, did_you_mean, parse_query};
 use serde::Deserialize;
 use serde_saphyr::{MessageFormatter, Spanned, UserMessageFormatter};
 
@@ -217,16 +217,9 @@ fn known_metric(name: &str, datasets: &[&str]) -> Result<String, String> {
     }
     let known =
         || kumon_schema::all().iter().map(|schema| schema.name.as_str()).chain(datasets.iter().copied());
-    Err(match nearest(name, known()) {
-        Some(near) => format!("there is no metric '{name}'; did you mean '{near}'?"),
-        None => format!("there is no metric '{name}'; there are {}", known().collect::<Vec<_>>().join(", ")),
-    })
-}
-
-/// The name most like `name`, if one is near enough to have been meant.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = known.map(|known| (strsim::jaro_winkler(known, name), known));
-    scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.8).map(|(_, known)| known)
+    let hint = did_you_mean(name, known())
+        .unwrap_or_else(|| format!("there are {}", known().collect::<Vec<_>>().join(", ")));
+    Err(format!("there is no metric '{name}'; {hint}"))
 }
 
 fn unit_of(metric: &str, field: &str) -> String {

@@ -26,25 +26,21 @@ mod tests;
 mod tracepoint;
 mod types;
 
+use kumon_collect::settings::Section;
 use kumon_collect::{Collector, Hook, LeftOut};
 
-pub use block::{BiolatencySettings, BitesizeSettings};
-pub use db::DbslowerSettings;
-pub use file::{Enabled, FileHooks, FilegoneSettings, FilelifeSettings};
+pub use file::{Enabled, FileHooks};
 pub use privilege::capabilities;
-pub use process::{ExecSettings, ExitSettings};
-pub use sched::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
 pub use settings::Settings;
-pub use tcp::TcplifeSettings;
 
 /// Every collector with at least one enabled metric, in the order in which they start.
 pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
-    all(settings).into_iter().filter(|collector| !collector.metrics().is_empty()).collect()
+    settings.collectors().into_iter().filter(|collector| !collector.metrics().is_empty()).collect()
 }
 
 /// The same together with [`left_out`]: what this kernel has is tried out once for both.
 pub fn collectors_and_left_out(settings: &Settings) -> (Vec<Box<dyn Collector>>, Vec<LeftOut>) {
-    let all = all(settings);
+    let all = settings.collectors();
     let left_out = all.iter().flat_map(|collector| collector.left_out()).collect();
     (all.into_iter().filter(|collector| !collector.metrics().is_empty()).collect(), left_out)
 }
@@ -58,23 +54,5 @@ pub fn hooks(settings: &Settings) -> Vec<Hook> {
 
 /// The metrics that are not asked for by name and that this kernel could have only at a price.
 pub fn left_out(settings: &Settings) -> Vec<LeftOut> {
-    all(settings).iter().flat_map(|collector| collector.left_out()).collect()
-}
-
-fn all(settings: &Settings) -> Vec<Box<dyn Collector>> {
-    let object = settings.object();
-    vec![
-        Box::new(process::Process::new(object, &settings.exec, &settings.exit)),
-        Box::new(sched::Sched::new(
-            object,
-            settings.max_waiting_threads,
-            &settings.runqlat,
-            &settings.runqslower,
-            &settings.cputime,
-        )),
-        Box::new(block::Block::new(object, &settings.biolatency, &settings.bitesize)),
-        Box::new(tcp::Tcp::new(object, &settings.tcplife)),
-        Box::new(db::Db::new(object, &settings.dbslower)),
-        Box::new(file::File::new(object, settings.file_hooks, &settings.filelife, &settings.filegone)),
-    ]
+    settings.collectors().iter().flat_map(|collector| collector.left_out()).collect()
 }

@@ -1,92 +1,44 @@
-//! The `collectors` part of the configuration, one entry per metric. Each metric's own settings stand in its
-//! collector's folder.
+//! The settings of all collectors of this crate. Each metric's own stand in its collector's folder.
 
 use bytesize::ByteSize;
-use kumon_collect::Filter;
-use kumon_collect::settings::entries;
+use kumon_collect::Collector;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::block::{BiolatencySettings, BitesizeSettings};
-use crate::db::DbslowerSettings;
-use crate::file::{FileHooks, FilegoneSettings, FilelifeSettings};
 use crate::object_settings::{MAX_RING_BUFFER_BYTES, ObjectSettings};
-use crate::process::{ExecSettings, ExitSettings};
-use crate::sched::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
-use crate::tcp::TcplifeSettings;
 
-/// Makes [`Settings`] with an entry for each metric: this is the only list of them here.
-macro_rules! settings {
-    ($($metric:ident: $Settings:ident),* $(,)?) => {
-        /// Settings of every metric; each key is optional.
-        #[derive(Debug, Clone, PartialEq, Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        pub struct Settings {
-            /// KuMon's own processes are left out unless this is false.
-            pub exclude_self: bool,
-            /// Size of the ring buffer of each BPF object that emits single events, bytes of kernel memory; rounded up to a
-            /// power of two of at least a page.
-            #[serde(deserialize_with = "ring_buffer_bytes")]
-            pub ring_buffer_bytes: u32,
-            /// Threads that sched follows before Linux 6.2, about 140 bytes of kernel memory each; those of cputime beyond
-            /// them are counted as lost.
-            #[serde(deserialize_with = "entries")]
-            pub max_waiting_threads: u32,
-            /// Takes the ways that older kernels need (docs/kernels.md), so that tests go them on newer ones too; no key of
-            /// the configuration.
-            #[serde(skip)]
-            pub as_on_old_kernels: bool,
-            /// By which hooks filelife and filegone are attached.
-            pub file_hooks: FileHooks,
-            $(pub $metric: $Settings,)*
-        }
-
-        impl Default for Settings {
-            fn default() -> Settings {
-                Settings {
-                    exclude_self: true,
-                    ring_buffer_bytes: 2 << 20,
-                    max_waiting_threads: 32_768,
-                    as_on_old_kernels: false,
-                    file_hooks: FileHooks::default(),
-                    $($metric: $Settings::default(),)*
+/// Puts together what the collectors of these folders have.
+macro_rules! collectors {
+    ($($folder:ident),*) => {
+        kumon_collect::settings! {
+            /// Settings of every metric; each key is optional.
+            pub struct Settings {
+                keys {
+                    /// KuMon's own processes are left out unless this is false.
+                    exclude_self: bool = true, by bool::deserialize;
+                    /// Size of the ring buffer of each BPF object that emits single events, bytes of kernel memory; rounded
+                    /// up to a power of two of at least a page.
+                    ring_buffer_bytes: u32 = 2 << 20, by ring_buffer_bytes;
+                }
+                sections { $($folder: crate::$folder::Settings;)* }
+                internal {
+                    /// Takes the ways that older kernels need (docs/kernels.md), so that tests go them on newer ones too.
+                    as_on_old_kernels: bool = false;
                 }
             }
         }
 
         impl Settings {
-            /// The metrics that can be switched on and off.
-            pub const METRICS: &[&str] = &[$(stringify!($metric)),*];
-
-            /// Switches a metric on or off; false where there is none of that name.
-            pub fn switch(&mut self, metric: &str, on: bool) -> bool {
-                match metric {
-                    $(stringify!($metric) => self.$metric.enabled = on.into(),)*
-                    _ => return false,
-                }
-                true
-            }
-
-            /// The filter of each metric.
-            pub(crate) fn filters(&self) -> Vec<(&'static str, &Filter)> {
-                vec![$((stringify!($metric), &self.$metric.filter),)*]
+            /// Every collector, in the order in which they start.
+            pub(crate) fn collectors(&self) -> Vec<Box<dyn Collector>> {
+                let object = self.object();
+                vec![$(Box::new(crate::$folder::collector(object, &self.$folder))),*]
             }
         }
     };
 }
 
-settings! {
-    exec: ExecSettings,
-    exit: ExitSettings,
-    runqlat: RunqlatSettings,
-    runqslower: RunqslowerSettings,
-    cputime: CputimeSettings,
-    biolatency: BiolatencySettings,
-    bitesize: BitesizeSettings,
-    tcplife: TcplifeSettings,
-    dbslower: DbslowerSettings,
-    filelife: FilelifeSettings,
-    filegone: FilegoneSettings,
-}
+// Names every folder.
+include!(concat!(env!("OUT_DIR"), "/collectors.rs"));
 
 impl Settings {
     /// What they say about every BPF object alike.

@@ -9,12 +9,11 @@ use crate::object::Opened;
 use crate::sched::Sched;
 
 fn sched(settings: &Settings) -> Sched {
-    let Settings { runqlat, runqslower, cputime, .. } = settings;
-    Sched::new(settings.object(), settings.max_waiting_threads, runqlat, runqslower, cputime)
+    crate::sched::collector(settings.object(), &settings.sched)
 }
 
 fn block(settings: &Settings) -> Block {
-    Block::new(settings.object(), &settings.biolatency, &settings.bitesize)
+    crate::block::collector(settings.object(), &settings.block)
 }
 
 /// Arrays of maps, and how many keys their maps take as the kernel says. Both maps of an array must be alike in what
@@ -46,12 +45,12 @@ fn arrays_of_maps_are_made_for_maps_of_the_very_size_that_they_get() {
         return;
     }
     let mut settings = Settings::default();
-    settings.cputime.max_ended = 11;
-    settings.biolatency.max_keys = 22;
-    settings.bitesize.max_processes = 33;
+    settings.sched.cputime.max_ended = 11;
+    settings.block.biolatency.max_keys = 22;
+    settings.block.bitesize.max_processes = 33;
     let mut sizes = intervals(sched(&settings).open().unwrap());
-    settings.runqlat.per_cgroup = true;
-    settings.runqlat.max_cgroups = 44;
+    settings.sched.runqlat.per_cgroup = true;
+    settings.sched.runqlat.max_cgroups = 44;
     sizes.extend(intervals(sched(&settings).open().unwrap()));
     sizes.extend(intervals(block(&settings).open().unwrap()));
     let expected =

@@ -17,8 +17,8 @@ const BLOCK: i64 = 64 << 10;
 
 fn settings(interval: Duration) -> Settings {
     let mut settings = Settings::default();
-    settings.bitesize.interval = interval;
-    settings.biolatency.interval = interval;
+    settings.block.bitesize.interval = interval;
+    settings.block.biolatency.interval = interval;
     settings
 }
 
@@ -92,7 +92,7 @@ fn reads_are_told_from_writes_and_processes_from_each_other() {
     let Some(disk) = Disk::make() else { return };
     let mut settings = settings(Duration::from_secs(60));
     // Where there is a udev it reads a disk that was written to.
-    settings.biolatency.filter =
+    settings.block.biolatency.filter =
         serde_json::from_str(r#"{"comm": ["kumon-reader", "kumon-writer"]}"#).unwrap();
     let collecting = Collecting::start("block", settings);
     disk.read("kumon-reader", "64k", 600);
@@ -126,7 +126,7 @@ fn requests_that_wait_in_a_schedulers_queue_are_those_of_who_made_them() {
         return;
     }
     let mut settings = settings(Duration::from_secs(60));
-    settings.biolatency.per_cgroup = true;
+    settings.block.biolatency.per_cgroup = true;
     let collecting = Collecting::start("block", settings);
     // Each at a place of its own, so that none of their requests are merged.
     let writers = cgroups.iter().flatten().enumerate().map(|(number, cgroup)| {
@@ -203,7 +203,7 @@ fn processes_bear_their_cgroup_and_latencies_are_told_by_it_where_asked_for() {
     }
     let Some(disk) = Disk::make() else { return };
     let mut settings = settings(Duration::from_secs(60));
-    settings.biolatency.per_cgroup = true;
+    settings.block.biolatency.per_cgroup = true;
     let collecting = Collecting::start("block", settings);
     let counts = [300, 200];
     for (cgroup, count) in cgroups.iter().zip(counts) {
@@ -229,9 +229,9 @@ fn a_filter_leaves_out_other_processes_requests() {
     }
     let Some(disk) = Disk::make() else { return };
     let mut settings = settings(Duration::from_secs(60));
-    settings.biolatency.filter = serde_json::from_str(r#"{"comm": ["kumon-reader"]}"#).unwrap();
-    settings.bitesize.filter = serde_json::from_str(r#"{"comm": ["kumon-writer"]}"#).unwrap();
-    settings.bitesize.sample = serde_json::from_str("3").unwrap();
+    settings.block.biolatency.filter = serde_json::from_str(r#"{"comm": ["kumon-reader"]}"#).unwrap();
+    settings.block.bitesize.filter = serde_json::from_str(r#"{"comm": ["kumon-writer"]}"#).unwrap();
+    settings.block.bitesize.sample = serde_json::from_str("3").unwrap();
     let collecting = Collecting::start("block", settings);
     disk.read("kumon-reader", "64k", 200);
     disk.write("kumon-writer", "64k", 600);
@@ -253,7 +253,7 @@ fn what_is_below_the_top_is_summed_in_the_row_other() {
     }
     let Some(disk) = Disk::make() else { return };
     let mut limited = settings(Duration::from_secs(60));
-    limited.bitesize.top = 1;
+    limited.block.bitesize.top = 1;
     let limited = Collecting::start("block", limited);
     let all = Collecting::start("block", settings(Duration::from_secs(60)));
     for (name, count) in [("kumon-a", 200), ("kumon-b", 150), ("kumon-c", 100)] {

@@ -21,8 +21,8 @@ const MIB: i64 = 1 << 20;
 
 fn start() -> Collecting {
     let mut settings = Settings::default();
-    settings.bitesize.interval = Duration::from_secs(60);
-    settings.biolatency.interval = Duration::from_secs(60);
+    settings.block.bitesize.interval = Duration::from_secs(60);
+    settings.block.biolatency.interval = Duration::from_secs(60);
     Collecting::start("block", settings)
 }
 

@@ -24,13 +24,13 @@ const PYTHON: &str = "/usr/bin/python3";
 fn limited(settings: Settings, rows_per_second: u32, names: &[&str]) -> Settings {
     let filter: Filter = serde_json::from_value(serde_json::json!({ "comm": names })).unwrap();
     let mut settings = with_budget(settings, rows_per_second);
-    settings.exec.filter = filter.clone();
-    settings.exit.filter = filter.clone();
-    settings.runqslower.filter = filter.clone();
-    settings.tcplife.filter = filter.clone();
-    settings.filelife.filter = filter.clone();
-    settings.filegone.filter = filter.clone();
-    settings.dbslower.filter = filter;
+    settings.process.exec.filter = filter.clone();
+    settings.process.exit.filter = filter.clone();
+    settings.sched.runqslower.filter = filter.clone();
+    settings.tcp.tcplife.filter = filter.clone();
+    settings.file.filelife.filter = filter.clone();
+    settings.file.filegone.filter = filter.clone();
+    settings.db.dbslower.filter = filter;
     Settings { ring_buffer_bytes: 32 << 20, ..settings }
 }
 
@@ -111,7 +111,7 @@ fn storm_beside_a_quiet_one(mut settings: Settings, storming: Place, quiet: Plac
         let python = programs.copy(PYTHON, name);
         if place == Place::Here { Command::new(python) } else { cgroup.command(python) }
     };
-    settings.filelife.enabled = Enabled::No;
+    settings.file.filelife.enabled = Enabled::No;
     let pause = 32.0 / f64::from(rows_per_second);
     let mut quiet = Renamer::start(python(calm, quiet), load_size(60), pause);
     let mut storm = Renamer::start(python(noisy, storming), 0, 0.0);
@@ -150,7 +150,7 @@ fn one_storm_takes_nothing_from_a_quiet_process_wherever_that_is() {
             (Place::Container, Place::Container),
             (Place::Here, Place::Here),
         ] {
-            eprintln!("{:?}: {storming:?} beside {quiet:?}", settings.file_hooks);
+            eprintln!("{:?}: {storming:?} beside {quiet:?}", settings.file.file_hooks);
             storm_beside_a_quiet_one(settings.clone(), storming, quiet);
         }
     }
@@ -166,7 +166,7 @@ fn three_storms_in_its_cgroup_and_in_three_others_each_take_nothing_from_a_quiet
     }
     let programs = Programs::new();
     for mut settings in file_settings() {
-        settings.filelife.enabled = Enabled::No;
+        settings.file.filelife.enabled = Enabled::No;
         let name = |number| format!("kumon-budget-{}-{number}", std::process::id());
         let cgroups: Option<Vec<Cgroup>> = (0..4).map(|number| Cgroup::new(&name(number))).collect();
         if !require(cgroups.is_some(), "a cgroup v2 mount") {
@@ -236,7 +236,7 @@ fn execs_and_exits_keep_to_their_budget() {
     }
     let (programs, short) = (Programs::new(), Programs::new());
     let mut settings = Settings::default();
-    settings.exec.failed = kernel_is_at_least(TASK_STORAGE);
+    settings.process.exec.failed = kernel_is_at_least(TASK_STORAGE);
     let script = format!(
         "import os
 for i in range({}):
@@ -258,7 +258,7 @@ fn slow_waits_keep_to_their_budget() {
     }
     let programs = Programs::new();
     let mut settings = Settings::default();
-    settings.runqslower.threshold = Duration::from_nanos(1);
+    settings.sched.runqslower.threshold = Duration::from_nanos(1);
     let script = format!("{NAP}nap({})", load_size(2_000));
     compare("sched", &["runqslower"], &settings, STORM, || storm(&programs, &script));
 }
@@ -311,7 +311,7 @@ fn statements_keep_to_their_budget() {
     for kind in kinds() {
         let database = Database::shared(kind);
         let mut settings = Settings::default();
-        settings.dbslower.threshold = Duration::ZERO;
+        settings.db.dbslower.threshold = Duration::ZERO;
         let script = format!("SELECT {} 1;\n", database.mark()).repeat(load_size(2_000));
         compare("db", &["dbslower"], &settings, kind.process(), || database.script(&script));
     }

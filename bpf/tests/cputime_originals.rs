@@ -42,7 +42,7 @@ fn perl(script: &str) -> Command {
 /// The time the load waited for its line comes last.
 fn beside(load: &str, original: impl FnOnce(u32) -> Original) -> (Row, Vec<String>, Duration) {
     let mut settings = Settings::default();
-    settings.cputime.interval = Duration::from_secs(600);
+    settings.sched.cputime.interval = Duration::from_secs(600);
     // It begins once it has read a line.
     let mut load = Child::spawn(&mut perl(&format!("<STDIN>; {load}")));
     let pid = load.id();

@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 fn settings(threshold: Duration) -> Settings {
     let mut settings = Settings::default();
-    settings.dbslower.threshold = threshold;
+    settings.db.dbslower.threshold = threshold;
     settings
 }
 
@@ -179,8 +179,8 @@ fn a_long_statement_is_cut_and_flagged_and_shown_as_it_is_where_masking_is_off()
     for kind in kinds() {
         let database = Database::shared(kind);
         let mut settings = settings(Duration::from_millis(200));
-        settings.dbslower.mask = false;
-        settings.dbslower.max_statement_bytes = 1000;
+        settings.db.dbslower.mask = false;
+        settings.db.dbslower.max_statement_bytes = 1000;
         let collecting = Collecting::start("db", settings);
         let statement = |bytes: usize| {
             let sleep = database.sleep(0.3);
@@ -262,7 +262,7 @@ fn what_runs_inside_of_a_statement_has_no_row_of_its_own() {
             statements.pop();
         }
         let mut settings = settings(Duration::from_millis(100));
-        settings.dbslower.mask = false;
+        settings.db.dbslower.mask = false;
         let collecting = Collecting::start("db", settings);
         for statement in &statements {
             database.query(statement);

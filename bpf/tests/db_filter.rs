@@ -15,8 +15,8 @@ use kumon_testing::{require, require_bpf};
 
 fn settings(filter: &str) -> Settings {
     let mut settings = Settings::default();
-    settings.dbslower.threshold = Duration::ZERO;
-    settings.dbslower.filter = serde_json::from_str(filter).unwrap();
+    settings.db.dbslower.threshold = Duration::ZERO;
+    settings.db.dbslower.filter = serde_json::from_str(filter).unwrap();
     settings
 }
 
@@ -70,8 +70,8 @@ fn one_slow_statement_in_so_many_is_told_and_the_others_are_counted() {
     }
     let database = Database::start(Kind::PostgreSql);
     let mut settings = settings("{}");
-    settings.dbslower.threshold = Duration::from_millis(1);
-    settings.dbslower.sample = serde_json::from_str("4").unwrap();
+    settings.db.dbslower.threshold = Duration::from_millis(1);
+    settings.db.dbslower.sample = serde_json::from_str("4").unwrap();
     let collecting = Collecting::start("db", settings);
     // What is below the threshold is no candidate.
     database.script(&format!("{};\n", database.sleep("0.001")).repeat(SLOW as usize));

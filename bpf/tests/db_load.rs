@@ -38,8 +38,8 @@ fn ten_thousand_statements_are_each_told_or_counted_and_none_is_kept() {
             let script: String =
                 (0..statements).map(|i| format!("SELECT {} {i}, '{text}';\n", database.mark())).collect();
             let mut settings = with_budget(Settings::default(), 0);
-            settings.dbslower.threshold = Duration::ZERO;
-            settings.dbslower.mask = false;
+            settings.db.dbslower.threshold = Duration::ZERO;
+            settings.db.dbslower.mask = false;
             let collecting = Collecting::start("db", settings);
             let before = memory("VmRSS");
             // Makes VmHWM begin anew (proc(5)).

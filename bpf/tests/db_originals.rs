@@ -97,7 +97,7 @@ fn slow_statements_are_those_that_the_server_logs_and_the_original_tells() {
         let database = Database::start(kind);
         let session = logged_session(&database);
         let mut settings = Settings::default();
-        settings.dbslower.threshold = THRESHOLD;
+        settings.db.dbslower.threshold = THRESHOLD;
         let collecting = Collecting::start("db", settings);
         let original = start_dbslower(&database, &session, THRESHOLD.as_millis());
         // The first one that is logged makes the server open its log, which it doesn't count in.

@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 fn settings(threshold: Duration) -> Settings {
     let mut settings = Settings::default();
-    settings.dbslower.threshold = threshold;
+    settings.db.dbslower.threshold = threshold;
     settings
 }
 
@@ -49,7 +49,7 @@ fn descriptors(kinds: &[&str]) -> usize {
 fn a_server_is_found_when_it_starts_and_let_go_when_it_is_killed_in_mid_statement() {
     for kind in kinds() {
         let mut settings = settings(Duration::from_millis(100));
-        settings.dbslower.mask = false;
+        settings.db.dbslower.mask = false;
         let collecting = Collecting::start("db", settings);
         let before = probes();
         for _ in 0..2 {

@@ -314,7 +314,7 @@ print(child, status)"
     };
     for as_on_old_kernels in [false, true] {
         let mut settings = Settings { as_on_old_kernels, ..Settings::default() };
-        settings.exec.failed = true;
+        settings.process.exec.failed = true;
         let collecting = Collecting::start("process", settings);
         let ran: Vec<_> = calls.iter().map(|(call, ..)| folder.python(&script(call)).1).collect();
         let collected = collecting.stop();
@@ -343,7 +343,7 @@ fn late_failures_beside_many_execs_keep_their_own_arguments() {
     const EACH: usize = 40;
     let folder = Folder::new();
     let mut settings = Settings::default();
-    settings.exec.failed = true;
+    settings.process.exec.failed = true;
     let collecting = Collecting::start("process", settings);
     folder.python(&format!(
         "{BREAK}

@@ -33,14 +33,14 @@ def now(): return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 /// Runs a test by each kind of hooks that the kernel has.
 fn with_all_hooks(test: impl Fn(&Settings)) {
     for settings in file_settings() {
-        eprintln!("by {:?}", settings.file_hooks);
+        eprintln!("by {:?}", settings.file.file_hooks);
         test(&settings);
     }
 }
 
 /// Whether paths are those of the files themselves.
 fn tells_exact_paths(settings: &Settings) -> bool {
-    settings.file_hooks != FileHooks::Tracepoint
+    settings.file.file_hooks != FileHooks::Tracepoint
 }
 
 /// Runs a Python script in a folder, which it gets as its argument too; returns its pid and what it printed.
@@ -328,8 +328,8 @@ fn each_metric_runs_without_the_other() {
         for (filelife, filegone) in [(true, false), (false, true)] {
             let (_folder, folder) = folder();
             let mut settings = settings.clone();
-            settings.filelife.enabled = filelife.into();
-            settings.filegone.enabled = filegone.into();
+            settings.file.filelife.enabled = filelife.into();
+            settings.file.filegone.enabled = filegone.into();
             let collecting = Collecting::start("file", settings);
             python(&folder, "make('f'); os.unlink('f'); os.mkdir('d'); os.rmdir('d')");
             let collected = collecting.stop();

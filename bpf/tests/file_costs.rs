@@ -48,6 +48,6 @@ fn creating_and_deleting_a_file_by_each_kind_of_hooks() {
     }
     println!("without: {bare} ns");
     for (settings, with) in kinds.iter().zip(with) {
-        println!("{:?}: {with} ns, x{:.2}", settings.file_hooks, with as f64 / bare as f64);
+        println!("{:?}: {with} ns, x{:.2}", settings.file.file_hooks, with as f64 / bare as f64);
     }
 }

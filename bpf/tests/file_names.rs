@@ -51,7 +51,7 @@ impl Folder {
 
 /// Rows as they are expected: sizes are known by functions of the kernel only.
 fn expected(settings: &Settings, rows: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
-    let knows_sizes = settings.file_hooks != FileHooks::Tracepoint;
+    let knows_sizes = settings.file.file_hooks != FileHooks::Tracepoint;
     let size = |size: &str| if knows_sizes { size.to_owned() } else { String::new() };
     rows.iter().map(|(action, path, bytes)| (action.to_string(), path.to_string(), size(bytes))).collect()
 }
@@ -141,10 +141,10 @@ fn filters_ask_about_who_deletes_and_samples_are_counted() {
     for settings in file_settings() {
         let with = |filter: &str, sample: u32| {
             let mut settings = with_budget(settings.clone(), 0);
-            settings.filelife.filter = serde_json::from_value(json!({"comm": [filter]})).unwrap();
-            settings.filelife.sample = serde_json::from_value(json!(sample)).unwrap();
-            settings.filegone.filter = settings.filelife.filter.clone();
-            settings.filegone.sample = settings.filelife.sample;
+            settings.file.filelife.filter = serde_json::from_value(json!({"comm": [filter]})).unwrap();
+            settings.file.filelife.sample = serde_json::from_value(json!(sample)).unwrap();
+            settings.file.filegone.filter = settings.file.filelife.filter.clone();
+            settings.file.filegone.sample = settings.file.filelife.sample;
             Collecting::start("file", settings)
         };
         let folder = Folder::new();

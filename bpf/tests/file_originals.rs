@@ -40,7 +40,7 @@ fn short_lived_files_are_those_that_filelife_sees() {
     let original = Original::start("filelife");
     wait_until_it_sees(&original, folder.path());
     let mut settings = Settings::default();
-    settings.filelife.enabled = Enabled::Yes;
+    settings.file.filelife.enabled = Enabled::Yes;
     // The files are made by this very process.
     settings.exclude_self = false;
     let collecting = Collecting::start("file", settings);
@@ -163,7 +163,7 @@ fn deletions_and_renames_are_those_that_filegone_sees() {
     for (settings, collecting) in hooks.iter().zip(collecting) {
         let collected = collecting.stop();
         let ours = collected.rows("filegone").iter().filter_map(as_the_original).collect();
-        assert_eq!(sorted(ours), expected, "by {:?}", settings.file_hooks);
+        assert_eq!(sorted(ours), expected, "by {:?}", settings.file.file_hooks);
         assert_eq!(collected.lost("filegone"), 0);
     }
     // Not asked to end: where it is just printing, it takes no notice.

@@ -68,7 +68,7 @@ fn files_beyond_the_limit_are_counted() {
     let room = files() / 5;
     for settings in settings(32 << 20) {
         let mut limited = settings.clone();
-        limited.filelife.max_files = room as u32;
+        limited.file.filelife.max_files = room as u32;
         let witness = Collecting::start("file", settings.clone());
         let collecting = Collecting::start("file", limited);
         let folder = storm(true);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{Collected, Collecting, file_settings, kernel_is_at_least};
-use kumon_bpf::{FileHooks, Settings, collectors};
+use kumon_bpf::{FileHooks, collectors};
 use tempfile::TempDir;
 
 /// The first Linux whose io_uring deletes and renames.
@@ -121,7 +121,7 @@ rmdir('folder')";
         let collected = collecting.stop();
         let (lives, gone) =
             (folder.rows(&collected, "filelife", pid), folder.rows(&collected, "filegone", pid));
-        if settings.file_hooks == FileHooks::Tracepoint {
+        if settings.file.file_hooks == FileHooks::Tracepoint {
             assert_eq!((lives, gone), (Vec::new(), Vec::new()));
             // Of the opens only those that may create; which ones they are is not known before 6.0.
             let opens = if kernel_is_at_least((6, 0)) { 3 } else { 5 };
@@ -138,13 +138,14 @@ rmdir('folder')";
 #[test]
 fn creations_by_io_uring_and_a_filter_are_counted_apart() {
     for settings in file_settings() {
-        if settings.file_hooks != FileHooks::Tracepoint {
+        if settings.file.file_hooks != FileHooks::Tracepoint {
             continue;
         }
         let folder = Folder::new();
         let with = |comm: &str| {
             let mut settings = settings.clone();
-            settings.filegone.filter = serde_json::from_value(serde_json::json!({"comm": [comm]})).unwrap();
+            settings.file.filegone.filter =
+                serde_json::from_value(serde_json::json!({"comm": [comm]})).unwrap();
             Collecting::start("file", settings)
         };
         let collecting = [with("python3"), with("nobody")];
@@ -163,13 +164,12 @@ fn creations_by_io_uring_and_a_filter_are_counted_apart() {
 #[test]
 fn check_says_that_calls_by_io_uring_are_only_counted() {
     for settings in file_settings() {
-        let Settings { file_hooks, .. } = settings;
         let all = collectors(&settings);
         let file = all.iter().find(|collector| collector.name() == "file").unwrap();
         let hooks = file.probe().into_iter().filter(|hook| hook.event.starts_with("io_uring_"));
         let said: Vec<_> = hooks.map(|hook| hook.strategy).collect();
         let only_counts = || Ok("tp_btf, only counts calls by io_uring: they are not looked into");
-        let expected = (file_hooks == FileHooks::Tracepoint).then(only_counts);
-        assert_eq!(said, expected.into_iter().collect::<Vec<_>>(), "{file_hooks:?}");
+        let expected = (settings.file.file_hooks == FileHooks::Tracepoint).then(only_counts);
+        assert_eq!(said, expected.into_iter().collect::<Vec<_>>(), "{:?}", settings.file.file_hooks);
     }
 }

@@ -39,8 +39,8 @@ fn filter(json: &str) -> Filter {
 /// A filter of exec and exit.
 fn of_processes(json: &str) -> Settings {
     let mut settings = Settings::default();
-    settings.exec.filter = filter(json);
-    settings.exit.filter = filter(json);
+    settings.process.exec.filter = filter(json);
+    settings.process.exit.filter = filter(json);
     settings
 }
 
@@ -192,7 +192,7 @@ fn one_in_so_many_is_told_and_the_others_are_counted() {
     const PROCESSES: u64 = 800;
     let programs = Programs::new();
     let mut settings = of_processes(r#"{"comm": ["kumon-sampled"]}"#);
-    settings.exec.sample = serde_json::from_str("4").unwrap();
+    settings.process.exec.sample = serde_json::from_str("4").unwrap();
     let collecting = Collecting::start("process", settings);
     for _ in 0..PROCESSES {
         programs.run("kumon-sampled");
@@ -226,10 +226,10 @@ fn each_metric_of_a_shared_program_has_its_own_filter() {
     }
     let programs = Programs::new();
     let mut settings = Settings::default();
-    settings.cputime.filter = filter(r#"{"comm": ["kumon-chosen"]}"#);
-    settings.runqlat.filter = filter(r#"{"comm": ["kumon-nobody"]}"#);
-    settings.runqslower.threshold = Duration::from_nanos(1);
-    settings.runqslower.filter = filter(r#"{"comm": ["kumon-other"]}"#);
+    settings.sched.cputime.filter = filter(r#"{"comm": ["kumon-chosen"]}"#);
+    settings.sched.runqlat.filter = filter(r#"{"comm": ["kumon-nobody"]}"#);
+    settings.sched.runqslower.threshold = Duration::from_nanos(1);
+    settings.sched.runqslower.filter = filter(r#"{"comm": ["kumon-other"]}"#);
     let collecting = Collecting::start("sched", settings);
     let chosen = burn(&programs, "kumon-chosen", 200);
     let used = usage_of(chosen).cpu_time;
@@ -252,7 +252,7 @@ fn waits_are_summed_for_the_chosen_processes_only() {
     const NAPS: i64 = 300;
     let programs = Programs::new();
     let mut settings = Settings::default();
-    settings.runqlat.filter = filter(r#"{"comm": ["kumon-napper"]}"#);
+    settings.sched.runqlat.filter = filter(r#"{"comm": ["kumon-napper"]}"#);
     let _busy = BusyCpus::keep();
     let collecting = Collecting::start("sched", settings);
     let script = format!("{NAP}nap({NAPS})");

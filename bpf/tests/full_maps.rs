@@ -39,10 +39,10 @@ fn cgroups_beyond_the_room_for_them_are_in_the_row_other() {
         return;
     }
     let mut settings = Settings::default();
-    settings.runqlat.per_cgroup = true;
-    settings.runqlat.max_cgroups = 1;
-    settings.runqlat.interval = LONG;
-    settings.runqlat.filter = serde_json::from_str(r#"{"comm": ["kumon-napper"]}"#).unwrap();
+    settings.sched.runqlat.per_cgroup = true;
+    settings.sched.runqlat.max_cgroups = 1;
+    settings.sched.runqlat.interval = LONG;
+    settings.sched.runqlat.filter = serde_json::from_str(r#"{"comm": ["kumon-napper"]}"#).unwrap();
     let programs = Programs::new();
     let napper = programs.copy("/usr/bin/python3", "kumon-napper");
     let _busy = BusyCpus::keep();
@@ -67,9 +67,9 @@ fn ended_processes_beyond_the_room_for_them_are_in_the_row_other() {
         return;
     }
     let mut settings = Settings::default();
-    settings.cputime.max_ended = 2;
-    settings.cputime.interval = LONG;
-    settings.cputime.filter = serde_json::from_str(r#"{"comm": ["kumon-burner"]}"#).unwrap();
+    settings.sched.cputime.max_ended = 2;
+    settings.sched.cputime.interval = LONG;
+    settings.sched.cputime.filter = serde_json::from_str(r#"{"comm": ["kumon-burner"]}"#).unwrap();
     let programs = Programs::new();
     let burner = programs.copy("/usr/bin/python3", "kumon-burner");
     let collecting = Collecting::start("sched", settings);
@@ -95,12 +95,12 @@ fn disks_and_processes_beyond_the_room_for_them_are_in_the_row_other() {
     }
     let Some(disk) = Disk::make() else { return };
     let mut settings = Settings::default();
-    settings.biolatency.max_keys = 1;
-    settings.biolatency.interval = LONG;
-    settings.biolatency.filter = serde_json::from_str(r#"{"comm": ["kumon-a", "kumon-b"]}"#).unwrap();
-    settings.bitesize.max_processes = 1;
-    settings.bitesize.interval = LONG;
-    settings.bitesize.filter = settings.biolatency.filter.clone();
+    settings.block.biolatency.max_keys = 1;
+    settings.block.biolatency.interval = LONG;
+    settings.block.biolatency.filter = serde_json::from_str(r#"{"comm": ["kumon-a", "kumon-b"]}"#).unwrap();
+    settings.block.bitesize.max_processes = 1;
+    settings.block.bitesize.interval = LONG;
+    settings.block.bitesize.filter = settings.block.biolatency.filter.clone();
     let collecting = Collecting::start("block", settings);
     disk.read("kumon-a", "64k", 100);
     disk.write("kumon-b", "64k", 200);
@@ -123,9 +123,9 @@ fn requests_beyond_the_room_for_them_are_counted_as_lost() {
     const REQUESTS: u32 = 1_000;
     let Some(disk) = Disk::make() else { return };
     let mut settings = Settings::default();
-    settings.biolatency.max_requests = 1;
-    settings.biolatency.interval = LONG;
-    settings.biolatency.filter = serde_json::from_str(r#"{"comm": ["kumon-reader"]}"#).unwrap();
+    settings.block.biolatency.max_requests = 1;
+    settings.block.biolatency.interval = LONG;
+    settings.block.biolatency.filter = serde_json::from_str(r#"{"comm": ["kumon-reader"]}"#).unwrap();
     // Its program is copied before several run it at a time: a copy that is being written can't be executed.
     disk.read("kumon-reader", "64k", 1);
     let collecting = Collecting::start("block", settings);
@@ -155,8 +155,8 @@ fn requests_of_which_it_is_not_kept_who_made_them_are_told_and_counted() {
         return;
     }
     let mut settings = Settings::default();
-    settings.biolatency.max_requests = 1;
-    settings.bitesize.interval = LONG;
+    settings.block.biolatency.max_requests = 1;
+    settings.block.bitesize.interval = LONG;
     let collecting = Collecting::start("block", settings);
     // Each read is cut into more requests than the driver takes at a time, so that some wait.
     std::fs::write(format!("/sys/block/{}/queue/max_sectors_kb", disk.name), "64").unwrap();

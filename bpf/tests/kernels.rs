@@ -44,7 +44,7 @@ fn failed_execs_are_seen_or_it_is_said_what_they_lack() {
         return;
     }
     let mut settings = Settings::default();
-    settings.exec.failed = true;
+    settings.process.exec.failed = true;
     let all = collectors(&settings);
     let process = all.iter().find(|collector| collector.name() == "process").unwrap();
     let hooks = process.probe();
@@ -66,9 +66,10 @@ fn the_file_metrics_start_by_all_hooks_but_those_that_are_refused_with_the_reaso
         return;
     }
     let start_by = |hooks| {
-        let mut settings = Settings { file_hooks: hooks, ..Settings::default() };
-        settings.filelife.enabled = Enabled::Yes;
-        settings.filegone.enabled = Enabled::Yes;
+        let mut settings = Settings::default();
+        settings.file.file_hooks = hooks;
+        settings.file.filelife.enabled = Enabled::Yes;
+        settings.file.filegone.enabled = Enabled::Yes;
         refusal("file", &settings)
     };
     assert_eq!(start_by(FileHooks::Auto), None);

@@ -78,12 +78,12 @@ fn files_in(folder: &Path) -> BTreeSet<OsString> {
 /// All that this kernel can have.
 fn everything() -> Settings {
     let mut settings = Settings::default();
-    settings.exec.failed = kernel_is_at_least(TASK_STORAGE);
-    settings.dbslower.enabled = kernel_is_at_least(UPROBE_COOKIES);
+    settings.process.exec.failed = kernel_is_at_least(TASK_STORAGE);
+    settings.db.dbslower.enabled = kernel_is_at_least(UPROBE_COOKIES);
     // The rung that every kernel has.
-    settings.file_hooks = FileHooks::Tracepoint;
-    settings.filelife.enabled = Enabled::Yes;
-    settings.filegone.enabled = Enabled::Yes;
+    settings.file.file_hooks = FileHooks::Tracepoint;
+    settings.file.filelife.enabled = Enabled::Yes;
+    settings.file.filegone.enabled = Enabled::Yes;
     settings
 }
 

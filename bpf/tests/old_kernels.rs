@@ -33,8 +33,8 @@ fn a_process_whose_threads_end_together_ends_once_and_its_id_is_free_then() {
     let script = "import threading\nfor i in range(200): threading.Thread(target=lambda: None).start()";
     let mut settings = settings();
     // Enough for those that run at a time; not for all, should ids not be given back.
-    settings.exit.max_unreaped = 100;
-    settings.exit.filter = serde_json::from_str(r#"{"comm": ["python3"]}"#).unwrap();
+    settings.process.exit.max_unreaped = 100;
+    settings.process.exit.filter = serde_json::from_str(r#"{"comm": ["python3"]}"#).unwrap();
     let collecting = Collecting::start("process", settings);
     let pids: Vec<u32> = (0..150)
         .map(|number| {
@@ -59,8 +59,8 @@ fn ends_beyond_the_room_for_them_are_counted() {
     }
     const PROCESSES: u64 = 20;
     let mut settings = settings();
-    settings.exit.max_unreaped = 4;
-    settings.exit.filter = serde_json::from_str(r#"{"comm": ["true"]}"#).unwrap();
+    settings.process.exit.max_unreaped = 4;
+    settings.process.exit.filter = serde_json::from_str(r#"{"comm": ["true"]}"#).unwrap();
     let collecting = Collecting::start("process", settings);
     // A parent that reaps none of its children while they end.
     let script = format!(
@@ -107,7 +107,7 @@ fn threads_beyond_the_room_for_them_are_counted_but_their_waits_are_told() {
         return;
     }
     let mut settings = settings();
-    settings.max_waiting_threads = 2;
+    settings.sched.max_waiting_threads = 2;
     let collecting = Collecting::start("sched", settings);
     let mut spinning: Vec<Child> =
         (0..6).map(|_| Child::spawn(Command::new("sh").args(["-c", "while :; do :; done"]))).collect();

@@ -89,7 +89,7 @@ fn collects_waits() {
         return;
     }
     let mut settings = with_budget(Settings { ring_buffer_bytes: 4 << 20, ..Settings::default() }, 0);
-    settings.runqslower.threshold = Duration::from_micros(1);
+    settings.sched.runqslower.threshold = Duration::from_micros(1);
     let collecting = Collecting::start("sched", settings);
     println!("collecting");
     hear();
@@ -131,7 +131,7 @@ fn collects_cpu_time() {
         return;
     }
     let mut settings = Settings::default();
-    settings.cputime.interval = Duration::from_secs(1);
+    settings.sched.cputime.interval = Duration::from_secs(1);
     let collecting = Collecting::start("sched", settings);
     // So that each interval has a row.
     let _spinning = spin();

@@ -148,7 +148,7 @@ fn secrets_in_arguments_are_masked_unless_the_setting_says_otherwise() {
     }
     for (mask, expected) in [(true, "--password=***"), (false, "--password=hunter2")] {
         let mut settings = Settings::default();
-        settings.exec.mask = mask;
+        settings.process.exec.mask = mask;
         let collecting = Collecting::start("process", settings);
         let status = Command::new("true").args(["kumon-secret", "--password=hunter2"]).status().unwrap();
         assert!(status.success());
@@ -170,8 +170,8 @@ fn long_arguments_are_cut_at_the_limit_and_flagged() {
     let long = "x".repeat(5000);
     for limit in [4096, 100, 0] {
         let mut settings = Settings::default();
-        settings.exec.max_args_bytes = limit;
-        settings.exec.failed = true;
+        settings.process.exec.max_args_bytes = limit;
+        settings.process.exec.failed = true;
         let collecting = Collecting::start("process", settings);
         Command::new(&program).args([&long, "unseen"]).status().unwrap();
         Command::new(&missing).args([&long, "unseen"]).status().unwrap_err();
@@ -195,7 +195,7 @@ fn failed_execs_are_told_where_the_setting_asks_for_them() {
     }
     const ENOENT: i64 = 2;
     let mut settings = Settings::default();
-    settings.exec.failed = true;
+    settings.process.exec.failed = true;
     let collecting = Collecting::start("process", settings);
     // An absolute path, because the search through PATH would fail several times.
     let error = Command::new("/kumon/missing").args(["--token", "x"]).status().unwrap_err();
@@ -222,7 +222,7 @@ fn kumon_itself_is_left_out_unless_the_setting_says_otherwise() {
     }
     for (exclude_self, seen) in [(true, false), (false, true)] {
         let mut settings = Settings { exclude_self, ..Settings::default() };
-        settings.exec.failed = true;
+        settings.process.exec.failed = true;
         let collecting = Collecting::start("process", settings);
         // A child is a process of its own from its fork on: only an exec by this very process tells, one that fails.
         let path = format!("/kumon/self-{exclude_self}");

@@ -37,8 +37,8 @@ fn sum(rows: &[Row], column: &str) -> i64 {
 
 fn settings(interval: Duration) -> Settings {
     let mut settings = Settings::default();
-    settings.cputime.interval = interval;
-    settings.runqlat.interval = interval;
+    settings.sched.cputime.interval = interval;
+    settings.sched.runqlat.interval = interval;
     settings
 }
 
@@ -145,7 +145,7 @@ fn what_is_below_the_top_is_summed_in_the_row_other() {
         return;
     }
     let mut limited = settings(Duration::from_secs(60));
-    limited.cputime.top = 3;
+    limited.sched.cputime.top = 3;
     let collecting = Collecting::start("sched", limited);
     let pids: Vec<u32> = (0..8).map(|_| burn(200).spawn().unwrap().id()).collect();
     let used: i64 = pids.iter().map(|&pid| usage_of(pid).cpu_time).sum();
@@ -166,9 +166,9 @@ fn a_process_that_renames_itself_comes_back_byte_by_byte() {
     }
     const HOSTILE: &[u8] = b"a,b\"\n=1+1";
     let mut settings = settings(Duration::from_secs(60));
-    settings.runqslower.threshold = Duration::from_nanos(1);
+    settings.sched.runqslower.threshold = Duration::from_nanos(1);
     // Else the waits of all the others may fill the ring buffer.
-    settings.runqslower.filter = serde_json::from_str(r#"{"comm": ["a,b\"\n=1+1"]}"#).unwrap();
+    settings.sched.runqslower.filter = serde_json::from_str(r#"{"comm": ["a,b\"\n=1+1"]}"#).unwrap();
     let _busy = BusyCpus::keep();
     let collecting = Collecting::start("sched", settings);
     // prctl(PR_SET_NAME) of the main thread names the process.
@@ -198,7 +198,7 @@ fn tasks_that_end_while_they_are_read_are_accounted_once() {
     }
     // Reads as often as it can, while threads come and go.
     let mut settings = settings(Duration::from_nanos(1));
-    (settings.runqlat.enabled, settings.runqslower.enabled) = (false, false);
+    (settings.sched.runqlat.enabled, settings.sched.runqslower.enabled) = (false, false);
     let collecting = Collecting::start_polling("sched", settings, Duration::from_micros(100));
     const THREADS: i64 = 20_000;
     let script = format!(

@@ -29,7 +29,7 @@ fn waits_are_distributed_as_runqlat_sees_them() {
     wait_for("runqlat to trace", Duration::from_secs(30), || !original.lines().is_empty());
     let mut settings = Settings::default();
     // Many intervals: nothing may get lost between them.
-    settings.runqlat.interval = Duration::from_millis(50);
+    settings.sched.runqlat.interval = Duration::from_millis(50);
     let collecting = Collecting::start("sched", settings);
     // Four pairs that wake each other, on two CPUs or so: more waiting than running.
     let switches = load_size(500_000).to_string();
@@ -107,7 +107,7 @@ fn long_waits_are_those_that_runqslower_tells() {
     let original = Original::start(&format!("runqslower {}", THRESHOLD.as_micros()));
     wait_for("runqslower to trace", Duration::from_secs(30), || original.lines().len() >= 2);
     let mut settings = with_budget(Settings::default(), 0);
-    settings.runqslower.threshold = THRESHOLD;
+    settings.sched.runqslower.threshold = THRESHOLD;
     let collecting = Collecting::start("sched", settings);
     // Eight for two CPUs, so that each waits again and again.
     stress(&["--cpu", "8", "--timeout", "4s"]);

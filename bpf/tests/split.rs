@@ -47,9 +47,9 @@ fn napped(top: usize) -> Option<([Napper; 2], Collected)> {
     let (container, _) = Cgroup::of_container()?;
     let other = Cgroup::new(&format!("kumon-split-{}", std::process::id()))?;
     let mut settings = Settings::default();
-    settings.runqlat.per_cgroup = true;
-    settings.runqlat.top = top;
-    settings.runqlat.interval = Duration::from_secs(60);
+    settings.sched.runqlat.per_cgroup = true;
+    settings.sched.runqlat.top = top;
+    settings.sched.runqlat.interval = Duration::from_secs(60);
     let _busy = BusyCpus::keep();
     let collecting = Collecting::start("sched", settings);
     let nappers = [(container, 400), (other, 100)].map(|(cgroup, times)| {
@@ -107,9 +107,9 @@ fn a_process_in_a_container_bears_its_id_in_cputime_and_runqslower() {
     }
     let Some((cgroup, id)) = Cgroup::of_container() else { return };
     let mut settings = Settings::default();
-    settings.runqslower.threshold = Duration::from_nanos(1);
+    settings.sched.runqslower.threshold = Duration::from_nanos(1);
     // Else the waits of all the others may fill the ring buffer.
-    settings.runqslower.filter =
+    settings.sched.runqslower.filter =
         serde_json::from_str(&format!(r#"{{"cgroup": [{}]}}"#, cgroup.id())).unwrap();
     let _busy = BusyCpus::keep();
     let collecting = Collecting::start("sched", settings);
@@ -138,7 +138,7 @@ fn threads_have_rows_of_their_own_where_asked_for() {
         for name, seconds in [(b'a,b\"\\n=1+1', 0.3), (b'short', 0.1)]:\n \
             thread = threading.Thread(target=burn, args=(name, seconds))\n thread.start()\n thread.join()";
     let mut settings = Settings::default();
-    settings.cputime.threads = true;
+    settings.sched.cputime.threads = true;
     let collecting = Collecting::start("sched", settings);
     let mut python = Command::new("/usr/bin/python3");
     let python = python.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();

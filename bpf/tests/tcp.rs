@@ -157,7 +157,7 @@ fn sessions_that_the_map_has_no_room_for_are_counted() {
         return;
     }
     let mut settings = settings();
-    settings.tcplife.max_sessions = 1;
+    settings.tcp.tcplife.max_sessions = 1;
     let collecting = Collecting::start("tcp", settings);
     session("127.0.0.1", "127.0.0.1", End::Client);
     let collected = collecting.stop();

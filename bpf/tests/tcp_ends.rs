@@ -357,7 +357,7 @@ fn listeners_that_find_no_room_are_counted() {
         return;
     }
     let mut settings = Settings::default();
-    settings.tcplife.max_listeners = 1;
+    settings.tcp.tcplife.max_listeners = 1;
     let collecting = Collecting::start("tcp", settings);
     // Its processes listen on a port of their own beside those of all loads.
     let told = end(python(SUCCESSOR, &[]));

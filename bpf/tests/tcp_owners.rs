@@ -149,14 +149,14 @@ fn a_filter_by_process_takes_in_what_nobody_read_and_counts_what_has_no_process(
     }
     let named = |name: &str| {
         let mut settings = Settings::default();
-        settings.tcplife.filter = serde_json::from_value(serde_json::json!({"comm": [name]})).unwrap();
+        settings.tcp.tcplife.filter = serde_json::from_value(serde_json::json!({"comm": [name]})).unwrap();
         settings
     };
     let (chosen, others) =
         (Collecting::start("tcp", named("owner-server")), Collecting::start("tcp", named("kumon-none")));
     let mut unknown = named("owner-server");
     // The listeners of this machine fill it.
-    unknown.tcplife.max_listeners = 1;
+    unknown.tcp.tcplife.max_listeners = 1;
     let unknown = Collecting::start("tcp", unknown);
     let mut load = load("same_port(4)");
     load.told();

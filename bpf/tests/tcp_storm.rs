@@ -91,7 +91,7 @@ fn sessions_beyond_the_maps_limit_are_counted() {
     }
     const HELD: usize = 200;
     let mut limited = settings(32 << 20);
-    limited.tcplife.max_sessions = HELD as u32;
+    limited.tcp.tcplife.max_sessions = HELD as u32;
     let witness = Collecting::start("tcp", settings(32 << 20));
     let collecting = Collecting::start("tcp", limited);
     // Each time 200 sessions stand, that is 400 sides.
@@ -113,7 +113,7 @@ fn filters_leave_out_other_processes_and_samples_are_counted() {
     const SESSIONS: usize = 2_000;
     let filtered = |filter: serde_json::Value, sample: u32| {
         let mut settings = settings(32 << 20);
-        settings.tcplife =
+        settings.tcp.tcplife =
             serde_json::from_value(json!({"filter": filter, "sample": sample, "max_rows_per_second": 0}))
                 .unwrap();
         Collecting::start("tcp", settings)

@@ -18,9 +18,9 @@ fn settings(processes: &[&Child]) -> Settings {
     let pids: Vec<u32> = processes.iter().map(|process| process.id()).collect();
     let of_them: kumon_collect::Filter = serde_json::from_str(&format!(r#"{{"pid": {pids:?}}}"#)).unwrap();
     let mut settings = with_budget(Settings { ring_buffer_bytes: 4 << 20, ..Settings::default() }, 0);
-    settings.runqslower.threshold = Duration::from_nanos(1);
-    settings.runqslower.filter = of_them.clone();
-    settings.runqlat.filter = of_them;
+    settings.sched.runqslower.threshold = Duration::from_nanos(1);
+    settings.sched.runqslower.filter = of_them.clone();
+    settings.sched.runqlat.filter = of_them;
     settings
 }
 

@@ -193,10 +193,10 @@ fn collect(busy: bool) -> (BTreeMap<i64, Account>, Collected) {
     let mut settings = with_budget(Settings { ring_buffer_bytes: 16 << 20, ..Settings::default() }, 0);
     let of_load: kumon_collect::Filter =
         serde_json::from_str(&format!(r#"{{"pid": [{}]}}"#, load.process.id())).unwrap();
-    settings.runqslower.threshold = threshold();
-    settings.runqslower.filter = of_load.clone();
-    settings.runqlat.filter = of_load;
-    settings.cputime.enabled = false;
+    settings.sched.runqslower.threshold = threshold();
+    settings.sched.runqslower.filter = of_load.clone();
+    settings.sched.runqlat.filter = of_load;
+    settings.sched.cputime.enabled = false;
     let collecting = Collecting::start("sched", settings);
     let accounts = load.run();
     (accounts, collecting.stop())

@@ -95,12 +95,14 @@ impl Metric {
 
     /// What to say where there is no such field.
     pub(crate) fn no_field(&self, field: &str) -> String {
-        let hint = match (self.columns().find(|column| column.name == field), self.fields.nearest(field)) {
-            (Some(column), _) => format!("; the column '{field}' is the field '{}'", column.ecs),
-            (None, Some(near)) => format!("; did you mean '{near}'?"),
-            (None, None) => "; docs/metrics.md lists the fields".into(),
+        let hint = match self.columns().find(|column| column.name == field) {
+            Some(column) => format!("the column '{field}' is the field '{}'", column.ecs),
+            None => {
+                let hint = self.fields.did_you_mean(field);
+                hint.unwrap_or_else(|| "docs/metrics.md lists the fields".into())
+            }
         };
-        format!("the metric '{}' has no field '{field}'{hint}", self.name)
+        format!("the metric '{}' has no field '{field}'; {hint}", self.name)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use kumon_query::did_you_mean;
 use serde_saphyr::{Location, MessageFormatter, UserMessageFormatter};
 
 /// A mistake in a dashboard's file.
@@ -44,9 +45,8 @@ impl Mistake {
 /// `; did you mean 'x'?` where one of `known` is like `name`, else a list of them.
 pub(crate) fn suggestion<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: BTreeSet<&str> = known.collect();
-    let scored = known.iter().map(|known| (strsim::jaro_winkler(known, name), *known));
-    match scored.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((score, near)) if score > 0.8 => format!("; did you mean '{near}'?"),
-        _ => format!("; known are: {}", Vec::from_iter(known).join(", ")),
+    match did_you_mean(name, known.iter().copied()) {
+        Some(hint) => format!("; {hint}"),
+        None => format!("; known are: {}", Vec::from_iter(known).join(", ")),
     }
 }

@@ -1,6 +1,7 @@
 //! The alerts of a configuration.
 
-use kumon_alerts::{Alert, AlertError, Alerts, Wrong, alerts, nearest};
+use kumon_alerts::{Alert, AlertError, Alerts, Wrong, alerts};
+use kumon_query::did_you_mean;
 
 use crate::config::Config;
 
@@ -39,8 +40,8 @@ pub(crate) fn load_all(config: &Config) -> Result<Vec<Alert>, WrongAlerts> {
 fn missing_channel(alert: &Alert, config: &Config) -> Option<AlertError> {
     let mut named = alert.channels.iter().flatten();
     let channel = named.find(|channel| !config.channels.contains_key(*channel))?;
-    let near = nearest(channel, config.channels.keys().map(String::as_str));
-    let hint = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
+    let hint = did_you_mean(channel, config.channels.keys().map(String::as_str));
+    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
     Some(AlertError {
         place: format!("the alert {}, channels", alert.name),
         message: format!("the configuration has no channel '{channel}'{hint}"),

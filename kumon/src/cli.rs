@@ -9,7 +9,7 @@ use kumon_shipper::elasticsearch::Authentication;
 use crate::commands::{AlertsCommand, CollectorsArgs, DeadLettersCommand, QueryArgs};
 use crate::setup::Step;
 
-/// Watches this Linux node with eBPF, and keeps what it sees where it can be asked for.
+/// Observes this Linux node with eBPF, and stores what it sees where it can be queried.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -36,9 +36,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Collect into the spool only
     Collect(RunArgs),
-    /// Ship what stands in the spool and in the configured inputs
+    /// Ship what is in the spool and in the configured inputs
     Ship(RunArgs),
-    /// Install what Elasticsearch needs; safe to repeat, and never over what somebody changed
+    /// Install what Elasticsearch needs; safe to repeat, and never overwrites manual changes
     #[command(after_help = "\
 Examples:
   kumon setup --dry-run                         every request that would be sent, and what was changed there
@@ -68,7 +68,7 @@ Examples:
   kumon collectors enable filelife --save       also after a restart, over the configuration
 Exit code: 0 done, 1 no agent collects here, not allowed, or a collector can't start, 2 wrong usage.")]
     Collectors(CollectorsArgs),
-    /// Ask for rows
+    /// Query rows
     #[command(after_help = "\
 Examples:
   kumon query exec 'process.name:bash' --since 15m
@@ -79,7 +79,7 @@ Exit code: 0 rows, 1 no match or expired, 2 an error in the query.")]
     Query(QueryArgs),
     /// Show the address of the running agent's web page, with its key
     Web,
-    /// Look after rows that the output refused for good or that could not be decoded
+    /// Manage rows that the output rejected for good or that could not be decoded
     #[command(
         subcommand,
         after_help = "\
@@ -88,11 +88,11 @@ Examples:
   kumon dead-letters list --dataset app.events --format json | jq .
   kumon dead-letters replay --reason 'failed to parse field'
   kumon dead-letters drop --id 5f0e…-1a2b
-Works while an agent runs and while none does.
+Works whether an agent runs or not.
 Exit code: 0 done, 1 no such letter, or one that can't be delivered, 2 wrong usage."
     )]
     DeadLetters(DeadLettersCommand),
-    /// Look after alerts: what there is, what fires, whether messages arrive
+    /// Manage alerts: list them, show what fires, test whether messages arrive
     #[command(
         subcommand,
         after_help = "\
@@ -126,20 +126,20 @@ pub(crate) struct SetupArgs {
     /// that Kibana imports
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Overwrite (or remove) also what somebody changed, made under one of KuMon's names, or set up on another node with
+    /// Also overwrite (or remove) what was changed by hand, created under one of KuMon's names, or set up on another node with
     /// other settings
     #[arg(long)]
     pub(crate) force: bool,
-    /// Take out what setup put in, and revoke the API keys that it made; the rows stay
+    /// Remove what setup installed, and revoke the API keys that it created; the rows stay
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) remove: bool,
-    /// Who sets up, instead of who ships by the configuration
+    /// The user who sets up, instead of the one in the configuration
     #[arg(long, requires = "password_file", conflicts_with = "api_key_file")]
     pub(crate) username: Option<String>,
     /// A file with that user's password
     #[arg(long, value_name = "FILE", requires = "username")]
     pub(crate) password_file: Option<PathBuf>,
-    /// Make an API key that may do nothing but ship, and write it to a file that only the shipper reads; '-' prints it
+    /// Create an API key that may only ship, and write it to a file that only the shipper reads; '-' prints it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["remove", "dry_run"])]
     pub(crate) create_api_key: Option<PathBuf>,
     /// A file with an API key, instead of a user

@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,9 @@ use common::{Node, PATIENCE};
 use kumon_schema::rows::Exec;
 use kumon_schema::{Common, SubjectFields};
 use kumon_spool::{Limits, RowBatch, Spool};
-use kumon_testing::{Elasticsearch, free_port, require_elasticsearch, wait_for};
+use kumon_testing::{
+    Elasticsearch, free_port, repetitions, require_elasticsearch, require_elasticsearch_8, wait_for,
+};
 use serde_json::{Value, json};
 
 /// A node whose shipper reads the spool and an application's log; what it writes is its own.
@@ -171,6 +173,37 @@ fn each_output_gets_every_row_once_while_the_other_is_away_and_the_shipper_is_ki
 }
 
 #[test]
+fn two_clusters_get_every_row_once_while_one_of_them_is_away() {
+    // A second cluster takes another gigabyte and half a minute.
+    if repetitions(0, 1) == 0 || !require_elasticsearch() || !require_elasticsearch_8() {
+        return;
+    }
+    let place = Place::new("clusters");
+    let (near, far) = (Elasticsearch::shared(), Elasticsearch::start_8());
+    let clusters = [("near", near), ("far", &far)];
+    let entries = clusters.map(|(name, cluster)| place.entry(name, cluster));
+    place.configure(&format!("outputs: [{}]", entries.join(", ")));
+    clusters.iter().for_each(|(_, cluster)| install(&place, cluster));
+    let agent = place.node.start_agent(&["ship"]);
+    place.write(0..10);
+    place.expect("near", 0..10);
+    place.expect("far", 0..10);
+    place.wait_for_files_to_go();
+
+    far.stop();
+    place.write(10..20);
+    place.expect("near", 0..20);
+    assert_eq!(place.files(), 10, "what one cluster lacks stays");
+    far.start_again();
+    place.write(20..30);
+    place.expect("far", 0..30);
+    place.expect("near", 0..30);
+    place.wait_for_files_to_go();
+    agent.terminate().expect(0, &[]);
+    place.expect("far", 0..30);
+}
+
+#[test]
 fn from_one_output_to_several_and_back_nothing_is_lost_or_doubled() {
     if !require_elasticsearch() {
         return;
@@ -243,4 +276,61 @@ fn who_is_meant_is_said_where_there_is_a_choice() {
     node.run(&["ship"]).expect(2, &["outputs: there is 'output' beside it"]);
     place.configure("outputs: [{ store: {} }, { name: other, store: {} }]");
     node.run(&["ship"]).expect(2, &["outputs[1]: there is one embedded store already"]);
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_keeps_no_other_output_from_shipping() {
+    if !require_elasticsearch() {
+        return;
+    }
+    let (place, elasticsearch) = (Place::new("locked"), Elasticsearch::shared());
+    let node = &place.node;
+    fs::create_dir_all(node.state().join("store")).unwrap();
+    let lock = File::create(node.state().join("store/lock")).unwrap();
+    lock.lock().unwrap();
+    install(&place, elasticsearch);
+    place.write(0..10);
+    // Where nothing else ships it is an error as before.
+    place.configure("outputs: [{ store: {} }]");
+    node.run(&["ship"]).expect(1, &["store", "is being written by process"]);
+
+    place.configure(&format!("outputs: [{{ store: {{}} }}, {}]", place.entry("far", elasticsearch)));
+    let agent = node.start_agent(&["ship"]);
+    place.expect("far", 0..10);
+    node.wait_for_status(1, &["store, to the embedded store", "failed: the store", "it is tried again at"]);
+    let outputs = &node.status_file("ship")["outputs"];
+    assert!(outputs["store"]["failed"]["reason"].is_string() && outputs["far"]["failed"].is_null());
+    assert_eq!(place.files(), 10, "what the store lacks stays");
+
+    drop(lock);
+    place.expect("store", 0..10);
+    place.write(10..20);
+    place.expect("store", 0..20);
+    place.expect("far", 0..20);
+    place.wait_for_files_to_go();
+    assert!(node.status_file("ship")["outputs"]["store"]["failed"].is_null());
+    agent.terminate().expect(0, &[]);
+}
+
+#[test]
+fn messages_name_the_output_of_the_list() {
+    let place = Place::new("messages");
+    let es =
+        |host: &str, more: &str| format!("{{ name: far, elasticsearch: {{ hosts: ['{host}']{more} }} }}");
+    let list = |output: String| format!("outputs: [{{ store: {{}} }}, {output}]");
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    // A mistake in the configuration ends the start also where others could ship.
+    place.configure(&list(es(&nobody, ", ca_file: /nowhere/ca.crt")));
+    place
+        .node
+        .run(&["ship"])
+        .expect(2, &["outputs[1].elasticsearch.ca_file: reading /nowhere/ca.crt failed"]);
+    place.configure(&list(es("es1:9200", "")));
+    place.node.run(&["ship"]).expect(2, &["outputs[1].elasticsearch.hosts: 'es1:9200'"]);
+
+    place.configure(&list(es(&nobody, "")));
+    let agent = place.node.start_agent(&["ship"]);
+    place.write(0..1);
+    place.node.wait_for_status(1, &["can't be reached", "is outputs[1].elasticsearch.hosts right?"]);
+    agent.terminate().expect(0, &[]);
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use kumon_schema::{Schema, builtin, of_dataset};
 
+use crate::suggestion::did_you_mean;
+
 /// How a field is kept and compared. Named after Elasticsearch's types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldKind {
@@ -77,16 +79,9 @@ impl Fields {
         self.known.iter().map(|(name, kind)| (name.as_str(), *kind))
     }
 
-    /// The known name most like `name`, if one is near enough to have been meant.
-    pub fn nearest(&self, name: &str) -> Option<&str> {
-        let likeness = |known: &str| {
-            // 'pid' means process.pid rather than some other short name.
-            let tail = known.rsplit_once('.').map_or(known, |(_, tail)| tail);
-            strsim::jaro_winkler(known, name).max(strsim::jaro_winkler(tail, name) * 0.99)
-        };
-        let scored = self.known.keys().map(|known| (likeness(known), known.as_str()));
-        let best = scored.max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.len().cmp(&a.1.len())));
-        best.filter(|(score, _)| *score > 0.8).map(|(_, known)| known)
+    /// `did you mean 'x'?`, where a known name is like `name`.
+    pub fn did_you_mean(&self, name: &str) -> Option<String> {
+        did_you_mean(name, self.known.keys().map(String::as_str))
     }
 }
 
@@ -135,8 +130,7 @@ mod tests {
     #[test]
     fn a_mistyped_name_is_recognised() {
         let exec = Fields::of_metric("exec");
-        assert_eq!(exec.nearest("proces.nam"), Some("process.name"));
-        assert_eq!(exec.nearest("pid"), Some("process.pid"));
-        assert_eq!(exec.nearest("zzz"), None);
+        assert_eq!(exec.did_you_mean("pid").as_deref(), Some("did you mean 'process.pid'?"));
+        assert_eq!(exec.did_you_mean("zzz"), None);
     }
 }

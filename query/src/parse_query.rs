@@ -184,12 +184,10 @@ impl Reading<'_> {
 
     fn kind(&self, field: &str) -> Result<FieldKind, SearchError> {
         self.fields.kind(field).ok_or_else(|| {
-            let hint = match self.fields.nearest(field) {
-                Some(near) => format!("; did you mean '{near}'?"),
-                None => "; docs/metrics.md lists the fields".to_owned(),
-            };
+            let hint = self.fields.did_you_mean(field);
+            let hint = hint.unwrap_or_else(|| "docs/metrics.md lists the fields".to_owned());
             let position = field_position(self.query, field).unwrap_or_default();
-            at(self.query, position, format!("there is no field '{field}'{hint}"))
+            at(self.query, position, format!("there is no field '{field}'; {hint}"))
         })
     }
 

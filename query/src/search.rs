@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::suggestion::did_you_mean;
+
 /// Something that keeps rows and can be asked: the embedded store, a running agent's socket, or Elasticsearch.
 pub trait Search {
     /// Answers one request by handing its rows over one by one, newest first, so that an answer may be larger than the
@@ -90,11 +92,8 @@ pub enum SearchError {
     Unavailable { message: String },
 }
 
-/// Asks whether the known name most like the unknown one was meant, where one is near enough.
 fn meant(metric: &str, known: &str) -> String {
-    let scored = known.split(", ").map(|known| (strsim::jaro_winkler(known, metric), known));
-    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.8);
-    best.map(|(_, known)| format!("; did you mean '{known}'?")).unwrap_or_default()
+    did_you_mean(metric, known.split(", ")).map(|hint| format!("; {hint}")).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -125,8 +125,8 @@ fn prepare(aggs: &mut Value, metric: &str, fields: &Fields) -> Result<(), String
 fn prepare_field(kind: &str, body: &mut Map<String, Value>, fields: &Fields) -> Result<(), String> {
     let Some(Value::String(field)) = body.get_mut("field") else { return Ok(()) };
     match fields.kind(field) {
-        None => Err(match fields.nearest(field) {
-            Some(near) => format!("there is no field '{field}'; did you mean '{near}'?"),
+        None => Err(match fields.did_you_mean(field) {
+            Some(hint) => format!("there is no field '{field}'; {hint}"),
             None => format!("there is no field '{field}'"),
         }),
         Some(FieldKind::Words) => Err(format!("'{field}' has words, not values")),

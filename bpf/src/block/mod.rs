@@ -5,7 +5,8 @@ mod biolatency;
 mod bitesize;
 mod settings;
 
-pub use settings::{BiolatencySettings, BitesizeSettings};
+pub(crate) use settings::Settings;
+use settings::{BiolatencySettings, BitesizeSettings};
 
 use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook, MaxRows};
 
@@ -35,15 +36,12 @@ pub(crate) struct Block {
     bitesize: BitesizeSettings,
 }
 
-impl Block {
-    pub(crate) fn new(
-        object: ObjectSettings,
-        biolatency: &BiolatencySettings,
-        bitesize: &BitesizeSettings,
-    ) -> Block {
-        Block { object, biolatency: biolatency.clone(), bitesize: bitesize.clone() }
-    }
+pub(crate) fn collector(object: ObjectSettings, settings: &Settings) -> Block {
+    let Settings { biolatency, bitesize } = settings.clone();
+    Block { object, biolatency, bitesize }
+}
 
+impl Block {
     /// Its object, configured and sized.
     pub(crate) fn open(&self) -> Result<Opened<OpenBlockSkel<'static>>, CollectorError> {
         let Block { biolatency, bitesize, .. } = self;

@@ -7,6 +7,16 @@ use serde::Deserialize;
 use kumon_collect::settings::{INTERVAL, TOP, entries, interval};
 use kumon_collect::{Filter, Sample};
 
+kumon_collect::settings! {
+    /// Settings of biolatency and bitesize.
+    pub struct Settings {
+        metrics {
+            biolatency: BiolatencySettings, filter;
+            bitesize: BitesizeSettings, filter;
+        }
+    }
+}
+
 /// Settings of the metrics biolatency and biolatency_hist.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,7 +25,7 @@ pub struct BiolatencySettings {
     /// Time that a row sums up.
     #[serde(deserialize_with = "interval")]
     pub interval: Duration,
-    /// Whether the cgroups of those who issue requests are told apart.
+    /// Whether the cgroups of those who issue requests are distinguished.
     pub per_cgroup: bool,
     /// How many disks and operations (and cgroups) get rows of their own; the row `other` sums the rest.
     pub top: usize,
@@ -28,7 +38,7 @@ pub struct BiolatencySettings {
     pub max_requests: u32,
     /// Which processes it is about.
     pub filter: Filter,
-    /// One event in so many is told.
+    /// One event in so many is emitted.
     pub sample: Sample,
 }
 
@@ -62,7 +72,7 @@ pub struct BitesizeSettings {
     pub max_processes: u32,
     /// Which processes it is about.
     pub filter: Filter,
-    /// One event in so many is told.
+    /// One event in so many is emitted.
     pub sample: Sample,
 }
 

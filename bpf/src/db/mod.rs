@@ -17,7 +17,8 @@ use std::time::Instant;
 use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook, comm_words};
 use libbpf_rs::Link;
 
-pub use settings::DbslowerSettings;
+use settings::DbslowerSettings;
+pub(crate) use settings::Settings;
 
 use crate::active::{Attached, BpfCollector, EventSource};
 use crate::error::because;
@@ -42,10 +43,9 @@ pub(crate) struct Db {
     dbslower: DbslowerSettings,
 }
 
-impl Db {
-    pub(crate) fn new(object: ObjectSettings, dbslower: &DbslowerSettings) -> Db {
-        Db { object, dbslower: dbslower.clone() }
-    }
+pub(crate) fn collector(object: ObjectSettings, settings: &Settings) -> Db {
+    let Settings { dbslower } = settings.clone();
+    Db { object, dbslower }
 }
 
 impl Collector for Db {

@@ -7,6 +7,15 @@ use serde::{Deserialize, Deserializer, de};
 use kumon_collect::settings::duration;
 use kumon_collect::{Filter, MaxRows, Sample};
 
+kumon_collect::settings! {
+    /// Settings of dbslower.
+    pub struct Settings {
+        metrics {
+            dbslower: DbslowerSettings, filter;
+        }
+    }
+}
+
 /// Settings of the metric dbslower.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -22,7 +31,7 @@ pub struct DbslowerSettings {
     pub mask: bool,
     /// Which processes it is about.
     pub filter: Filter,
-    /// One slow statement in so many is told.
+    /// One slow statement in so many is emitted.
     pub sample: Sample,
     /// How many rows it may have; what is beyond is counted.
     pub max_rows_per_second: MaxRows,

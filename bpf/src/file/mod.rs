@@ -20,7 +20,9 @@ use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook, LeftOut};
 use libbpf_rs::skel::OpenSkel;
 
 pub use backend::FileHooks;
-pub use settings::{Enabled, FilegoneSettings, FilelifeSettings};
+pub use settings::Enabled;
+pub(crate) use settings::Settings;
+use settings::{FilegoneSettings, FilelifeSettings};
 
 use crate::active::{BpfCollector, EventSource};
 use crate::error::because;
@@ -49,17 +51,12 @@ pub(crate) struct File {
     choice: OnceLock<Choice>,
 }
 
-impl File {
-    pub(crate) fn new(
-        object: ObjectSettings,
-        hooks: FileHooks,
-        filelife: &FilelifeSettings,
-        filegone: &FilegoneSettings,
-    ) -> File {
-        let (filelife, filegone) = (filelife.clone(), filegone.clone());
-        File { object, hooks, filelife, filegone, choice: OnceLock::new() }
-    }
+pub(crate) fn collector(object: ObjectSettings, settings: &Settings) -> File {
+    let Settings { file_hooks, filelife, filegone } = settings.clone();
+    File { object, hooks: file_hooks, filelife, filegone, choice: OnceLock::new() }
+}
 
+impl File {
     fn enabled(&self) -> [(&'static str, Enabled); 2] {
         [(FILELIFE, self.filelife.enabled), (FILEGONE, self.filegone.enabled)]
     }

@@ -9,6 +9,22 @@ use serde::{Deserialize, Deserializer};
 use kumon_collect::settings::{duration, entries};
 use kumon_collect::{Filter, MaxRows, Sample};
 
+use super::FileHooks;
+
+kumon_collect::settings! {
+    /// Settings of filelife and filegone.
+    pub struct Settings {
+        keys {
+            /// By which hooks filelife and filegone are attached.
+            file_hooks: FileHooks = FileHooks::default(), by FileHooks::deserialize;
+        }
+        metrics {
+            filelife: FilelifeSettings, filter;
+            filegone: FilegoneSettings, filter;
+        }
+    }
+}
+
 /// Settings of the metric filelife.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -23,7 +39,7 @@ pub struct FilelifeSettings {
     pub max_files: u32,
     /// Which processes that delete it is about.
     pub filter: Filter,
-    /// One short-lived file in so many is told.
+    /// One short-lived file in so many is emitted.
     pub sample: Sample,
     /// How many rows it may have; what is beyond is counted.
     pub max_rows_per_second: MaxRows,
@@ -57,7 +73,7 @@ pub struct FilegoneSettings {
     pub enabled: Enabled,
     /// Which processes it is about.
     pub filter: Filter,
-    /// One deletion or rename in so many is told.
+    /// One deletion or rename in so many is emitted.
     pub sample: Sample,
     /// How many rows it may have; what is beyond is counted.
     pub max_rows_per_second: MaxRows,

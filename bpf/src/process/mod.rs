@@ -10,7 +10,8 @@ mod settings;
 use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook};
 use libbpf_rs::skel::OpenSkel;
 
-pub use settings::{ExecSettings, ExitSettings};
+pub(crate) use settings::Settings;
+use settings::{ExecSettings, ExitSettings};
 
 use crate::active::{BpfCollector, EventSource};
 use crate::error::because;
@@ -40,11 +41,12 @@ pub(crate) struct Process {
     exit: ExitSettings,
 }
 
-impl Process {
-    pub(crate) fn new(object: ObjectSettings, exec: &ExecSettings, exit: &ExitSettings) -> Process {
-        Process { object, exec: exec.clone(), exit: exit.clone() }
-    }
+pub(crate) fn collector(object: ObjectSettings, settings: &Settings) -> Process {
+    let Settings { exec, exit } = settings.clone();
+    Process { object, exec, exit }
+}
 
+impl Process {
     fn failed_execs(&self) -> bool {
         self.exec.enabled && self.exec.failed
     }

@@ -5,6 +5,16 @@ use serde::{Deserialize, Deserializer, de};
 use kumon_collect::settings::entries;
 use kumon_collect::{Filter, MaxRows, Sample};
 
+kumon_collect::settings! {
+    /// Settings of exec and exit.
+    pub struct Settings {
+        metrics {
+            exec: ExecSettings, filter;
+            exit: ExitSettings, filter;
+        }
+    }
+}
+
 /// Settings of the metric exec.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,7 +29,7 @@ pub struct ExecSettings {
     pub mask: bool,
     /// Which processes it is about.
     pub filter: Filter,
-    /// One event in so many is told.
+    /// One event in so many is emitted.
     pub sample: Sample,
     /// How many rows it may have; what is beyond is counted.
     pub max_rows_per_second: MaxRows,
@@ -63,7 +73,7 @@ pub struct ExitSettings {
     pub max_unreaped: u32,
     /// Which processes it is about.
     pub filter: Filter,
-    /// One event in so many is told.
+    /// One event in so many is emitted.
     pub sample: Sample,
     /// How many rows it may have; what is beyond is counted.
     pub max_rows_per_second: MaxRows,

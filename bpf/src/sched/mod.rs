@@ -13,7 +13,8 @@ use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook, MaxRows, S
 use libbpf_rs::{Link, MapType};
 use rustix::time::{ClockId, clock_gettime};
 
-pub use settings::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
+pub(crate) use settings::Settings;
+use settings::{CputimeSettings, RunqlatSettings, RunqslowerSettings};
 
 use crate::active::{Attached, BpfCollector, EventSource, Source};
 use crate::error::because;
@@ -46,18 +47,12 @@ pub(crate) struct Sched {
     cputime: CputimeSettings,
 }
 
-impl Sched {
-    pub(crate) fn new(
-        object: ObjectSettings,
-        max_waiting_threads: u32,
-        runqlat: &RunqlatSettings,
-        runqslower: &RunqslowerSettings,
-        cputime: &CputimeSettings,
-    ) -> Sched {
-        let (runqlat, runqslower, cputime) = (runqlat.clone(), runqslower.clone(), cputime.clone());
-        Sched { object, max_waiting_threads, runqlat, runqslower, cputime }
-    }
+pub(crate) fn collector(object: ObjectSettings, settings: &Settings) -> Sched {
+    let Settings { max_waiting_threads, runqlat, runqslower, cputime } = settings.clone();
+    Sched { object, max_waiting_threads, runqlat, runqslower, cputime }
+}
 
+impl Sched {
     fn measures_waits(&self) -> bool {
         self.runqlat.enabled || self.runqslower.enabled
     }

@@ -7,6 +7,22 @@ use serde::{Deserialize, Deserializer, de};
 use kumon_collect::settings::{INTERVAL, TOP, duration, entries, interval};
 use kumon_collect::{Filter, MaxRows, Sample};
 
+kumon_collect::settings! {
+    /// Settings of runqlat, runqslower and cputime.
+    pub struct Settings {
+        keys {
+            /// Threads that it follows before Linux 6.2, about 140 bytes of kernel memory each; those of cputime beyond them
+            /// are counted as lost.
+            max_waiting_threads: u32 = 32_768, by entries;
+        }
+        metrics {
+            runqlat: RunqlatSettings, filter;
+            runqslower: RunqslowerSettings, filter;
+            cputime: CputimeSettings, filter;
+        }
+    }
+}
+
 /// Settings of the metrics runqlat and runqlat_hist.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -24,7 +40,7 @@ pub struct RunqlatSettings {
     pub max_cgroups: u32,
     /// Which processes it is about.
     pub filter: Filter,
-    /// One event in so many is told.
+    /// One event in so many is emitted.
     pub sample: Sample,
 }
 
@@ -47,12 +63,12 @@ impl Default for RunqlatSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct RunqslowerSettings {
     pub enabled: bool,
-    /// Waits for a CPU from here on are told one by one.
+    /// Waits for a CPU from here on are reported one by one.
     #[serde(deserialize_with = "threshold")]
     pub threshold: Duration,
     /// Which processes it is about.
     pub filter: Filter,
-    /// One event in so many is told.
+    /// One event in so many is emitted.
     pub sample: Sample,
     /// How many rows it may have; what is beyond is counted.
     pub max_rows_per_second: MaxRows,

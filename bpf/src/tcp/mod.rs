@@ -15,7 +15,8 @@ use std::io::Read;
 use kumon_collect::{ActiveCollector, Collector, CollectorError, Hook};
 use libbpf_rs::{Iter, Link};
 
-pub use settings::TcplifeSettings;
+pub(crate) use settings::Settings;
+use settings::TcplifeSettings;
 
 use crate::active::{BpfCollector, EventSource, Source};
 use crate::error::because;
@@ -42,11 +43,12 @@ pub(crate) struct Tcp {
     tcplife: TcplifeSettings,
 }
 
-impl Tcp {
-    pub(crate) fn new(object: ObjectSettings, tcplife: &TcplifeSettings) -> Tcp {
-        Tcp { object, tcplife: tcplife.clone() }
-    }
+pub(crate) fn collector(object: ObjectSettings, settings: &Settings) -> Tcp {
+    let Settings { tcplife } = settings.clone();
+    Tcp { object, tcplife }
+}
 
+impl Tcp {
     /// Whether sessions are known by the cookies of their sockets.
     fn cookies(&self) -> bool {
         !self.object.as_on_old_kernels && probe::socket_cookies()

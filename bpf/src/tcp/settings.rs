@@ -5,6 +5,15 @@ use serde::Deserialize;
 use kumon_collect::settings::entries;
 use kumon_collect::{Filter, MaxRows, Sample};
 
+kumon_collect::settings! {
+    /// Settings of tcplife.
+    pub struct Settings {
+        metrics {
+            tcplife: TcplifeSettings, filter;
+        }
+    }
+}
+
 /// Settings of the metric tcplife.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,7 +28,7 @@ pub struct TcplifeSettings {
     pub max_listeners: u32,
     /// Which processes it is about.
     pub filter: Filter,
-    /// One session in so many is told.
+    /// One session in so many is emitted.
     pub sample: Sample,
     /// How many rows it may have; what is beyond is counted.
     pub max_rows_per_second: MaxRows,

@@ -84,7 +84,7 @@ mod tests {
 
     use super::Sweep;
     use crate::object::Loaded;
-    use crate::tcp::Tcp;
+    use crate::tcp::collector;
     use crate::tcp::skeleton::{TcpSkel, types};
     use crate::{Settings, events};
 
@@ -132,7 +132,7 @@ mod tests {
         }
         for as_on_old_kernels in [false, true] {
             let settings = Settings { as_on_old_kernels, ..Settings::default() };
-            let loaded = Tcp::new(settings.object(), &settings.tcplife).load().unwrap();
+            let loaded = collector(settings.object(), &settings.tcp).load().unwrap();
             let attach = || -> Vec<Link> { loaded.attach().unwrap() };
             let links = attach();
             let (kept, ended) = (Sessions::new(2), Sessions::new(50));

@@ -60,13 +60,13 @@ def nap(times):
 /// is to meet another limit.
 pub fn with_budget(mut settings: Settings, rows_per_second: u32) -> Settings {
     let rows = MaxRows::try_from(rows_per_second).unwrap();
-    settings.exec.max_rows_per_second = rows;
-    settings.exit.max_rows_per_second = rows;
-    settings.runqslower.max_rows_per_second = rows;
-    settings.tcplife.max_rows_per_second = rows;
-    settings.filelife.max_rows_per_second = rows;
-    settings.filegone.max_rows_per_second = rows;
-    settings.dbslower.max_rows_per_second = rows;
+    settings.process.exec.max_rows_per_second = rows;
+    settings.process.exit.max_rows_per_second = rows;
+    settings.sched.runqslower.max_rows_per_second = rows;
+    settings.tcp.tcplife.max_rows_per_second = rows;
+    settings.file.filelife.max_rows_per_second = rows;
+    settings.file.filegone.max_rows_per_second = rows;
+    settings.db.dbslower.max_rows_per_second = rows;
     settings
 }
 
@@ -77,9 +77,10 @@ pub fn file_settings() -> Vec<Settings> {
         return all;
     }
     for file_hooks in [FileHooks::Fentry, FileHooks::Kprobe, FileHooks::Tracepoint] {
-        let mut settings = Settings { file_hooks, ..Settings::default() };
-        settings.filelife.enabled = Enabled::Yes;
-        settings.filegone.enabled = Enabled::Yes;
+        let mut settings = Settings::default();
+        settings.file.file_hooks = file_hooks;
+        settings.file.filelife.enabled = Enabled::Yes;
+        settings.file.filegone.enabled = Enabled::Yes;
         let collectors = collectors(&settings);
         let collector = collectors.iter().find(|collector| collector.name() == "file").unwrap();
         if collector.probe().iter().all(|hook| hook.strategy.is_ok()) {
@@ -90,7 +91,7 @@ pub fn file_settings() -> Vec<Settings> {
     assert!(
         all.len() >= least,
         "of the hooks for files only {:?} work",
-        all.iter().map(|of| of.file_hooks).collect::<Vec<_>>()
+        all.iter().map(|of| of.file.file_hooks).collect::<Vec<_>>()
     );
     all
 }

@@ -14,4 +14,4 @@ mod summary;
 pub(crate) use collect::{Override, Switches, metrics_on, with_overrides};
 pub(crate) use run::{Parts, run};
 pub(crate) use ship::{open_sink, output_folder};
-pub(crate) use status::{CollectStatus, OutputStatus, ShipStatus, Status, read as read_status};
+pub(crate) use status::{CollectStatus, OutputFault, OutputStatus, ShipStatus, Status, read as read_status};

@@ -43,6 +43,8 @@ enum End {
     Signal,
     Duration,
     Reload(Box<Config>),
+    /// An output that had failed can be opened.
+    OutputIsBack,
 }
 
 /// Runs until a signal, or for `duration`.
@@ -79,6 +81,18 @@ pub(crate) fn run(
                         log::error!("{}: can't be used: {}", config_file.display(), explain(&e));
                         log::info!("the old configuration stays in force");
                         agent = reloaded;
+                    }
+                }
+            }
+            Ok(End::OutputIsBack) => {
+                log::info!("an output that had failed can be opened; shipping starts anew");
+                match agent.reload(parts, &config, &config, &signals)? {
+                    None => return Ok(ExitCode::SUCCESS),
+                    Some((reloaded, started)) => {
+                        agent = reloaded;
+                        if let Err(e) = started {
+                            log::error!("shipping could not be started at first: {}", explain(&e));
+                        }
                     }
                 }
             }
@@ -187,6 +201,9 @@ impl Agent {
             self.check_threads()?;
             if let Some(shipping) = &mut self.shipping {
                 shipping.keep_books(self.collecting.is_none());
+                if shipping.is_to_start_anew(config) {
+                    return Ok(End::OutputIsBack);
+                }
             }
             if let (Some(summary), Some(collecting), Some(shipping)) =
                 (&mut self.summary, &self.collecting, &self.shipping)

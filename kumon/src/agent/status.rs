@@ -84,6 +84,14 @@ pub(crate) struct ShipStatus {
     pub(crate) cpu_time: u64,
 }
 
+/// Why an output could not be set up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OutputFault {
+    pub(crate) reason: String,
+    /// When it is tried again, RFC 3339.
+    pub(crate) next_try: String,
+}
+
 /// How shipping to one output is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct OutputStatus {
@@ -96,6 +104,9 @@ pub(crate) struct OutputStatus {
     /// Of all dead letters, those that had to go for newer ones since the start.
     #[serde(default)]
     pub(crate) dead_letters_dropped: u64,
+    /// Why it could not be set up; the others ship meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failed: Option<OutputFault>,
     /// Why nothing is delivered right now, and since when.
     pub(crate) halted: Option<String>,
     pub(crate) halted_since: Option<String>,
@@ -125,7 +136,7 @@ impl ShipStatus {
 impl OutputStatus {
     /// Whether all that can be shipped is.
     pub(crate) fn is_healthy(&self) -> bool {
-        self.halted.is_none() && self.held.is_empty() && self.stuck.is_empty()
+        self.failed.is_none() && self.halted.is_none() && self.held.is_empty() && self.stuck.is_empty()
     }
 }
 

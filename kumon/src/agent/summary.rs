@@ -56,8 +56,12 @@ impl Summary {
         }
         for (name, output) in shipped.each() {
             let name = name.map(|name| format!("{name} ")).unwrap_or_default();
-            text +=
-                &output.halted.iter().map(|reason| format!("{name}halted: {reason}\n")).collect::<String>();
+            if let Some(fault) = &output.failed {
+                text += &format!("{name}failed: {}\n", fault.reason);
+            }
+            if let Some(reason) = &output.halted {
+                text += &format!("{name}halted: {reason}\n");
+            }
         }
         if let Some(error) = &collected.spool_error {
             text += &format!("the spool: {error}\n");

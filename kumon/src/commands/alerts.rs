@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use chrono::Utc;
 use clap::{Subcommand, ValueEnum};
 use kumon_alerts::render::{CONNECTORS, Form, rule, watch};
-use kumon_alerts::{Alert, AlertState, Alerts, Book, Time, acknowledge, evaluate, nearest, test, time_text};
+use kumon_alerts::{Alert, AlertState, Alerts, Book, Time, acknowledge, evaluate, test, time_text};
+use kumon_query::did_you_mean;
 use kumon_shipper::elasticsearch::{Client, Method};
 
 use super::table::Table;
@@ -19,13 +20,13 @@ use crate::{WRONG_USAGE, alerts as all, host, search};
 pub(crate) enum AlertsCommand {
     /// Show all alerts, and whether they are on
     List,
-    /// Send a test message through an alert's channels, and say what came of it
+    /// Send a test message through an alert's channels, and say whether it arrived
     Test { name: String },
     /// Show what fires, and what waits to be delivered
     Status,
-    /// Say that you know: the alert is silent until it has recovered
+    /// Acknowledge: the alert is silent until it has recovered
     Ack { name: String },
-    /// Print an alert as Elasticsearch's Watcher or Kibana takes it
+    /// Print an alert in the form of Elasticsearch's Watcher or Kibana
     Render {
         name: String,
         #[arg(long = "as", value_enum)]
@@ -71,8 +72,8 @@ fn why_not(name: &str, alerts: &Alerts) -> String {
     if let Some(wrong) = alerts.wrong.iter().find(|wrong| wrong.alert.as_deref() == Some(name)) {
         return wrong.error.to_string();
     }
-    let near = nearest(name, alerts.usable.iter().map(|alert| alert.name.as_str()));
-    let hint = near.map_or("'kumon alerts list' shows them".into(), |near| format!("did you mean '{near}'?"));
+    let hint = did_you_mean(name, alerts.usable.iter().map(|alert| alert.name.as_str()));
+    let hint = hint.unwrap_or_else(|| "'kumon alerts list' shows them".into());
     format!("there is no alert '{name}'; {hint}")
 }
 

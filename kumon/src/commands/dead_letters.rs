@@ -26,7 +26,7 @@ const TABLE_DOCUMENT: usize = 120;
 pub(crate) enum DeadLettersCommand {
     /// Show them, the newest first
     List(ListArgs),
-    /// Send them once more; only what the output has acknowledged is removed
+    /// Send them again; only what the output has acknowledged is removed
     Replay(FilterArgs),
     /// Remove them for good
     Drop(DropArgs),
@@ -35,13 +35,13 @@ pub(crate) enum DeadLettersCommand {
 /// Which letters; without any of these all of them.
 #[derive(Debug, Args)]
 pub(crate) struct FilterArgs {
-    /// The output that refused them, by its name; needed where there are several
+    /// The output that rejected them, by its name; needed where there are several
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
     /// Those of a metric such as exec, or of the dataset of an input
     #[arg(long)]
     dataset: Option<String>,
-    /// Those whose reason holds this text, in upper or lower case
+    /// Those whose reason contains this text, case-insensitive
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Those with one of these ids, as list shows them; may be repeated

@@ -36,10 +36,10 @@ pub(crate) struct QueryArgs {
     /// table: one line a row; json: one flat ECS object a line; csv
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-    /// At most so many rows, the newest [default: 50 as a table, all otherwise]
+    /// Maximum number of rows, the newest first [default: 50 as a table, all otherwise]
     #[arg(long)]
     limit: Option<usize>,
-    /// The output that is asked, by its name [default: the embedded store, else the first Elasticsearch]
+    /// The output to query, by its name [default: the embedded store, else the first Elasticsearch]
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
     /// Aggregations in Elasticsearch's JSON; prints their answer instead of rows

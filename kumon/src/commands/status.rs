@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kumon_spool::is_being_written;
 
 use super::table::printable;
-use crate::agent::{CollectStatus, OutputStatus, ShipStatus, Status, read_status};
+use crate::agent::{CollectStatus, OutputFault, OutputStatus, ShipStatus, Status, read_status};
 use crate::config::Config;
 
 /// A busy machine may delay a status, but not for so long.
@@ -119,6 +119,9 @@ fn print_ship(out: &mut impl Write, status: Option<&ShipStatus>, state: &Path) -
 
 /// Prints how shipping to one output is, each line behind `indent`.
 fn print_output(out: &mut impl Write, status: &OutputStatus, indent: &str) -> io::Result<()> {
+    if let Some(OutputFault { reason, next_try }) = &status.failed {
+        return writeln!(out, "{indent}failed: {}; it is tried again at {next_try}", printable(reason));
+    }
     for (dataset, rows) in &status.rows {
         writeln!(out, "{indent}{}: {rows} rows delivered", printable(dataset))?;
     }

@@ -48,7 +48,7 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Config, ConfigError> {
 }
 
 /// A file of comments only is an empty configuration.
-fn parse(text: &str) -> Result<Config, String> {
+pub(super) fn parse(text: &str) -> Result<Config, String> {
     let config: Option<Config> = serde_saphyr::from_str(text).map_err(|e| message(&e))?;
     Ok(config.unwrap_or_default())
 }
@@ -85,20 +85,7 @@ pub(super) fn optional_size<'de, D: Deserializer<'de>>(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::parse;
-
-    #[test]
-    fn the_shipped_file_holds_the_defaults() {
-        let text = include_str!("../../kumon.yml");
-        assert_eq!(parse(text).unwrap(), super::Config::default());
-        // Every key of it that is commented out is valid too.
-        let keys: Vec<&str> = text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
-        let all = parse(&keys.join("\n")).unwrap();
-        let (output, outputs) = (all.output.as_ref().unwrap(), all.outputs.as_ref().unwrap());
-        assert!(output.elasticsearch.is_some() && outputs.len() == 2 && all.inputs.len() == 2, "{all:?}");
-    }
 
     #[test]
     fn the_examples_of_the_page_on_alerts_are_valid() {
@@ -109,55 +96,6 @@ mod tests {
         for section in sections {
             let config = parse(section).unwrap_or_else(|e| panic!("{section}: {e}"));
             kumon_alerts::check_channels(&config.channels).unwrap();
-        }
-    }
-
-    /// The names that serde expects beside one that nobody knows.
-    fn expected_keys(mut tree: Value, pointer: &str) -> Vec<String> {
-        let object = tree.pointer_mut(pointer).and_then(Value::as_object_mut).unwrap();
-        object.insert("?".into(), Value::Null);
-        let error = serde_json::from_value::<super::Config>(tree).unwrap_err().to_string();
-        error.split('`').skip(3).step_by(2).map(str::to_owned).collect()
-    }
-
-    /// Where the tree's objects are, as JSON pointers.
-    fn objects(tree: &Value, pointer: String, found: &mut Vec<String>) {
-        match tree {
-            Value::Object(map) => {
-                map.iter().for_each(|(key, value)| objects(value, format!("{pointer}/{key}"), found));
-                found.push(pointer);
-            }
-            Value::Array(items) => {
-                let items = items.iter().enumerate();
-                items.for_each(|(number, value)| objects(value, format!("{pointer}/{number}"), found));
-            }
-            _ => {}
-        }
-    }
-
-    #[test]
-    fn the_shipped_file_names_every_key() {
-        let text = include_str!("../../kumon.yml").replace("#: ", "");
-        let tree: Value = serde_saphyr::from_str(&text).unwrap();
-        let mut pointers = Vec::new();
-        objects(&tree, String::new(), &mut pointers);
-        assert!(pointers.len() > 12, "{pointers:?}");
-        // Their keys are names that the user gives; the store's output has none.
-        pointers.retain(|pointer| {
-            !["/alerts/override", "/channels", "/outputs/1/store"].contains(&pointer.as_str())
-        });
-        for pointer in pointers {
-            let expected = expected_keys(tree.clone(), &pointer);
-            assert!(!expected.is_empty(), "{pointer}");
-            for key in expected {
-                assert!(text.contains(&format!("{key}:")), "kumon.yml doesn't name {pointer}/{key}");
-                let optional =
-                    ["/inputs", "/output/elasticsearch", "/outputs/", "/kibana", "/alerts/", "/channels/"]
-                        .iter()
-                        .any(|of| pointer.starts_with(of));
-                let present = tree.pointer(&format!("{pointer}/{key}")).is_some();
-                assert!(present || optional, "kumon.yml has no {pointer}/{key}");
-            }
         }
     }
 

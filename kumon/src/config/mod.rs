@@ -7,6 +7,8 @@ mod kibana;
 mod output;
 mod outputs;
 mod retention;
+#[cfg(test)]
+mod shipped;
 mod spool;
 
 use std::net::SocketAddr;

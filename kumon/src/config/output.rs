@@ -86,6 +86,7 @@ impl ElasticsearchOutput {
             return Err(wrong("hosts is empty"));
         }
         Ok(ClientOptions {
+            section: key.to_owned(),
             hosts: self.hosts.clone(),
             authentication,
             ca_file: self.ca_file.clone(),

@@ -82,7 +82,7 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(WRONG_USAGE));
     };
     let is_first = outputs.elasticsearch().next().is_some_and(|first| first.name == output.name);
-    options.authentication = credentials(args, &options.authentication)?;
+    options.authentication = credentials(args, &options)?;
     let section = config.kibana.as_ref().filter(|_| is_first);
     let kibana = section.map(|section| Kibana::new(section, &options.authentication)).transpose()?;
     let places = Places { client: Client::new(options)?, kibana, is_first };
@@ -111,14 +111,18 @@ fn target<'a>(outputs: &'a Outputs, name: Option<&str>) -> Result<Option<(&'a Na
 
 /// Who sets up: the command line's, else who ships. Elasticsearch and Kibana are asked as the same one, whose secret may
 /// come from a file that can be read once only.
-fn credentials(args: &SetupArgs, shipper: &Authentication) -> Result<Authentication> {
+fn credentials(args: &SetupArgs, shipper: &ClientOptions) -> Result<Authentication> {
     match args.authentication() {
         Some(given) => given
-            .read(Some("--username and --password-file, or --api-key-file"))
+            .read("--username and --password-file, or --api-key-file".to_owned())
             .map_err(|e| e.within("the command line's ").into()),
-        None => shipper.read(None).map_err(|e| e.within("output.elasticsearch.")).context(
-            "who sets up? --username and --password-file say it, and --create-api-key makes the shipper's key",
-        ),
+        None => {
+            let ClientOptions { section, authentication, .. } = shipper;
+            let read = authentication.read(authentication.place(section));
+            read.map_err(|e| e.within(&format!("{section}."))).context(
+                "who sets up? --username and --password-file say it, and --create-api-key makes the shipper's key",
+            )
+        }
     }
 }
 

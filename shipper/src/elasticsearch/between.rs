@@ -9,12 +9,12 @@ use super::failure::Failure;
 /// Of the body, in messages; in characters.
 const WORDS: usize = 100;
 
-/// What an answer means that Elasticsearch has not given; `None` where it may have. `credentials` is where it is
-/// configured who asks.
-pub(super) fn somebody_between(answer: &Answer, credentials: &str) -> Option<Failure> {
+/// What an answer means that Elasticsearch has not given; `None` where it may have. `section` is where the
+/// cluster is configured, `credentials` where it is who asks.
+pub(super) fn somebody_between(answer: &Answer, section: &str, credentials: &str) -> Option<Failure> {
     let status = answer.status;
     if (300..400).contains(&status) {
-        return Some(redirect(answer));
+        return Some(redirect(answer, section));
     }
     if !matches!(status, 407 | 511) && is_of_elasticsearch(answer) {
         return None;
@@ -22,7 +22,7 @@ pub(super) fn somebody_between(answer: &Answer, credentials: &str) -> Option<Fai
     let advice = match status {
         200..300 => "is that one, or a proxy's page or a log-in page?".to_owned(),
         401 => format!(
-            "a proxy in between wants other credentials, or output.elasticsearch.hosts names another server; check \
+            "a proxy in between wants other credentials, or {section}.hosts names another server; check \
              {credentials}"
         ),
         407 => "the proxy wants credentials: write them into the URL in HTTPS_PROXY or HTTP_PROXY, or name the host in \
@@ -32,7 +32,7 @@ pub(super) fn somebody_between(answer: &Answer, credentials: &str) -> Option<Fai
         408 | 425 | 429 | 500..600 => {
             "a proxy or load balancer in between has too much to do or doesn't reach Elasticsearch; see its log".to_owned()
         }
-        _ => "is output.elasticsearch.hosts right? A proxy or firewall in between may not let it through".to_owned(),
+        _ => format!("is {section}.hosts right? A proxy or firewall in between may not let it through"),
     };
     let message = format!(
         "{} answered {status}, and not as Elasticsearch would ({}); {advice}",
@@ -54,20 +54,20 @@ pub(super) fn is_of_elasticsearch(answer: &Answer) -> bool {
 }
 
 /// A redirect is not followed: the credentials, and the rows, are for the host that the configuration names.
-fn redirect(answer: &Answer) -> Failure {
+fn redirect(answer: &Answer, section: &str) -> Failure {
     let Answer { status, host, .. } = answer;
     let message = match answer.location.as_deref().map(|location| target(answer, location)) {
         None => format!(
-            "{host} redirects ({status}) without saying where; is output.elasticsearch.hosts right, and is a proxy or a \
+            "{host} redirects ({status}) without saying where; is {section}.hosts right, and is a proxy or a \
              log-in page in between?"
         ),
         Some(Err(location)) => format!(
-            "{host} redirects to {location} ({status}), which no Elasticsearch does; is output.elasticsearch.hosts \
+            "{host} redirects to {location} ({status}), which no Elasticsearch does; is {section}.hosts \
              right, and is a proxy or a log-in page in between?"
         ),
         Some(Ok(base)) => format!(
             "{host} redirects to {base} ({status}), which is not followed; write {base} into \
-             output.elasticsearch.hosts if that is the Elasticsearch"
+             {section}.hosts if that is the Elasticsearch"
         ),
     };
     Failure { message, needs_person: true, unclear: false, status: Some(*status) }
@@ -108,6 +108,8 @@ mod tests {
     use super::somebody_between;
     use crate::elasticsearch::client::Answer;
 
+    const SECTION: &str = "output.elasticsearch";
+
     fn answer(status: u16, body: &str, location: Option<&str>) -> Answer {
         Answer {
             status,
@@ -135,7 +137,7 @@ mod tests {
             (503, r#"{"error":{"root_cause":[],"type":"master_not_discovered_exception","reason":null}}"#),
         ] {
             assert_eq!(
-                somebody_between(&answer(status, body, None), "password_file"),
+                somebody_between(&answer(status, body, None), SECTION, "password_file"),
                 None,
                 "{status}: {body}"
             );
@@ -178,7 +180,7 @@ mod tests {
             (451, "", true, false, "451"),
             (511, "<a href=\"http://portal/login\">", true, false, "log in first"),
         ] {
-            let failure = somebody_between(&answer(status, body, None), "password_file").unwrap();
+            let failure = somebody_between(&answer(status, body, None), SECTION, "password_file").unwrap();
             let message = &failure.message;
             assert!(
                 message.contains(said) && message.contains("http://es1:9200 answered"),
@@ -196,11 +198,11 @@ mod tests {
     #[test]
     fn what_could_do_something_to_a_terminal_is_escaped_and_cut() {
         let body = format!("\x1b[2J\u{202e}evil\0 {}", "x".repeat(1 << 20));
-        let message = somebody_between(&answer(502, &body, None), "").unwrap().message;
+        let message = somebody_between(&answer(502, &body, None), SECTION, "").unwrap().message;
         assert!(message.contains(r"'\u{1b}[2J\u{202e}evil") && message.contains('…'), "{message}");
         assert!(message.len() < 500 && !message.chars().any(char::is_control), "{message}");
         let location = "http://es2:9200/\x1b]0;x\x07_bulk";
-        let message = somebody_between(&answer(302, "", Some(location)), "").unwrap().message;
+        let message = somebody_between(&answer(302, "", Some(location)), SECTION, "").unwrap().message;
         assert!(!message.chars().any(char::is_control), "{message}");
     }
 
@@ -221,13 +223,14 @@ mod tests {
             (301, "http://es1:9200/_bulk", "redirects to http://es1:9200/_bulk (301)"),
             (302, "http://[", "redirects to http://[ (302)"),
         ] {
-            let failure = somebody_between(&answer(status, "", Some(location)), "password_file").unwrap();
+            let failure =
+                somebody_between(&answer(status, "", Some(location)), SECTION, "password_file").unwrap();
             let message = &failure.message;
             assert!(message.contains(said), "{location}: {message}");
             assert!(!message.contains("password_file") && !message.contains("secret"), "{message}");
             assert!(failure.needs_person && !failure.unclear, "{message}");
         }
-        let message = somebody_between(&answer(304, "", None), "").unwrap().message;
+        let message = somebody_between(&answer(304, "", None), SECTION, "").unwrap().message;
         assert!(message.contains("without saying where"), "{message}");
     }
 }

@@ -57,8 +57,9 @@ impl Client {
     /// # Errors
     /// When a file can't be read or used, or a host is no URL.
     pub fn new(options: Options) -> Result<Client, OptionsError> {
-        let hosts = Hosts::new(&options.hosts)?;
-        let http = http(&options).map_err(|e| e.within("output.elasticsearch."))?;
+        let within = |e: OptionsError| e.within(&format!("{}.", options.section));
+        let hosts = Hosts::new(&options.hosts).map_err(within)?;
+        let http = http(&options).map_err(within)?;
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| OptionsError(format!("no runtime for network requests: {e}")))?;
         Ok(Client { http, hosts, runtime, options })
@@ -110,7 +111,8 @@ impl Client {
 
     /// What an answer that is no success means.
     pub(super) fn refusal(&self, answer: &Answer) -> Failure {
-        Failure::of_status(answer, &self.options.authentication.place())
+        let Options { section, authentication, .. } = &self.options;
+        Failure::of_status(answer, section, &authentication.place(section))
     }
 
     fn send(
@@ -141,6 +143,7 @@ impl Client {
         Request {
             http: self.http.clone(),
             hosts: self.hosts.clone(),
+            section: self.options.section.clone(),
             timeout: self.options.timeout,
             limit: LONGEST_ANSWER,
             method,
@@ -155,6 +158,8 @@ impl Client {
 struct Request {
     http: reqwest::Client,
     hosts: Hosts,
+    /// Where they are configured.
+    section: String,
     timeout: Duration,
     /// Of the answer no more bytes are read.
     limit: usize,
@@ -180,7 +185,7 @@ impl Request {
                     }
                 }
                 Err(error) => {
-                    failures.push(Failure::of_transport(host.as_str(), &error, self.timeout));
+                    failures.push(Failure::of_transport(host.as_str(), &error, self.timeout, &self.section));
                     self.hosts.leave(number);
                 }
             }
@@ -323,9 +328,7 @@ impl Hosts {
     fn new(urls: &[String]) -> Result<Hosts, OptionsError> {
         let parse = |text: &String| {
             let error = |why: &str| {
-                OptionsError(format!(
-                    "output.elasticsearch.hosts: '{text}' {why}; write https://NAME:9200 or http://NAME:9200"
-                ))
+                OptionsError(format!("hosts: '{text}' {why}; write https://NAME:9200 or http://NAME:9200"))
             };
             let mut url = Url::parse(text).map_err(|e| error(&format!("is no URL ({e})")))?;
             if !["http", "https"].contains(&url.scheme()) {
@@ -338,7 +341,7 @@ impl Hosts {
             Ok(Host(url))
         };
         if urls.is_empty() {
-            return Err(OptionsError("output.elasticsearch.hosts: at least one is needed".into()));
+            return Err(OptionsError("hosts: at least one is needed".into()));
         }
         let hosts = urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         Ok(Hosts { all: hosts.into(), current: Arc::default() })

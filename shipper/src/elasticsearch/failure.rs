@@ -26,24 +26,27 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A request that got no answer.
-    pub(super) fn of_transport(host: &str, error: &reqwest::Error, timeout: Duration) -> Failure {
+    /// A request that got no answer. `section` is where the host is configured.
+    pub(super) fn of_transport(
+        host: &str,
+        error: &reqwest::Error,
+        timeout: Duration,
+        section: &str,
+    ) -> Failure {
         let cause = cause(error);
         let at = format!("Elasticsearch at {host}");
-        if let Some(message) = tls_error(error).and_then(|error| tls_message(&at, error)) {
+        if let Some(message) = tls_error(error).and_then(|error| tls_message(&at, error, section)) {
             return Failure { message, needs_person: true, unclear: false, status: None };
         }
         let message = if error.is_timeout() {
             format!("{at} did not answer within {timeout:?}; is it overloaded, or is a firewall in between?")
         } else if error.is_connect() {
-            format!(
-                "{at} can't be reached ({cause}); is it running, and is output.elasticsearch.hosts right?"
-            )
+            format!("{at} can't be reached ({cause}); is it running, and is {section}.hosts right?")
         } else {
             let scheme = if host.starts_with("http:") {
-                "; if it speaks HTTPS, write https:// in output.elasticsearch.hosts"
+                format!("; if it speaks HTTPS, write https:// in {section}.hosts")
             } else {
-                ""
+                String::new()
             };
             format!("{at} ended the connection ({cause}){scheme}")
         };
@@ -72,9 +75,9 @@ impl Failure {
         Failure { message, needs_person: true, unclear: true, status: Some(*status) }
     }
 
-    /// An answer that is no success. `credentials` is where it is configured who asks.
-    pub(super) fn of_status(answer: &Answer, credentials: &str) -> Failure {
-        if let Some(failure) = somebody_between(answer, credentials) {
+    /// An answer that is no success. `section` is where the cluster is configured, `credentials` where it is who asks.
+    pub(super) fn of_status(answer: &Answer, section: &str, credentials: &str) -> Failure {
+        if let Some(failure) = somebody_between(answer, section, credentials) {
             return failure;
         }
         let Answer { status, host, .. } = answer;
@@ -144,7 +147,7 @@ fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> 
     None
 }
 
-fn tls_message(at: &str, error: &rustls::Error) -> Option<String> {
+fn tls_message(at: &str, error: &rustls::Error, section: &str) -> Option<String> {
     use CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
         UnknownIssuer,
@@ -158,11 +161,11 @@ fn tls_message(at: &str, error: &rustls::Error) -> Option<String> {
         }
         rustls::Error::InvalidCertificate(UnknownIssuer) => format!(
             "the certificate of {at} was signed by a CA that is not known here: set \
-             output.elasticsearch.ca_file to the CA's certificate"
+             {section}.ca_file to the CA's certificate"
         ),
         rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => format!(
             "the certificate of {at} is for another host name: write a name that it carries into \
-             output.elasticsearch.hosts ({error})"
+             {section}.hosts ({error})"
         ),
         rustls::Error::InvalidCertificate(_) => {
             format!("the certificate of {at} can't be trusted ({error})")
@@ -172,12 +175,12 @@ fn tls_message(at: &str, error: &rustls::Error) -> Option<String> {
             | AlertDescription::BadCertificate
             | AlertDescription::UnknownCA,
         ) => format!(
-            "{at} wants a client certificate that it trusts: set output.elasticsearch.client_certificate_file \
+            "{at} wants a client certificate that it trusts: set {section}.client_certificate_file \
              and client_key_file ({error})"
         ),
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => format!(
-            "{at} does not speak HTTPS: write http:// in output.elasticsearch.hosts, or switch TLS on there"
-        ),
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            format!("{at} does not speak HTTPS: write http:// in {section}.hosts, or switch TLS on there")
+        }
         _ => return None,
     })
 }

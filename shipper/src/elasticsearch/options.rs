@@ -8,9 +8,11 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::header::HeaderValue;
 
-/// The section `output.elasticsearch` of the configuration, as far as it is about the connection.
+/// What the configuration says of a cluster, as far as it is about the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
+    /// Where it stands in the configuration, for messages: `output.elasticsearch`.
+    pub section: String,
     /// URLs (`https://es1:9200`), at least one. The next is used when one can't be reached.
     pub hosts: Vec<String>,
     pub authentication: Authentication,
@@ -57,7 +59,7 @@ pub struct ClientCertificate {
 pub struct OptionsError(pub(crate) String);
 
 impl OptionsError {
-    /// The same, of a key in that place: `output.elasticsearch.`.
+    /// The same, of a key in that place, which ends with a dot: `output.elasticsearch.`.
     pub fn within(self, place: &str) -> OptionsError {
         OptionsError(format!("{place}{}", self.0))
     }
@@ -65,12 +67,11 @@ impl OptionsError {
 
 impl Authentication {
     /// The same with its secret read, for several to use: a file such as /dev/stdin can be read once only. `from` says
-    /// where the operator looks when the cluster refuses it, if not in the configuration's `output.elasticsearch`.
+    /// where the operator looks when the cluster refuses it.
     ///
     /// # Errors
     /// As [`Authentication::header`].
-    pub fn read(&self, from: Option<&str>) -> Result<Authentication, OptionsError> {
-        let from = from.map_or_else(|| self.place(), str::to_owned);
+    pub fn read(&self, from: String) -> Result<Authentication, OptionsError> {
         Ok(self.header()?.map_or(Authentication::None, |header| Authentication::Known { header, from }))
     }
 
@@ -100,15 +101,15 @@ impl Authentication {
         Ok(Some(header))
     }
 
-    /// Where the operator looks when the cluster refuses the credentials.
-    pub(crate) fn place(&self) -> String {
+    /// Where the operator looks when the cluster refuses the credentials, which stand in this section.
+    pub fn place(&self, section: &str) -> String {
         let keys = match self {
             Authentication::None => "a username and password_file or an api_key_file",
             Authentication::Basic { .. } => "username and password_file",
             Authentication::ApiKey { .. } => "api_key_file",
             Authentication::Known { from, .. } => return from.clone(),
         };
-        format!("output.elasticsearch: {keys}")
+        format!("{section}: {keys}")
     }
 }
 

@@ -77,8 +77,15 @@ impl Access {
         let password_file = write(&folder, "password", password);
         let authentication = Authentication::Basic { username: "elastic".into(), password_file };
         let timeout = Duration::from_secs(20);
-        let options =
-            Options { hosts, authentication, ca_file: None, client_certificate: None, gzip: true, timeout };
+        let options = Options {
+            section: "output.elasticsearch".into(),
+            hosts,
+            authentication,
+            ca_file: None,
+            client_certificate: None,
+            gzip: true,
+            timeout,
+        };
         Access { options, folder }
     }
 

@@ -48,6 +48,7 @@ fn shipper_over_http() {
         ca_file: None,
         client_certificate: None,
         gzip: false,
+        section: "output.elasticsearch".into(),
         timeout: TIMEOUT,
     });
     let mut options = options(&folder);

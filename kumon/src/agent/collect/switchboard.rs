@@ -7,9 +7,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
-use kumon_alerts::nearest;
 use kumon_bpf::{Settings, collectors_and_left_out};
+use kumon_collect::settings::Section;
 use kumon_collect::{CollectorState, Health};
+use kumon_query::did_you_mean;
 
 use super::exchange::{Exchange, Report};
 use super::polling::Command;
@@ -200,18 +201,18 @@ fn failure(states: &[CollectorState], metric: &str) -> Option<String> {
 }
 
 fn check_names(metrics: &[String]) -> Result<(), Refusal> {
-    let is_known = |metric: &&String| Settings::METRICS.contains(&metric.as_str());
+    let is_known = |metric: &&String| Settings::metrics().contains(&metric.as_str());
     let Some(unknown) = metrics.iter().find(|metric| !is_known(metric)) else { return Ok(()) };
     let whole = kumon_schema::builtin(unknown).and_then(|schema| schema.histogram_of.as_deref());
     let members = reports::members(unknown);
-    let hint = match (whole, nearest(unknown, Settings::METRICS.iter().copied())) {
+    let hint = match (whole, did_you_mean(unknown, Settings::metrics())) {
         (Some(whole), _) => format!("'{unknown}' comes with {whole}, which can be switched"),
         _ if !members.is_empty() => {
             format!("'{unknown}' is a collector; its metrics can be switched: {}", members.join(", "))
         }
-        (None, Some(near)) => format!("there is no metric '{unknown}' to switch; did you mean '{near}'?"),
+        (None, Some(hint)) => format!("there is no metric '{unknown}' to switch; {hint}"),
         (None, None) => {
-            format!("there is no metric '{unknown}' to switch; there are {}", Settings::METRICS.join(", "))
+            format!("there is no metric '{unknown}' to switch; there are {}", Settings::metrics().join(", "))
         }
     };
     Err(Refusal::wrong_usage(hint))

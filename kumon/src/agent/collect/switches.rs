@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kumon_bpf::{Settings, collectors};
+use kumon_collect::settings::Section;
 use kumon_spool::NewFile;
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +91,7 @@ impl Switches {
     /// Those that change something. Names that this KuMon doesn't know may be of another one, which saved them.
     pub(crate) fn overrides(&self, configured: &BTreeSet<&str>) -> BTreeMap<String, Override> {
         let mut overrides = BTreeMap::new();
-        for &metric in Settings::METRICS {
+        for metric in Settings::metrics() {
             let (temporary, saved) = (self.temporary.get(metric), self.saved.get(metric));
             if let Some(&enabled) = temporary.or(saved)
                 && enabled != configured.contains(metric)
@@ -171,7 +172,7 @@ mod tests {
         assert_eq!(saved, [("exec".into(), false), ("of_tomorrow".into(), true)].into());
 
         let settings = with_overrides(&kumon_bpf::Settings::default(), &switches.overrides(&configured));
-        assert!(!settings.exec.enabled && settings.exit.enabled);
+        assert!(!settings.process.exec.enabled && settings.process.exit.enabled);
     }
 
     #[test]

@@ -171,7 +171,7 @@ fn a_wrong_name_switches_nothing_and_says_what_was_meant() {
     let agent = Client::connect(&config.path.collect_socket()).unwrap().unwrap();
     for (wrong, hint) in [
         ("exek", "there is no metric 'exek' to switch; did you mean 'exec'?"),
-        ("zzz", "there is no metric 'zzz' to switch; there are exec, exit"),
+        ("zzz", "there is no metric 'zzz' to switch; there are biolatency, bitesize"),
         ("sched", "'sched' is a collector; its metrics can be switched: runqlat, runqslower, cputime"),
         ("runqlat_hist", "'runqlat_hist' comes with runqlat"),
     ] {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use chrono::{DateTime, SecondsFormat, Utc};
 use kumon_collect::Clock;
 use kumon_schema::Common;
 use kumon_shipper::{Delivered, Halted, Stats};
@@ -13,8 +14,8 @@ use kumon_spool::{Limits, Spool};
 
 use super::super::cost::Cost;
 use super::super::ledger::Ledger;
-use super::super::status::{self, OutputStatus, ShipStatus};
-use super::Output;
+use super::super::status::{self, OutputFault, OutputStatus, ShipStatus};
+use super::{FailedOutput, Output};
 use crate::config::Config;
 
 /// How often the ledger's rows are written, when rows were shipped besides them and when none were: its own rows would
@@ -137,6 +138,7 @@ pub(super) fn output_status(stats: Stats, description: &str) -> OutputStatus {
     };
     OutputStatus {
         output: description.to_owned(),
+        failed: None,
         rows: counted(|delivered| delivered.created),
         dead_letters: counted(|delivered| delivered.dead_letters),
         dead_letters_dropped: stats.dead_letters_dropped,
@@ -154,9 +156,19 @@ pub(super) fn output_status(stats: Stats, description: &str) -> OutputStatus {
     }
 }
 
-/// RFC 3339.
+/// What can be told of an output that is not at work.
+pub(super) fn failed_status(failed: &FailedOutput) -> OutputStatus {
+    let next_try = Utc::now() + failed.next_try.saturating_duration_since(Instant::now());
+    let fault = OutputFault { reason: failed.reason.clone(), next_try: rfc3339(next_try) };
+    OutputStatus { output: failed.description.clone(), failed: Some(fault), ..OutputStatus::default() }
+}
+
 fn since(halted: &Halted) -> String {
-    chrono::DateTime::<chrono::Utc>::from(halted.since).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+    rfc3339(halted.since.into())
+}
+
+fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 fn write_status(state: &Path, status: ShipStatus) -> io::Result<()> {

@@ -23,7 +23,7 @@ use crate::control::ControlServer;
 use crate::{host, search};
 use books::Books;
 pub(crate) use output::open_sink;
-use output::{Output, ReadyOutput};
+use output::{FailedOutput, Output, ReadyOutput};
 
 /// The questions of a page that is loaded share one look for new rows.
 const FRESH: Duration = Duration::from_secs(1);
@@ -31,6 +31,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// The shipping threads, from outside.
 pub(super) struct Shipping {
     outputs: Vec<Output>,
+    failed: Vec<FailedOutput>,
     /// Whether they are a list, in which each has its own name.
     are_listed: bool,
     server: Option<ControlServer>,
@@ -47,24 +48,38 @@ impl Shipping {
     ///
     /// # Errors
     /// When another agent ships with this state folder, or an output can't be set up. An Elasticsearch that is away
-    /// is no error: rows wait.
+    /// is no error: rows wait. Nor is a store that can't be opened beside other outputs: they ship.
     pub(super) fn start(config: &Config) -> Result<Shipping> {
         let common = host::common()?;
         let outputs = config.outputs()?;
         // First: who has the embedded store open tells which process that is.
         let mut opened = Vec::new();
+        let mut failed = Vec::new();
         for output in &outputs.all {
-            let sink = output::open(config, output);
-            opened.push(match outputs.are_listed {
-                true => sink.with_context(|| format!("the output '{}'", output.name))?,
-                false => sink?,
-            });
+            match output::open(config, output) {
+                Ok(sink) => opened.push(Some(sink)),
+                // What the configuration names is as wrong later; a store's lock or full disk may pass.
+                Err(e) if output.is_store() && outputs.all.len() > 1 => {
+                    failed.push(FailedOutput::new(config, output, &e));
+                    opened.push(None);
+                }
+                Err(e) if outputs.are_listed => {
+                    return Err(e.context(format!("the output '{}'", output.name)));
+                }
+                Err(e) => return Err(e),
+            }
         }
         let (folders, lock) = claim(config, &outputs)?;
+        // A shipper takes the lock of its folder itself.
+        let own = config.path.ship();
+        let is_taken = opened.iter().zip(&folders).any(|(opened, folder)| opened.is_some() && *folder == own);
+        let lock = (!is_taken).then_some(lock);
         let readers = SpoolReader::several(outputs.all.len());
         let mut ready = Vec::new();
-        for ((output, folder), reader) in outputs.all.iter().zip(opened).zip(folders).zip(readers) {
-            ready.push(ReadyOutput::new(config, &common, output, folder, reader)?);
+        for (((output, opened), folder), reader) in outputs.all.iter().zip(opened).zip(folders).zip(readers) {
+            if let Some(opened) = opened {
+                ready.push(ReadyOutput::new(config, &common, (output, opened), folder, reader)?);
+            }
         }
         let books = Books::new(config, common)?;
         let embedded = ready.iter().find_map(|output| Some((output.store.clone()?, output)));
@@ -79,14 +94,20 @@ impl Shipping {
             .transpose()?;
         let are_listed = outputs.are_listed;
         let outputs = run_all(ready)?;
-        let mut shipping = Shipping { outputs, are_listed, server, store, alerting, books, _lock: lock };
+        let mut shipping =
+            Shipping { outputs, failed, are_listed, server, store, alerting, books, _lock: lock };
         shipping.write_status();
         Ok(shipping)
     }
 
     /// What it has done so far. Without the process's cost, for which the kernel would be asked once a second.
     pub(super) fn status(&self) -> ShipStatus {
-        status(&self.outputs, self.are_listed, &self.alerting)
+        status(&self.outputs, &self.failed, self.are_listed, &self.alerting)
+    }
+
+    /// Whether an output that failed can be opened by now: then shipping is to be started anew, with it.
+    pub(super) fn is_to_start_anew(&mut self, config: &Config) -> bool {
+        self.failed.iter_mut().any(|failed| failed.can_be_opened(config))
     }
 
     /// Who answers the page's questions.
@@ -113,8 +134,8 @@ impl Shipping {
     }
 
     fn write_status(&mut self) {
-        let (outputs, are_listed, alerting) = (&self.outputs, self.are_listed, &self.alerting);
-        self.books.write_status(outputs, || status(outputs, are_listed, alerting));
+        let Shipping { outputs, failed, alerting, books, .. } = self;
+        books.write_status(outputs, || status(outputs, failed, self.are_listed, alerting));
     }
 
     /// Whether the threads still work; one ends by itself only of a bug.
@@ -156,15 +177,13 @@ fn run_all(ready: Vec<ReadyOutput>) -> Result<Vec<Output>> {
     Ok(outputs)
 }
 
-/// The outputs' state folders, and the lock of the shipper's own where none of them is that.
-fn claim(config: &Config, outputs: &Outputs) -> Result<(Vec<PathBuf>, Option<FolderLock>)> {
+/// The outputs' state folders, and the lock of the shipping side's.
+fn claim(config: &Config, outputs: &Outputs) -> Result<(Vec<PathBuf>, FolderLock)> {
     let root = config.path.ship();
     let failed = |source| ShipperError::Folder { path: root.clone(), source };
     let lock = FolderLock::take(&root).map_err(failed)?.ok_or_else(|| ShipperError::InUse(root.clone()))?;
     let folders = folders::claim(&config.path.spool, &root, outputs)?;
-    // The shipper takes it itself.
-    let is_taken = folders.contains(&root);
-    Ok((folders, (!is_taken).then_some(lock)))
+    Ok((folders, lock))
 }
 
 /// The state folder of an output, as it is or will be.
@@ -178,7 +197,7 @@ pub(crate) fn output_folder(config: &Config, output: &NamedOutput) -> Result<Pat
     found.map(|(_, folder)| folder).with_context(|| format!("there is no output '{}'", output.name))
 }
 
-fn status(outputs: &[Output], are_listed: bool, alerting: &Alerting) -> ShipStatus {
+fn status(outputs: &[Output], failed: &[FailedOutput], are_listed: bool, alerting: &Alerting) -> ShipStatus {
     let mut status = ShipStatus { alerts_left_out: alerting.left_out().to_vec(), ..ShipStatus::default() };
     for output in outputs {
         let of_output = books::output_status(output.handle.stats(), &output.description);
@@ -187,5 +206,6 @@ fn status(outputs: &[Output], are_listed: bool, alerting: &Alerting) -> ShipStat
             false => status.single = Some(of_output),
         }
     }
+    status.outputs.extend(failed.iter().map(|of| (of.output.name.clone(), books::failed_status(of))));
     status
 }

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use kumon_schema::Common;
 use kumon_shipper::elasticsearch::ElasticsearchSink;
 use kumon_shipper::{Ended, Handle, Options, Shipper, Sink, SpoolReader};
 use kumon_store::{Store, StoreOptions};
 
 use crate::config::{Config, NamedOutput, Target, default_batch_bytes};
+use crate::explain;
 
 /// Where rows can go.
 pub(super) struct OpenedOutput {
@@ -28,6 +29,15 @@ pub(super) struct ReadyOutput {
     description: String,
     pub(super) state: PathBuf,
     pub(super) store: Option<Store>,
+}
+
+/// One of several that could not be opened. The others ship, and their files wait for this one.
+pub(super) struct FailedOutput {
+    pub(super) output: NamedOutput,
+    pub(super) description: String,
+    pub(super) reason: String,
+    wait: Duration,
+    pub(super) next_try: Instant,
 }
 
 /// A shipping thread, from outside.
@@ -78,6 +88,30 @@ impl ReadyOutput {
     }
 }
 
+impl FailedOutput {
+    const FIRST_WAIT: Duration = Duration::from_secs(1);
+    const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+    pub(super) fn new(config: &Config, output: &NamedOutput, reason: &Error) -> FailedOutput {
+        let (reason, wait) = (explain(reason), FailedOutput::FIRST_WAIT);
+        log::error!("the output '{}' failed: {reason}; the others ship, and it is tried again", output.name);
+        let description = description(config, &output.target);
+        FailedOutput { output: output.clone(), description, reason, wait, next_try: Instant::now() + wait }
+    }
+
+    /// Tries again where it is time for that; whether it could be opened now.
+    pub(super) fn can_be_opened(&mut self, config: &Config) -> bool {
+        if Instant::now() < self.next_try {
+            return false;
+        }
+        let Err(e) = open(config, &self.output) else { return true };
+        self.reason = explain(&e);
+        self.wait = (self.wait * 2).min(FailedOutput::LONGEST_WAIT);
+        self.next_try = Instant::now() + self.wait;
+        false
+    }
+}
+
 impl Output {
     /// Whether the thread still works; it ends by itself only of a bug.
     pub(super) fn is_running(&self) -> bool {
@@ -105,9 +139,9 @@ pub(crate) fn open_sink(config: &Config, output: &NamedOutput) -> Result<Box<dyn
 /// # Errors
 /// As [`open_sink`].
 pub(super) fn open(config: &Config, output: &NamedOutput) -> Result<OpenedOutput> {
-    if let (Target::Elasticsearch(settings), Some(options)) = (&output.target, output.client_options()?) {
+    let description = description(config, &output.target);
+    if let Some(options) = output.client_options()? {
         let sink = Box::new(ElasticsearchSink::new(options)?);
-        let description = format!("elasticsearch {}", settings.hosts.join(", "));
         return Ok(OpenedOutput { sink, store: None, description });
     }
     let root = config.path.store();
@@ -117,6 +151,13 @@ pub(super) fn open(config: &Config, output: &NamedOutput) -> Result<OpenedOutput
         ..StoreOptions::default()
     };
     let (sink, store) = Store::open_for_writing(&root, options)?;
-    let description = format!("embedded store {}", root.display());
     Ok(OpenedOutput { sink: Box::new(sink), store: Some(store), description })
+}
+
+/// `elasticsearch` with its hosts, or the embedded store's folder.
+fn description(config: &Config, target: &Target) -> String {
+    match target {
+        Target::Elasticsearch(output) => format!("elasticsearch {}", output.hosts.join(", ")),
+        Target::Store => format!("embedded store {}", config.path.store().display()),
+    }
 }

@@ -1,8 +1,12 @@
 //! What the settings of collectors have in common; each collector's own stand with it.
 
+mod section;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
+
+pub use section::{Section, SectionVisitor};
 
 /// Length of a summary's intervals unless configured.
 pub const INTERVAL: Duration = Duration::from_secs(10);
