@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, Entry};
 use crate::handle::Message;
 use crate::options::Options;
 use crate::sources::Sources;
-use crate::spool_reader::SpoolReader;
+use crate::sources::SpoolReader;
 use crate::worker::Worker;
 
 /// Positions are written at most so often: a stale one costs a resend, which the sink recognises.

@@ -17,14 +17,14 @@ use crate::dead_letters::DeadLetters;
 use crate::delivery::{Delivery, Sent};
 use crate::error::ShipperError;
 use crate::handle::{Handle, Message};
-use crate::inputs::Inputs;
 use crate::ledger::{Cause, Ledger};
 use crate::options::Options;
 use crate::sink::{Sink, SinkError};
 use crate::sources::Sources;
-use crate::spool_reader::SpoolReader;
+use crate::sources::SpoolReader;
+use crate::sources::inputs::Inputs;
+use crate::sources::watch::Watcher;
 use crate::throttle;
-use crate::watch::Watcher;
 
 /// New and finished files are looked for so often, beside what inotify tells.
 const SCAN_INTERVAL: Duration = Duration::from_secs(2);

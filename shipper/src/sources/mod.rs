@@ -1,5 +1,13 @@
 //! All files that are being shipped.
 
+pub(crate) mod inputs;
+mod source_file;
+pub(crate) mod spool;
+mod tail;
+pub(crate) mod watch;
+
+pub use spool::SpoolReader;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -13,16 +21,15 @@ use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Entry};
 use crate::checkpoint_writer::Positions;
 use crate::dead_letters::is_replayed;
-use crate::discovery::{Folders, Interest};
 use crate::file_position::FilePosition;
 use crate::handle::Message;
-use crate::inputs::Inputs;
 use crate::options::Options;
 use crate::paused_streams::PausedStreams;
 use crate::sink::Outcome;
-use crate::source::{Origin, Source};
-use crate::spool_files::SpoolFiles;
-use crate::spool_reader::SpoolReader;
+use crate::sources::inputs::Inputs;
+use crate::sources::inputs::listing::{Folders, Interest};
+use crate::sources::source_file::{Origin, Source};
+use crate::sources::spool::SpoolFiles;
 use crate::throttle::throttled;
 
 /// So long a look waits for files that are decompressed: most are small.

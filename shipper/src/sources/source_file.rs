@@ -13,15 +13,15 @@ use kumon_spool::{FileName, is_being_written, lock_for_reading, release_reading}
 use crate::batch::Batch;
 use crate::checkpoint::{Entry, FileId};
 use crate::content::Content;
-use crate::discovery::{Seen, State};
+use crate::content::unpack::is_later;
 use crate::file_position::{FilePosition, WINDOW};
-use crate::inputs::new_generation;
-use crate::open::open;
-use crate::rotated::{Copy, is_named_after, may_hold};
-use crate::spool_reader::SpoolReader;
-use crate::tail::{Filled, Position, Tail};
+use crate::sources::SpoolReader;
+use crate::sources::inputs::listing::{Seen, State};
+use crate::sources::inputs::new_generation;
+use crate::sources::inputs::open::open;
+use crate::sources::inputs::rotated::{Copy, is_named_after, may_hold};
+use crate::sources::tail::{Filled, Position, Tail};
 use crate::throttle::throttled;
-use crate::unpack::is_later;
 
 /// A last line may lack its end for so long before that is worth a word.
 const UNFINISHED: Duration = Duration::from_secs(3);

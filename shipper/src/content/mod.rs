@@ -1,13 +1,16 @@
 //! What a file holds: its bytes, or what they decompress to.
 
+mod gunzip;
+pub(crate) mod unpack;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use crate::gunzip::Gunzip;
-use crate::unpack::{NEAR, Unpacked, Unpacker};
+use crate::content::gunzip::Gunzip;
+use crate::content::unpack::{NEAR, Unpacked, Unpacker};
 
 /// How compressed files begin. Only the first kind is read: the others are not to end as garbage in the dead letters.
 const MAGICS: [(&[u8], &str); 6] = [
@@ -281,7 +284,7 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::{Content, Kind};
-    use crate::unpack::{NEAR, Unpacker, is_later};
+    use crate::content::unpack::{NEAR, Unpacker, is_later};
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());

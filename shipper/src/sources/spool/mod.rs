@@ -1,5 +1,9 @@
 //! Finding KuMon's own files.
 
+mod reader;
+
+pub use reader::SpoolReader;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -14,10 +18,9 @@ use kumon_spool::{Acknowledged, FileName, list, sidecar};
 use crate::content::Content;
 use crate::decode::{CsvDecoder, Decoder, DocumentDecoder};
 use crate::file_position::FilePosition;
-use crate::source::{Origin, Source};
-use crate::spool_reader::SpoolReader;
+use crate::sources::source_file::{Origin, Source};
+use crate::sources::tail::Tail;
 use crate::stream::StreamName;
-use crate::tail::Tail;
 use crate::throttle::throttled;
 
 /// After a long outage there may be more files than a process may have open; the oldest go first.

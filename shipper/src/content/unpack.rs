@@ -11,9 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::FileId;
-use crate::discovery::State;
-use crate::gunzip::Gunzip;
+use crate::content::gunzip::Gunzip;
 use crate::handle::Message;
+use crate::sources::inputs::listing::State;
 
 /// A compressed file that was written to within that time is waited for.
 const SETTLED: Duration = Duration::from_millis(250);

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use crate::checkpoint::FileId;
 use crate::options::Input;
-use crate::pattern::{Part, PathPattern};
+use crate::sources::inputs::pattern::{Part, PathPattern};
 
 /// One look at the names of all inputs' files. Each file is asked for once: where there are thousands, that is what
 /// waiting costs.

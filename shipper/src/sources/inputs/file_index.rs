@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::checkpoint::FileId;
 use crate::content::Content;
-use crate::rotated::base_of;
-use crate::source::Source;
+use crate::sources::inputs::rotated::base_of;
+use crate::sources::source_file::Source;
 
 /// Those from before the look, and those that it has found.
 pub(crate) struct FileIndex<'a> {

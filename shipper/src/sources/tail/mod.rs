@@ -1,6 +1,7 @@
 //! One file that is being read, from where delivery stands to its end.
 
-mod hole;
+mod holes;
+mod pass_holes;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use crate::batch::{Batch, Undecodable};
 use crate::content::{Content, Kind};
 use crate::decode::{Decoder, Step, Unreadable};
 use crate::file_position::{FilePosition, Window};
-use crate::holes::{Holes, beginning};
+use crate::sources::tail::holes::{Holes, beginning};
 use crate::stream::StreamName;
 use crate::throttle::throttled;
 

@@ -1,5 +1,12 @@
 //! Finding foreign files, and telling them apart whatever a rotator does.
 
+mod file_index;
+pub(crate) mod listing;
+pub(crate) mod open;
+mod pattern;
+mod remembered;
+pub(crate) mod rotated;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,21 +19,21 @@ use kumon_schema::{Common, Kind};
 
 use crate::checkpoint::{Entry, FileId};
 use crate::content::Content;
+use crate::content::unpack::{Unpacker, is_later, later};
 use crate::decode::{CsvDecoder, Decoder, NdjsonDecoder, Origin as RowOrigin};
-use crate::discovery::Listing;
-use crate::file_index::FileIndex;
 use crate::file_position::FilePosition;
 use crate::handle::Message;
-use crate::open::{Waiting, open, raise_limit};
 use crate::options::{Format, Input, Options};
-use crate::pattern::PathPattern;
-use crate::remembered::{Remembered, find_sibling, is_unmounted};
-use crate::rotated::{self, Copy, may_hold};
-use crate::source::{Origin, Source};
+use crate::sources::inputs::file_index::FileIndex;
+use crate::sources::inputs::listing::Listing;
+use crate::sources::inputs::open::{Waiting, open, raise_limit};
+use crate::sources::inputs::pattern::PathPattern;
+use crate::sources::inputs::remembered::{Remembered, find_sibling, is_unmounted};
+use crate::sources::inputs::rotated::{Copy, may_hold};
+use crate::sources::source_file::{Origin, Source};
+use crate::sources::tail::Tail;
 use crate::stream::StreamName;
-use crate::tail::Tail;
 use crate::throttle::throttled;
-use crate::unpack::{Unpacker, is_later, later};
 
 /// The configured inputs.
 #[derive(Debug)]

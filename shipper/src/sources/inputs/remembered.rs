@@ -8,8 +8,8 @@ use std::{fs, io};
 
 use crate::checkpoint::{Entry, FileId, Missing};
 use crate::content::Content;
-use crate::open::open;
-use crate::unpack::Unpacker;
+use crate::content::unpack::Unpacker;
+use crate::sources::inputs::open::open;
 
 /// Files that are out of sight are remembered for so long, in seconds: 30 days.
 const KEPT: u64 = 30 * 24 * 3600;
