@@ -20,10 +20,7 @@ use crate::handle::{Handle, Message};
 use crate::ledger::{Cause, Ledger};
 use crate::options::Options;
 use crate::sink::{Sink, SinkError};
-use crate::sources::Sources;
-use crate::sources::SpoolReader;
-use crate::sources::inputs::Inputs;
-use crate::sources::watch::Watcher;
+use crate::sources::{Sources, SpoolReader, Watcher, bad_pattern};
 use crate::throttle;
 
 /// New and finished files are looked for so often, beside what inotify tells.
@@ -38,9 +35,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const MIN_SCAN_INTERVAL: Duration = Duration::from_millis(50);
 /// A sink that gathers rows is asked so often whether it is time to commit them.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
-/// A foreign file whose name is gone (deleted, or renamed to what no pattern matches) may still be written to by who
-/// has it open.
-const LINGER: Duration = Duration::from_secs(60);
 
 /// How the shipper ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +89,7 @@ impl Shipper {
         sink: Box<dyn Sink>,
         reader: SpoolReader,
     ) -> Result<(Shipper, Handle), ShipperError> {
-        if let Some((pattern, source)) = Inputs::bad_pattern(&options.inputs) {
+        if let Some((pattern, source)) = bad_pattern(&options.inputs) {
             return Err(ShipperError::Pattern { pattern: pattern.to_owned(), source });
         }
         let state = &options.state;
@@ -119,13 +113,12 @@ impl Shipper {
             checkpoint,
             (reader.clone(), acknowledged),
             sink.positions(),
-            LINGER,
             sender.clone(),
         );
         let mut checkpoint_writer =
             CheckpointWriter::new(&options, reader, sender.clone()).map_err(ShipperError::Thread)?;
         // Since when they have none is to be kept.
-        checkpoint_writer.stale = sources.files_without_input().is_some();
+        checkpoint_writer.stale = sources.inputs.files_without_input().is_some();
         let shipper = Shipper {
             sources,
             delivery: Delivery::new(sink, dead_letters, backoff, batch_sizer, sender.clone())
@@ -149,7 +142,7 @@ impl Shipper {
     /// How long a foreign file whose name is gone is waited for before it counts as ended; a minute unless set.
     #[must_use]
     pub fn with_linger(mut self, linger: Duration) -> Shipper {
-        self.sources.linger = linger;
+        self.sources.inputs.linger = linger;
         self
     }
 
@@ -175,7 +168,7 @@ impl Shipper {
 
     /// The last round: what stands in the files now, as far as the time to stop allows.
     fn finish(mut self, mut stop_at: Instant) -> Ended {
-        self.sources.stopping = true;
+        self.sources.inputs.stopping = true;
         self.scan();
         while Instant::now() < stop_at {
             let pause = if self.has_work() || self.delivery.is_busy() || !self.settled {
@@ -200,7 +193,7 @@ impl Shipper {
             self.listen(Some(Instant::now() + SCAN_INTERVAL));
         }
         self.settle(false);
-        if self.sources.share_the_spool() {
+        if !self.sources.spool.reader().is_alone() {
             // Only what is written down is left to others.
             self.save();
         }
@@ -265,7 +258,7 @@ impl Shipper {
     fn gather(&mut self) {
         let rewritten = self.sources.fill(&mut self.delivery.next, self.delivery.batch_sizer.bytes());
         self.delivery.forget(&rewritten);
-        if self.sources.need_recording() && !self.save() {
+        if self.sources.inputs.need_recording() && !self.save() {
             self.delivery.next.clear();
             self.sources.unread(self.delivery.current());
         }
@@ -331,17 +324,17 @@ impl Shipper {
         self.checkpoint_writer.write(&self.sources);
         let written = self.checkpoint_writer.wait();
         self.written(written);
-        !self.sources.hold
+        !self.sources.inputs.hold
     }
 
     /// While nothing can be written, files that must be remembered before they are shipped wait; the others go on, so
     /// that a disk that the spool filled can get empty again.
     fn written(&mut self, written: Option<Written>) {
         let Some(written) = written else { return };
-        self.sources.hold = written.is_err();
+        self.sources.inputs.hold = written.is_err();
         match written {
             Ok(positions) => {
-                self.sources.saved(&positions);
+                self.sources.positions_written(&positions);
                 self.ledger.resume(Cause::State);
             }
             Err(reason) => self.ledger.halt(Cause::State, reason),
@@ -361,10 +354,10 @@ impl Shipper {
 
     /// Where all files end now, once they are known.
     fn ends(&mut self) -> Option<HashMap<Arc<str>, u64>> {
-        if !self.sources.is_unpacking() {
+        if !self.sources.inputs.is_unpacking() {
             self.scan();
         }
-        (!self.sources.is_unpacking()).then(|| self.sources.ends())
+        (!self.sources.inputs.is_unpacking()).then(|| self.sources.ends())
     }
 
     fn answer(&mut self) {
@@ -377,7 +370,7 @@ impl Shipper {
         }
         let halted = self.ledger.is_halted(Cause::Sink)
             || self.ledger.is_halted(Cause::State)
-            || !self.sources.holds.is_empty();
+            || !self.sources.paused.is_empty();
         for asked in mem::take(&mut self.asked) {
             let done = self.settled && self.has_reached(&asked);
             if done || halted {
@@ -403,7 +396,7 @@ impl Shipper {
 
     /// When something that failed is to be tried again.
     fn retry_at(&self) -> Option<Instant> {
-        self.delivery.waits_until().into_iter().chain(self.sources.holds.due()).min()
+        self.delivery.waits_until().into_iter().chain(self.sources.paused.due()).min()
     }
 
     /// Heeds what it was told; waits for it when there is nothing to do.
@@ -434,7 +427,7 @@ impl Shipper {
         match message {
             Message::Noticed => {
                 let noticed = self.watcher.noticed();
-                self.sources.named(noticed.named);
+                self.sources.inputs.named(noticed.named);
                 if self.sources.changed(&noticed.changed) || noticed.names {
                     self.scan_soon();
                 }
@@ -469,7 +462,7 @@ impl Shipper {
         let notes = self.sources.notes();
         self.ledger.tell(|stats| {
             (stats.stuck, stats.files, stats.lag) = (stuck, files, lag);
-            stats.held = self.sources.holds.halted();
+            stats.held = self.sources.paused.halted();
             stats.notes = notes;
             stats.dead_letters_dropped = self.delivery.dead_letters.dropped;
         });

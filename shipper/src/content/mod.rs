@@ -8,9 +8,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use crate::content::gunzip::Gunzip;
-use crate::content::unpack::{NEAR, Unpacked, Unpacker};
+use self::gunzip::Gunzip;
+use self::unpack::{NEAR, Unpacked, Unpacker};
 
 /// How compressed files begin. Only the first kind is read: the others are not to end as garbage in the dead letters.
 const MAGICS: [(&[u8], &str); 6] = [
@@ -28,6 +29,9 @@ const BZIP2: (&[u8], &[u8]) = (b"BZh", b"1AY&SY");
 const MOST_BEHIND: usize = 8;
 /// Reading so little answers a question, and moves no reader. In bytes.
 const QUESTION: usize = 1 << 10;
+
+/// A file's size in bytes, and when it was last modified.
+pub(crate) type FileState = (u64, SystemTime);
 
 /// An open file, read as if it were never compressed.
 #[derive(Debug)]

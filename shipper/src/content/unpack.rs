@@ -10,10 +10,10 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::FileState;
+use super::gunzip::Gunzip;
 use crate::checkpoint::FileId;
-use crate::content::gunzip::Gunzip;
 use crate::handle::Message;
-use crate::sources::inputs::listing::State;
 
 /// A compressed file that was written to within that time is waited for.
 const SETTLED: Duration = Duration::from_millis(250);
@@ -57,7 +57,7 @@ struct Queue {
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     file: Arc<File>,
-    state: State,
+    state: FileState,
     known: Mutex<Facts>,
     news: Condvar,
 }
@@ -255,7 +255,7 @@ enum Came {
 }
 
 impl Unpacked {
-    fn new(file: Arc<File>, state: State, ready_at: Instant) -> Unpacked {
+    fn new(file: Arc<File>, state: FileState, ready_at: Instant) -> Unpacked {
         let known = Facts {
             length: None,
             wanted: BTreeSet::from([0]),

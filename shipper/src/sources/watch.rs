@@ -15,8 +15,8 @@ use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Wat
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 
+use super::source::{Folders, Interest};
 use crate::handle::Message;
-use crate::sources::inputs::listing::{Folders, Interest};
 
 /// Above so many changed files a look at all of them is dearer by nothing.
 const MOST_CHANGED: usize = 10_000;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::open::open;
 use crate::checkpoint::FileId;
 use crate::content::Content;
 use crate::content::unpack::{Unpacker, is_later, later};
 use crate::file_position::FilePosition;
-use crate::sources::inputs::open::open;
 
 /// Another file with a known file's content.
 #[derive(Debug)]

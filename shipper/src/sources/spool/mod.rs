@@ -1,10 +1,10 @@
-//! Finding KuMon's own files.
+//! KuMon's own files, which the collecting side writes. The spool's protocol names them, tells when one is complete,
+//! and keeps how far they are delivered; they are deleted once they are.
 
+mod file;
+mod opener;
 mod reader;
 
-pub use reader::SpoolReader;
-
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
@@ -12,87 +12,182 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kumon_schema::{Format, Schema, builtin};
-use kumon_spool::{Acknowledged, FileName, list, sidecar};
+use kumon_spool::{Acknowledged, FileName, list};
 
-use crate::content::Content;
-use crate::decode::{CsvDecoder, Decoder, DocumentDecoder};
-use crate::file_position::FilePosition;
-use crate::sources::source_file::{Origin, Source};
-use crate::sources::tail::Tail;
-use crate::stream::StreamName;
+use self::file::SpoolFile;
+use self::opener::Opener;
+use super::source::{Folders, Interest, SinkPositions, Source};
+use super::source_file::SourceFile;
+use crate::batch::Batch;
+use crate::checkpoint_writer::Positions;
 use crate::throttle::throttled;
+
+pub use self::reader::SpoolReader;
 
 /// After a long outage there may be more files than a process may have open; the oldest go first.
 const MAX_OPEN: usize = 256;
 
-/// The spool folder, and how far its files were delivered when the shipper started.
+/// The files of the spool folder.
 #[derive(Debug)]
-pub(crate) struct SpoolFiles {
-    root: PathBuf,
-    namespace: String,
-    acknowledged: Acknowledged,
+pub(crate) struct Spool {
+    files: Vec<SpoolFile>,
+    opener: Opener,
     reader: SpoolReader,
+    /// What was acknowledged before of files that are not opened yet.
+    waiting: Acknowledged,
     /// Files that are delivered, and that others still read: their names and how much they held, in bytes.
     done: HashMap<Arc<str>, (String, u64)>,
     /// Generations of those that went since they were last asked for.
-    pub(crate) gone: Vec<Arc<str>>,
-    /// The part of it that is about files not opened yet.
-    waiting: Acknowledged,
+    gone: Vec<Arc<str>>,
     /// Files that wait until others are done, by generation, and what they held at the last look, in bytes.
     unopened: HashMap<Arc<str>, u64>,
-    /// Undelivered bytes of files that are not open.
-    lag: u64,
-    /// The sink's own positions, by generation, where it keeps some; then they are the truth.
-    positions: Option<HashMap<Arc<str>, u64>>,
     /// Files that can't be shipped now, with the reason.
     refused: BTreeMap<PathBuf, String>,
+    /// Undelivered bytes of files that are not open.
+    lag: u64,
+    /// Whether the last look could list the files.
+    is_listed: bool,
 }
 
-impl SpoolFiles {
+impl Source for Spool {
+    fn discover(&mut self) -> Folders {
+        let found = self.find();
+        self.is_listed = found.is_ok();
+        match found {
+            Ok(found) => self.files.extend(found),
+            Err(e) => {
+                throttled!(
+                    Error,
+                    "list spool",
+                    "{}: the spool can't be listed: {e}",
+                    self.opener.root.display()
+                );
+            }
+        }
+        self.files.iter_mut().for_each(SpoolFile::look);
+        self.folders()
+    }
+
+    fn count(&self) -> usize {
+        self.files.len()
+    }
+
+    fn file(&self, index: usize) -> &SourceFile {
+        &self.files[index].base
+    }
+
+    fn file_mut(&mut self, index: usize) -> &mut SourceFile {
+        &mut self.files[index].base
+    }
+
+    fn fill(&mut self, index: usize, batch: &mut Batch, limit: usize) {
+        let file = &mut self.files[index];
+        if let Err(e) = file.fill(batch, limit) {
+            file.base.fail(&e);
+        }
+    }
+
+    /// Deletes those that are complete and delivered, or leaves them to who still reads them.
+    fn let_go(&mut self) {
+        let (reader, done, gone) = (&self.reader, &mut self.done, &mut self.gone);
+        self.files.retain_mut(|it| match it.is_over(reader) {
+            Ok(true) => {
+                let generation = it.base.generation().clone();
+                if it.base.is_deleted() {
+                    gone.push(generation);
+                } else {
+                    // It stays for others, and is not opened again.
+                    done.insert(generation, (it.name.to_string(), it.base.tail.acknowledged.offset));
+                }
+                false
+            }
+            Ok(false) => true,
+            Err(e) => {
+                it.base.tell_kept(&e);
+                true
+            }
+        });
+    }
+
+    fn generations(&self) -> Vec<Arc<str>> {
+        let open = self.files.iter().map(|it| it.base.generation());
+        let refused = self.refused.keys().filter_map(|path| FileName::parse(path.file_name()?.to_str()?));
+        let refused = refused.map(|name| name.id.as_str().into());
+        open.chain(self.unopened.keys()).chain(self.done.keys()).cloned().chain(refused).collect()
+    }
+
+    fn take_gone(&mut self) -> Vec<Arc<str>> {
+        mem::take(&mut self.gone)
+    }
+
+    fn has_more_files(&self) -> bool {
+        !self.unopened.is_empty()
+    }
+
+    fn note_positions(&self, positions: &mut Positions) {
+        let acknowledged = &mut positions.acknowledged.0;
+        acknowledged.extend(self.waiting.0.clone());
+        acknowledged.extend(self.done.values().cloned());
+        let open = self.files.iter().map(|it| (it.name.to_string(), it.base.tail.acknowledged.offset));
+        acknowledged.extend(open);
+    }
+
+    fn positions_written(&mut self, written: &Positions) {
+        for file in &mut self.files {
+            let written = written.acknowledged.0.get(&file.name.to_string());
+            file.acknowledgement_written(written.copied());
+        }
+    }
+
+    fn unreadable(&self) -> &BTreeMap<PathBuf, String> {
+        &self.refused
+    }
+}
+
+impl Spool {
     /// `acknowledged` is how far its files are delivered.
     pub(crate) fn new(
         root: &Path,
         namespace: &str,
         (reader, acknowledged): (SpoolReader, Acknowledged),
-        positions: Option<HashMap<Arc<str>, u64>>,
-    ) -> SpoolFiles {
-        let (root, namespace) = (root.to_owned(), namespace.to_owned());
-        SpoolFiles {
-            root,
-            namespace,
-            waiting: acknowledged.clone(),
-            acknowledged,
+        positions: Option<SinkPositions>,
+    ) -> Spool {
+        let (root, namespace, waiting) = (root.to_owned(), namespace.to_owned(), acknowledged.clone());
+        Spool {
+            files: Vec::new(),
+            opener: Opener { root, namespace, acknowledged, positions },
             reader,
+            waiting,
             done: HashMap::new(),
             gone: Vec::new(),
             unopened: HashMap::new(),
-            lag: 0,
-            positions,
             refused: BTreeMap::new(),
+            lag: 0,
+            is_listed: false,
         }
     }
 
     /// The folders to watch: the spool and each metric's.
-    pub(crate) fn folders(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+    fn folders(&self) -> Folders {
+        let entries = fs::read_dir(&self.opener.root).into_iter().flatten().flatten();
         let folders = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path());
-        std::iter::once(self.root.clone()).chain(folders).collect()
+        std::iter::once(self.opener.root.clone())
+            .chain(folders)
+            .map(|folder| (folder, Interest::Files))
+            .collect()
     }
 
-    /// Files that are not among the `known` ones yet, oldest first, as many as may be open at once.
-    pub(crate) fn discover(&mut self, known: &[Source]) -> io::Result<Vec<Source>> {
-        let is_moving =
-            |source: &&Source| matches!(source.origin, Origin::Spool { .. }) && source.trouble().is_none();
-        let most = self.reader.share_of(MAX_OPEN);
-        let mut room = most.saturating_sub(known.iter().filter(is_moving).count());
-        let known: HashSet<&str> = known.iter().map(|source| &**source.generation()).collect();
+    /// Files that are not known yet, oldest first, as many as may be open at once.
+    fn find(&mut self) -> io::Result<Vec<SpoolFile>> {
+        let moving = self.files.iter().filter(|it| it.base.trouble().is_none()).count();
+        let mut room = self.reader.share_of(MAX_OPEN).saturating_sub(moving);
+        let known: HashSet<&str> = self.files.iter().map(|it| &**it.base.generation()).collect();
         self.lag = 0;
         let mut unopened = HashMap::new();
         let (mut found, mut refused) = (Vec::new(), BTreeMap::new());
         let mut waiting = BTreeMap::new();
         let mut done = HashMap::new();
-        for file in list(&self.root)? {
+        for file in list(&self.opener.root)? {
             if let Some((generation, what)) = self.done.remove_entry(file.name.id.as_str()) {
                 done.insert(generation, what);
                 continue;
@@ -101,9 +196,9 @@ impl SpoolFiles {
                 continue;
             }
             let name = file.name.to_string();
-            match (room > 0).then(|| self.open(&file.name, &file.path)) {
-                Some(Ok(Some(source))) => {
-                    found.push(source);
+            match (room > 0).then(|| self.opener.open(&file.name, &file.path)) {
+                Some(Ok(Some(opened))) => {
+                    found.push(opened);
                     room -= 1;
                     continue;
                 }
@@ -121,8 +216,8 @@ impl SpoolFiles {
                 }
                 None => _ = unopened.insert(file.name.id.as_str().into(), file.size),
             }
-            self.lag += file.size.saturating_sub(self.delivered(&file.name).unwrap_or(0));
-            waiting.extend(self.acknowledged.0.get(&name).map(|offset| (name, *offset)));
+            self.lag += file.size.saturating_sub(self.opener.delivered(&file.name).unwrap_or(0));
+            waiting.extend(self.opener.acknowledged.0.get(&name).map(|offset| (name, *offset)));
         }
         (self.refused, self.unopened) = (refused, unopened);
         self.gone.extend(mem::replace(&mut self.done, done).into_keys().inspect(|it| self.reader.forget(it)));
@@ -135,29 +230,9 @@ impl SpoolFiles {
         &self.unopened
     }
 
-    /// Whether a file of this generation may still be opened.
-    fn is_known(&self, generation: &str) -> bool {
-        let is_refused = || {
-            let names = self.refused.keys().filter_map(|path| path.file_name()?.to_str());
-            names.filter_map(FileName::parse).any(|name| name.id == generation)
-        };
-        self.unopened.contains_key(generation) || self.done.contains_key(generation) || is_refused()
-    }
-
-    /// Generations of which the sink has positions, and that are neither these sources' nor a file's that waits.
-    pub(crate) fn orphans(&self, known: &HashSet<&str>) -> Vec<Arc<str>> {
-        let positions = self.positions.iter().flat_map(HashMap::keys);
-        positions.filter(|it| !known.contains(&***it) && !self.is_known(it)).cloned().collect()
-    }
-
     /// Who else reads the spool.
     pub(crate) fn reader(&self) -> &SpoolReader {
         &self.reader
-    }
-
-    /// Takes note of a file that is delivered, and stays for others; it is not opened again.
-    pub(crate) fn leave(&mut self, generation: &Arc<str>, name: &FileName, size: u64) {
-        self.done.insert(generation.clone(), (name.to_string(), size));
     }
 
     /// Undelivered bytes of files that are not open, as of the last look.
@@ -165,58 +240,8 @@ impl SpoolFiles {
         self.lag
     }
 
-    /// How far files are delivered that are not open.
-    pub(crate) fn closed(&self) -> Acknowledged {
-        let mut closed = self.waiting.clone();
-        closed.0.extend(self.done.values().cloned());
-        closed
-    }
-
-    /// Files that can't be shipped now, with the reason.
-    pub(crate) fn refused(&self) -> &BTreeMap<PathBuf, String> {
-        &self.refused
-    }
-
-    fn open(&self, name: &FileName, path: &Path) -> Result<Option<Source>, String> {
-        let schema = self.schema(name)?;
-        let open = match kumon_spool::open(path) {
-            Ok(open) => open,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(format!("can't be opened: {e}")),
-        };
-        let stream =
-            StreamName { kind: schema.kind, dataset: schema.dataset(), namespace: self.namespace.clone() };
-        // A file that a power cut made shorter begins anew; the ids tell what the sink has of it.
-        let delivered = self.delivered(name).unwrap_or(0);
-        let mut open = Content::from(open);
-        let mark = FilePosition::of(&mut open, delivered).map_err(|e| format!("can't be read: {e}"))?;
-        let decoder = match name.format {
-            Format::Csv => Decoder::Csv(CsvDecoder::own(schema).into()),
-            Format::Ndjson => Decoder::Documents(DocumentDecoder),
-        };
-        let (generation, mark) = (name.id.as_str().into(), mark.unwrap_or(FilePosition::START));
-        let tail = Tail::new(path.into(), open, generation, stream.into(), decoder, mark, false);
-        Ok(Some(Source::new(tail, Origin::Spool { name: name.clone(), locked: false })))
-    }
-
-    /// How far the file was delivered when the shipper started, in bytes.
-    fn delivered(&self, name: &FileName) -> Option<u64> {
-        match &self.positions {
-            Some(positions) => positions.get(name.id.as_str()).copied(),
-            None => self.acknowledged.0.get(&name.to_string()).copied(),
-        }
-    }
-
-    /// The schema the file was written with: this release's, or that of the sidecar an older or newer one left.
-    fn schema(&self, name: &FileName) -> Result<Cow<'static, Schema>, String> {
-        if let Some(own) = builtin(&name.metric).filter(|own| own.version == name.version) {
-            return Ok(Cow::Borrowed(own));
-        }
-        let path = sidecar(&self.root, &name.metric, name.version);
-        let text = kumon_spool::read(&path)
-            .map_err(|e| format!("its schema {} can't be read: {e}", path.display()))?;
-        Schema::parse(&String::from_utf8_lossy(&text))
-            .map(Cow::Owned)
-            .map_err(|e| format!("its schema {} is damaged: {e}", path.display()))
+    /// Whether the last look could list the files.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.is_listed
     }
 }
