@@ -17,11 +17,13 @@ mod handle;
 mod ledger;
 mod options;
 mod paused_streams;
+mod scan_schedule;
 mod shipper;
 mod sink;
 mod sources;
 mod stats;
 mod stream;
+mod sync_requests;
 mod throttle;
 mod worker;
 

@@ -1,9 +1,6 @@
 //! The loop that ships.
 
-use std::collections::HashMap;
 use std::fs;
-use std::mem;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -19,20 +16,12 @@ use crate::error::ShipperError;
 use crate::handle::{Handle, Message};
 use crate::ledger::{Cause, Ledger};
 use crate::options::Options;
+use crate::scan_schedule::{self, ScanSchedule};
 use crate::sink::{Sink, SinkError};
 use crate::sources::{Sources, SpoolReader, Watcher, bad_pattern};
+use crate::sync_requests::{Ends, SyncRequests};
 use crate::throttle;
 
-/// New and finished files are looked for so often, beside what inotify tells.
-const SCAN_INTERVAL: Duration = Duration::from_secs(2);
-/// Where nothing has happened for a while they can be as far apart: they are there for what inotify doesn't see.
-const QUIET_SCAN_INTERVAL: Duration = Duration::from_secs(10);
-/// So many scans without anything new are a while.
-const QUIET_SCANS: u32 = 3;
-/// Without inotify the scans are all there is.
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// Folders full of comings and goings are not looked through more often than that.
-const MIN_SCAN_INTERVAL: Duration = Duration::from_millis(50);
 /// A sink that gathers rows is asked so often whether it is time to commit them.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -53,22 +42,12 @@ pub struct Shipper {
     messages: Receiver<Message>,
     /// Kept so that waiting for messages always is waiting, whoever else is gone.
     _sender: Sender<Message>,
-    last_scan: Option<Instant>,
-    next_scan: Instant,
-    /// Scans since something of a foreign file was last sent, or a file came or went.
-    quiet_scans: u32,
+    scans: ScanSchedule,
     /// Whether all that the sink has taken is durable.
     settled: bool,
-    asked: Vec<Asked>,
+    sync_requests: SyncRequests,
     stop_at: Option<Instant>,
     _lock: FolderLock,
-}
-
-/// Somebody who waits until what stood in the files is delivered for good.
-struct Asked {
-    /// `None` while files are being decompressed: nobody knows where those end.
-    ends: Option<HashMap<Arc<str>, u64>>,
-    reply: Sender<bool>,
 }
 
 impl Shipper {
@@ -128,11 +107,9 @@ impl Shipper {
             watcher: Watcher::new(&options.spool, sender.clone()),
             messages,
             _sender: sender,
-            last_scan: None,
-            next_scan: Instant::now(),
-            quiet_scans: 0,
+            scans: ScanSchedule::new(),
             settled: true,
-            asked: Vec::new(),
+            sync_requests: SyncRequests::default(),
             stop_at: None,
             _lock: lock,
         };
@@ -149,7 +126,7 @@ impl Shipper {
     /// Ships until it is told to stop.
     pub fn run(mut self) -> Ended {
         loop {
-            if Instant::now() >= self.next_scan {
+            if self.scans.is_due() {
                 self.scan();
             }
             self.ship();
@@ -181,7 +158,7 @@ impl Shipper {
             } else if self.sources.have_more_files() {
                 // Each look lets go of some and finds room for others, unless a writer still has the open ones.
                 self.scan();
-                (!self.has_work()).then(|| Instant::now() + MIN_SCAN_INTERVAL)
+                (!self.has_work()).then(|| Instant::now() + scan_schedule::MIN_INTERVAL)
             } else {
                 break;
             };
@@ -190,7 +167,7 @@ impl Shipper {
         }
         // A request can't be taken back: what it delivers is to be known.
         while self.delivery.is_busy() {
-            self.listen(Some(Instant::now() + SCAN_INTERVAL));
+            self.listen(Some(Instant::now() + SETTLE_INTERVAL));
         }
         self.settle(false);
         if !self.sources.spool.reader().is_alone() {
@@ -205,15 +182,8 @@ impl Shipper {
 
     /// Looks for new files and lets go of finished ones.
     fn scan(&mut self) {
-        let pause = match self.watcher.works() {
-            true if self.quiet_scans >= QUIET_SCANS => QUIET_SCAN_INTERVAL,
-            true => SCAN_INTERVAL,
-            false => POLL_INTERVAL,
-        };
         throttle::tell_left_out();
-        self.quiet_scans += 1;
-        let now = Instant::now();
-        (self.last_scan, self.next_scan) = (Some(now), now + pause);
+        self.scans.begin(self.watcher.works());
         // First: a file whose name is gone may have got another one.
         let folders = self.sources.discover();
         self.let_go();
@@ -221,14 +191,8 @@ impl Shipper {
             self.delivery.shrink();
         }
         if self.watcher.watch(&folders) {
-            self.scan_soon();
+            self.scans.hasten();
         }
-    }
-
-    fn scan_soon(&mut self) {
-        self.quiet_scans = 0;
-        let earliest = self.last_scan.map_or_else(Instant::now, |last| last + MIN_SCAN_INTERVAL);
-        self.next_scan = self.next_scan.min(earliest);
     }
 
     fn let_go(&mut self) {
@@ -247,7 +211,7 @@ impl Shipper {
             self.delivery.start();
         }
         if self.delivery.is_busy() && self.delivery.current().is_some_and(|batch| batch.is_foreign) {
-            self.quiet_scans = 0;
+            self.scans.end_quiet();
         }
         if self.delivery.is_busy() && self.delivery.next.is_empty() {
             self.gather();
@@ -345,15 +309,12 @@ impl Shipper {
     /// makes room for files that wait to be opened.
     fn is_reached(&self) -> bool {
         let makes_room = || !self.has_work() && self.sources.have_more_files();
-        self.asked.iter().any(|asked| self.has_reached(asked) || makes_room())
-    }
-
-    fn has_reached(&self, asked: &Asked) -> bool {
-        asked.ends.as_ref().is_some_and(|ends| self.sources.have_reached(ends))
+        !self.sync_requests.is_empty()
+            && (self.sync_requests.is_any_reached(|ends| self.sources.have_reached(ends)) || makes_room())
     }
 
     /// Where all files end now, once they are known.
-    fn ends(&mut self) -> Option<HashMap<Arc<str>, u64>> {
+    fn ends(&mut self) -> Option<Ends> {
         if !self.sources.inputs.is_unpacking() {
             self.scan();
         }
@@ -361,25 +322,16 @@ impl Shipper {
     }
 
     fn answer(&mut self) {
-        if self.asked.iter().any(|asked| asked.ends.is_none())
+        if self.sync_requests.lack_ends()
             && let Some(ends) = self.ends()
         {
-            for asked in self.asked.iter_mut().filter(|asked| asked.ends.is_none()) {
-                asked.ends = Some(ends.clone());
-            }
+            self.sync_requests.set_ends(&ends);
         }
         let halted = self.ledger.is_halted(Cause::Sink)
             || self.ledger.is_halted(Cause::State)
             || !self.sources.paused.is_empty();
-        for asked in mem::take(&mut self.asked) {
-            let done = self.settled && self.has_reached(&asked);
-            if done || halted {
-                // Who asked may have given up waiting.
-                let _ = asked.reply.send(done);
-            } else {
-                self.asked.push(asked);
-            }
-        }
+        let is_done = |ends: &Ends| self.settled && self.sources.have_reached(ends);
+        self.sync_requests.answer(is_done, halted);
     }
 
     /// Whether something can be done right now.
@@ -405,11 +357,11 @@ impl Shipper {
             return self.listen(None);
         }
         if self.delivery.waits_until().is_none() && self.sources.have_more_files() {
-            self.scan_soon();
+            self.scans.hasten();
         }
         let settle_at = (!self.settled).then(|| Instant::now() + SETTLE_INTERVAL);
         let due = [self.retry_at(), settle_at, self.checkpoint_writer.due(), self.sources.due()];
-        self.listen(Some(due.into_iter().flatten().fold(self.next_scan, Instant::min)));
+        self.listen(Some(due.into_iter().flatten().fold(self.scans.next(), Instant::min)));
     }
 
     /// Heeds all that it was told until now, and where there is nothing yet, what comes until then.
@@ -429,10 +381,10 @@ impl Shipper {
                 let noticed = self.watcher.noticed();
                 self.sources.inputs.named(noticed.named);
                 if self.sources.changed(&noticed.changed) || noticed.names {
-                    self.scan_soon();
+                    self.scans.hasten();
                 }
             }
-            Message::Unpacked => self.scan_soon(),
+            Message::Unpacked => self.scans.hasten(),
             Message::Sent(sent) => self.sent(sent),
             Message::Written => {
                 let written = self.checkpoint_writer.written();
@@ -442,7 +394,7 @@ impl Shipper {
             Message::Died => panic!("the thread that sends, or writes the checkpoint, died"),
             Message::Sync(reply) => {
                 let ends = self.ends();
-                self.asked.push(Asked { ends, reply });
+                self.sync_requests.push(ends, reply);
             }
             Message::Deliver(batch, reply) => self.delivery.deliver_aside(batch, reply),
             Message::Delivered(error) => {
