@@ -9,6 +9,7 @@ mod tail;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -219,7 +220,7 @@ impl Sources {
     }
 
     fn take_gone(&mut self) -> Vec<Arc<str>> {
-        let mut gone = std::mem::take(&mut self.orphans);
+        let mut gone = mem::take(&mut self.orphans);
         self.all_mut().into_iter().for_each(|source| gone.append(&mut source.take_gone()));
         gone
     }
