@@ -11,8 +11,7 @@ use kumon_spool::Acknowledged;
 use crate::checkpoint::{Checkpoint, Entry};
 use crate::handle::Message;
 use crate::options::Options;
-use crate::sources::Sources;
-use crate::spool_reader::SpoolReader;
+use crate::sources::{Sources, SpoolReader};
 use crate::worker::Worker;
 
 /// Positions are written at most so often: a stale one costs a resend, which the sink recognises.
@@ -34,7 +33,7 @@ pub(crate) struct CheckpointWriter {
 }
 
 /// How far everything is delivered at a time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Positions {
     pub(crate) files: Vec<Entry>,
     pub(crate) acknowledged: Acknowledged,
@@ -78,8 +77,7 @@ impl CheckpointWriter {
         (self.stale, self.writing) = (false, true);
         self.next = Instant::now() + self.interval;
         self.interval = (self.interval * 2).min(INTERVAL);
-        let positions = Positions { files: sources.entries(), acknowledged: sources.acknowledged() };
-        self.worker.give(positions);
+        self.worker.give(sources.positions());
     }
 
     /// What became of a write that was under way, if it has ended.

@@ -64,7 +64,7 @@ impl Handle {
 /// What the loop is told.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// Something happened to files or folders: the [`Watcher`](crate::watch::Watcher) knows what.
+    /// Something happened to files or folders: the [`Watcher`](crate::sources::Watcher) knows what.
     Noticed,
     /// What a compressed file holds is known by now.
     Unpacked,

@@ -1,9 +1,6 @@
 //! The loop that ships.
 
-use std::collections::HashMap;
 use std::fs;
-use std::mem;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -17,30 +14,16 @@ use crate::dead_letters::DeadLetters;
 use crate::delivery::{Delivery, Sent};
 use crate::error::ShipperError;
 use crate::handle::{Handle, Message};
-use crate::inputs::Inputs;
 use crate::ledger::{Cause, Ledger};
 use crate::options::Options;
+use crate::scan_schedule::{self, ScanSchedule};
 use crate::sink::{Sink, SinkError};
-use crate::sources::Sources;
-use crate::spool_reader::SpoolReader;
+use crate::sources::{Sources, SpoolReader, Watcher, bad_pattern};
+use crate::sync_requests::{Ends, SyncRequests};
 use crate::throttle;
-use crate::watch::Watcher;
 
-/// New and finished files are looked for so often, beside what inotify tells.
-const SCAN_INTERVAL: Duration = Duration::from_secs(2);
-/// Where nothing has happened for a while they can be as far apart: they are there for what inotify doesn't see.
-const QUIET_SCAN_INTERVAL: Duration = Duration::from_secs(10);
-/// So many scans without anything new are a while.
-const QUIET_SCANS: u32 = 3;
-/// Without inotify the scans are all there is.
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// Folders full of comings and goings are not looked through more often than that.
-const MIN_SCAN_INTERVAL: Duration = Duration::from_millis(50);
 /// A sink that gathers rows is asked so often whether it is time to commit them.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
-/// A foreign file whose name is gone (deleted, or renamed to what no pattern matches) may still be written to by who
-/// has it open.
-const LINGER: Duration = Duration::from_secs(60);
 
 /// How the shipper ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,22 +42,12 @@ pub struct Shipper {
     messages: Receiver<Message>,
     /// Kept so that waiting for messages always is waiting, whoever else is gone.
     _sender: Sender<Message>,
-    last_scan: Option<Instant>,
-    next_scan: Instant,
-    /// Scans since something of a foreign file was last sent, or a file came or went.
-    quiet_scans: u32,
+    scans: ScanSchedule,
     /// Whether all that the sink has taken is durable.
     settled: bool,
-    asked: Vec<Asked>,
+    sync_requests: SyncRequests,
     stop_at: Option<Instant>,
     _lock: FolderLock,
-}
-
-/// Somebody who waits until what stood in the files is delivered for good.
-struct Asked {
-    /// `None` while files are being decompressed: nobody knows where those end.
-    ends: Option<HashMap<Arc<str>, u64>>,
-    reply: Sender<bool>,
 }
 
 impl Shipper {
@@ -95,7 +68,7 @@ impl Shipper {
         sink: Box<dyn Sink>,
         reader: SpoolReader,
     ) -> Result<(Shipper, Handle), ShipperError> {
-        if let Some((pattern, source)) = Inputs::bad_pattern(&options.inputs) {
+        if let Some((pattern, source)) = bad_pattern(&options.inputs) {
             return Err(ShipperError::Pattern { pattern: pattern.to_owned(), source });
         }
         let state = &options.state;
@@ -119,13 +92,12 @@ impl Shipper {
             checkpoint,
             (reader.clone(), acknowledged),
             sink.positions(),
-            LINGER,
             sender.clone(),
         );
         let mut checkpoint_writer =
             CheckpointWriter::new(&options, reader, sender.clone()).map_err(ShipperError::Thread)?;
         // Since when they have none is to be kept.
-        checkpoint_writer.stale = sources.files_without_input().is_some();
+        checkpoint_writer.stale = sources.inputs.files_without_input().is_some();
         let shipper = Shipper {
             sources,
             delivery: Delivery::new(sink, dead_letters, backoff, batch_sizer, sender.clone())
@@ -135,11 +107,9 @@ impl Shipper {
             watcher: Watcher::new(&options.spool, sender.clone()),
             messages,
             _sender: sender,
-            last_scan: None,
-            next_scan: Instant::now(),
-            quiet_scans: 0,
+            scans: ScanSchedule::new(),
             settled: true,
-            asked: Vec::new(),
+            sync_requests: SyncRequests::default(),
             stop_at: None,
             _lock: lock,
         };
@@ -149,14 +119,14 @@ impl Shipper {
     /// How long a foreign file whose name is gone is waited for before it counts as ended; a minute unless set.
     #[must_use]
     pub fn with_linger(mut self, linger: Duration) -> Shipper {
-        self.sources.linger = linger;
+        self.sources.inputs.linger = linger;
         self
     }
 
     /// Ships until it is told to stop.
     pub fn run(mut self) -> Ended {
         loop {
-            if Instant::now() >= self.next_scan {
+            if self.scans.is_due() {
                 self.scan();
             }
             self.ship();
@@ -175,7 +145,7 @@ impl Shipper {
 
     /// The last round: what stands in the files now, as far as the time to stop allows.
     fn finish(mut self, mut stop_at: Instant) -> Ended {
-        self.sources.stopping = true;
+        self.sources.inputs.stopping = true;
         self.scan();
         while Instant::now() < stop_at {
             let pause = if self.has_work() || self.delivery.is_busy() || !self.settled {
@@ -188,7 +158,7 @@ impl Shipper {
             } else if self.sources.have_more_files() {
                 // Each look lets go of some and finds room for others, unless a writer still has the open ones.
                 self.scan();
-                (!self.has_work()).then(|| Instant::now() + MIN_SCAN_INTERVAL)
+                (!self.has_work()).then(|| Instant::now() + scan_schedule::MIN_INTERVAL)
             } else {
                 break;
             };
@@ -197,10 +167,10 @@ impl Shipper {
         }
         // A request can't be taken back: what it delivers is to be known.
         while self.delivery.is_busy() {
-            self.listen(Some(Instant::now() + SCAN_INTERVAL));
+            self.listen(Some(Instant::now() + SETTLE_INTERVAL));
         }
         self.settle(false);
-        if self.sources.share_the_spool() {
+        if !self.sources.spool.reader().is_alone() {
             // Only what is written down is left to others.
             self.save();
         }
@@ -212,15 +182,8 @@ impl Shipper {
 
     /// Looks for new files and lets go of finished ones.
     fn scan(&mut self) {
-        let pause = match self.watcher.works() {
-            true if self.quiet_scans >= QUIET_SCANS => QUIET_SCAN_INTERVAL,
-            true => SCAN_INTERVAL,
-            false => POLL_INTERVAL,
-        };
         throttle::tell_left_out();
-        self.quiet_scans += 1;
-        let now = Instant::now();
-        (self.last_scan, self.next_scan) = (Some(now), now + pause);
+        self.scans.begin(self.watcher.works());
         // First: a file whose name is gone may have got another one.
         let folders = self.sources.discover();
         self.let_go();
@@ -228,14 +191,8 @@ impl Shipper {
             self.delivery.shrink();
         }
         if self.watcher.watch(&folders) {
-            self.scan_soon();
+            self.scans.hasten();
         }
-    }
-
-    fn scan_soon(&mut self) {
-        self.quiet_scans = 0;
-        let earliest = self.last_scan.map_or_else(Instant::now, |last| last + MIN_SCAN_INTERVAL);
-        self.next_scan = self.next_scan.min(earliest);
     }
 
     fn let_go(&mut self) {
@@ -254,7 +211,7 @@ impl Shipper {
             self.delivery.start();
         }
         if self.delivery.is_busy() && self.delivery.current().is_some_and(|batch| batch.is_foreign) {
-            self.quiet_scans = 0;
+            self.scans.end_quiet();
         }
         if self.delivery.is_busy() && self.delivery.next.is_empty() {
             self.gather();
@@ -265,7 +222,7 @@ impl Shipper {
     fn gather(&mut self) {
         let rewritten = self.sources.fill(&mut self.delivery.next, self.delivery.batch_sizer.bytes());
         self.delivery.forget(&rewritten);
-        if self.sources.need_recording() && !self.save() {
+        if self.sources.inputs.need_recording() && !self.save() {
             self.delivery.next.clear();
             self.sources.unread(self.delivery.current());
         }
@@ -331,17 +288,17 @@ impl Shipper {
         self.checkpoint_writer.write(&self.sources);
         let written = self.checkpoint_writer.wait();
         self.written(written);
-        !self.sources.hold
+        !self.sources.inputs.hold
     }
 
     /// While nothing can be written, files that must be remembered before they are shipped wait; the others go on, so
     /// that a disk that the spool filled can get empty again.
     fn written(&mut self, written: Option<Written>) {
         let Some(written) = written else { return };
-        self.sources.hold = written.is_err();
+        self.sources.inputs.hold = written.is_err();
         match written {
             Ok(positions) => {
-                self.sources.saved(&positions);
+                self.sources.positions_written(&positions);
                 self.ledger.resume(Cause::State);
             }
             Err(reason) => self.ledger.halt(Cause::State, reason),
@@ -352,41 +309,29 @@ impl Shipper {
     /// makes room for files that wait to be opened.
     fn is_reached(&self) -> bool {
         let makes_room = || !self.has_work() && self.sources.have_more_files();
-        self.asked.iter().any(|asked| self.has_reached(asked) || makes_room())
-    }
-
-    fn has_reached(&self, asked: &Asked) -> bool {
-        asked.ends.as_ref().is_some_and(|ends| self.sources.have_reached(ends))
+        !self.sync_requests.is_empty()
+            && (self.sync_requests.is_any_reached(|ends| self.sources.have_reached(ends)) || makes_room())
     }
 
     /// Where all files end now, once they are known.
-    fn ends(&mut self) -> Option<HashMap<Arc<str>, u64>> {
-        if !self.sources.is_unpacking() {
+    fn ends(&mut self) -> Option<Ends> {
+        if !self.sources.inputs.is_unpacking() {
             self.scan();
         }
-        (!self.sources.is_unpacking()).then(|| self.sources.ends())
+        (!self.sources.inputs.is_unpacking()).then(|| self.sources.ends())
     }
 
     fn answer(&mut self) {
-        if self.asked.iter().any(|asked| asked.ends.is_none())
+        if self.sync_requests.lack_ends()
             && let Some(ends) = self.ends()
         {
-            for asked in self.asked.iter_mut().filter(|asked| asked.ends.is_none()) {
-                asked.ends = Some(ends.clone());
-            }
+            self.sync_requests.set_ends(&ends);
         }
         let halted = self.ledger.is_halted(Cause::Sink)
             || self.ledger.is_halted(Cause::State)
-            || !self.sources.holds.is_empty();
-        for asked in mem::take(&mut self.asked) {
-            let done = self.settled && self.has_reached(&asked);
-            if done || halted {
-                // Who asked may have given up waiting.
-                let _ = asked.reply.send(done);
-            } else {
-                self.asked.push(asked);
-            }
-        }
+            || !self.sources.paused.is_empty();
+        let is_done = |ends: &Ends| self.settled && self.sources.have_reached(ends);
+        self.sync_requests.answer(is_done, halted);
     }
 
     /// Whether something can be done right now.
@@ -403,7 +348,7 @@ impl Shipper {
 
     /// When something that failed is to be tried again.
     fn retry_at(&self) -> Option<Instant> {
-        self.delivery.waits_until().into_iter().chain(self.sources.holds.due()).min()
+        self.delivery.waits_until().into_iter().chain(self.sources.paused.due()).min()
     }
 
     /// Heeds what it was told; waits for it when there is nothing to do.
@@ -412,11 +357,11 @@ impl Shipper {
             return self.listen(None);
         }
         if self.delivery.waits_until().is_none() && self.sources.have_more_files() {
-            self.scan_soon();
+            self.scans.hasten();
         }
         let settle_at = (!self.settled).then(|| Instant::now() + SETTLE_INTERVAL);
         let due = [self.retry_at(), settle_at, self.checkpoint_writer.due(), self.sources.due()];
-        self.listen(Some(due.into_iter().flatten().fold(self.next_scan, Instant::min)));
+        self.listen(Some(due.into_iter().flatten().fold(self.scans.next(), Instant::min)));
     }
 
     /// Heeds all that it was told until now, and where there is nothing yet, what comes until then.
@@ -434,12 +379,12 @@ impl Shipper {
         match message {
             Message::Noticed => {
                 let noticed = self.watcher.noticed();
-                self.sources.named(noticed.named);
+                self.sources.inputs.named(noticed.named);
                 if self.sources.changed(&noticed.changed) || noticed.names {
-                    self.scan_soon();
+                    self.scans.hasten();
                 }
             }
-            Message::Unpacked => self.scan_soon(),
+            Message::Unpacked => self.scans.hasten(),
             Message::Sent(sent) => self.sent(sent),
             Message::Written => {
                 let written = self.checkpoint_writer.written();
@@ -449,7 +394,7 @@ impl Shipper {
             Message::Died => panic!("the thread that sends, or writes the checkpoint, died"),
             Message::Sync(reply) => {
                 let ends = self.ends();
-                self.asked.push(Asked { ends, reply });
+                self.sync_requests.push(ends, reply);
             }
             Message::Deliver(batch, reply) => self.delivery.deliver_aside(batch, reply),
             Message::Delivered(error) => {
@@ -469,7 +414,7 @@ impl Shipper {
         let notes = self.sources.notes();
         self.ledger.tell(|stats| {
             (stats.stuck, stats.files, stats.lag) = (stuck, files, lag);
-            stats.held = self.sources.holds.halted();
+            stats.held = self.sources.paused.halted();
             stats.notes = notes;
             stats.dead_letters_dropped = self.delivery.dead_letters.dropped;
         });

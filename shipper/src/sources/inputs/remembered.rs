@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
+use super::open::open;
 use crate::checkpoint::{Entry, FileId, Missing};
 use crate::content::Content;
-use crate::open::open;
-use crate::unpack::Unpacker;
+use crate::content::unpack::Unpacker;
 
 /// Files that are out of sight are remembered for so long, in seconds: 30 days.
 const KEPT: u64 = 30 * 24 * 3600;

@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
+use super::pattern::{Part, PathPattern};
 use crate::checkpoint::FileId;
+use crate::content::FileState;
 use crate::options::Input;
-use crate::pattern::{Part, PathPattern};
+use crate::sources::source::{Folders, Interest};
 
 /// One look at the names of all inputs' files. Each file is asked for once: where there are thousands, that is what
 /// waiting costs.
@@ -24,30 +25,13 @@ pub(crate) struct Listing {
     /// Patterns that match no file, with the reason.
     pub(crate) empty: BTreeMap<String, String>,
     /// Where each file's first name is in `files`, and its state.
-    seen: HashMap<FileId, (usize, State)>,
+    seen: HashMap<FileId, (usize, FileState)>,
 }
-
-/// What may happen in which folder that is worth a look.
-pub(crate) type Folders = BTreeMap<PathBuf, Interest>;
-
-/// What is worth a look in a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Interest {
-    /// That one of these names comes or goes.
-    Names(BTreeSet<OsString>),
-    /// That any name does.
-    AnyName,
-    /// Also what is written to its files.
-    Files,
-}
-
-/// A file's size in bytes, and when it was last modified.
-pub(crate) type State = (u64, SystemTime);
 
 /// A known file as it was listed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
-    pub(crate) state: State,
+    pub(crate) state: FileState,
     /// Whether it has the name that it is known by.
     pub(crate) is_named: bool,
 }

@@ -5,6 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use glob::{Pattern, PatternError};
 
+use crate::options::Input;
+
 /// A path with wildcards. Within a name stand `*`, `?`, `[a-z]` and `[!a-z]`, none of which matches a `/`; `**` stands
 /// for any number of folders, at the end for all that is in them. A name with brackets also stands for itself: people
 /// name folders so, and forget what brackets mean here.
@@ -24,6 +26,12 @@ pub(crate) enum Part {
     Wild(Vec<Pattern>),
     /// `**`: folders, or none.
     Folders,
+}
+
+/// The first of the inputs' patterns that is none.
+pub(crate) fn bad_pattern(inputs: &[Input]) -> Option<(&str, PatternError)> {
+    let mut patterns = inputs.iter().flat_map(|input| &input.paths);
+    patterns.find_map(|pattern| Some((pattern.as_str(), PathPattern::new(pattern).err()?)))
 }
 
 impl PathPattern {

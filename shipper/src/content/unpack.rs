@@ -10,9 +10,9 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::FileState;
+use super::gunzip::Gunzip;
 use crate::checkpoint::FileId;
-use crate::discovery::State;
-use crate::gunzip::Gunzip;
 use crate::handle::Message;
 
 /// A compressed file that was written to within that time is waited for.
@@ -57,7 +57,7 @@ struct Queue {
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     file: Arc<File>,
-    state: State,
+    state: FileState,
     known: Mutex<Facts>,
     news: Condvar,
 }
@@ -255,7 +255,7 @@ enum Came {
 }
 
 impl Unpacked {
-    fn new(file: Arc<File>, state: State, ready_at: Instant) -> Unpacked {
+    fn new(file: Arc<File>, state: FileState, ready_at: Instant) -> Unpacked {
         let known = Facts {
             length: None,
             wanted: BTreeSet::from([0]),

@@ -2,10 +2,10 @@
 
 use std::io;
 
+use super::holes::{Behind, Run};
 use super::{Filled, Tail};
 use crate::batch::Batch;
 use crate::file_position::{FilePosition, WINDOW, Window};
-use crate::holes::{Behind, Run};
 use crate::throttle::throttled;
 
 const CUT: &str = "the record is cut: only NULs follow, where its end was overwritten or never written";

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::open::open;
 use crate::checkpoint::FileId;
 use crate::content::Content;
+use crate::content::unpack::{Unpacker, is_later, later};
 use crate::file_position::FilePosition;
-use crate::open::open;
-use crate::unpack::{Unpacker, is_later, later};
 
 /// Another file with a known file's content.
 #[derive(Debug)]
@@ -174,8 +174,8 @@ mod tests {
 
     use super::{find, has_same_base, is_named_after, is_rotated};
     use crate::content::Content;
+    use crate::content::unpack::Unpacker;
     use crate::file_position::FilePosition;
-    use crate::unpack::Unpacker;
 
     #[test]
     fn a_copy_is_found_whichever_form_it_has_while_it_is_compressed() {

@@ -1,13 +1,17 @@
 //! What a file holds: its bytes, or what they decompress to.
 
+mod gunzip;
+pub(crate) mod unpack;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use crate::gunzip::Gunzip;
-use crate::unpack::{NEAR, Unpacked, Unpacker};
+use self::gunzip::Gunzip;
+use self::unpack::{NEAR, Unpacked, Unpacker};
 
 /// How compressed files begin. Only the first kind is read: the others are not to end as garbage in the dead letters.
 const MAGICS: [(&[u8], &str); 6] = [
@@ -25,6 +29,9 @@ const BZIP2: (&[u8], &[u8]) = (b"BZh", b"1AY&SY");
 const MOST_BEHIND: usize = 8;
 /// Reading so little answers a question, and moves no reader. In bytes.
 const QUESTION: usize = 1 << 10;
+
+/// A file's size in bytes, and when it was last modified.
+pub(crate) type FileState = (u64, SystemTime);
 
 /// An open file, read as if it were never compressed.
 #[derive(Debug)]
@@ -281,7 +288,7 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::{Content, Kind};
-    use crate::unpack::{NEAR, Unpacker, is_later};
+    use crate::content::unpack::{NEAR, Unpacker, is_later};
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
