@@ -49,7 +49,7 @@ pub use elasticsearch::bulk_response;
 /// A CSV file of anybody's: the first byte says which schema, and how much is read at once.
 pub fn csv(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    let schema = match choice % 3 {
+    let schema = match choice % 4 {
         0 => None,
         1 => Schema::parse(TYPES).ok(),
         _ => None,
@@ -148,7 +148,8 @@ pub fn proc(bytes: &[u8]) {
     match choice % 3 {
         0 => _ = parse::stat(bytes),
         1 => _ = parse::load(bytes),
-        _ => _ = parse::pressure(bytes),
+        2 => _ = parse::pressure(bytes),
+        _ => _ = parse::pairs(bytes, &["MemTotal", "MemFree", "pgpgin", "oom_kill"]),
     }
 }
 

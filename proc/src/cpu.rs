@@ -11,7 +11,7 @@ use crate::Root;
 use crate::counter::added_if_known;
 use crate::error::ReadError;
 use crate::file::KernelFile;
-use crate::metric::{Metric, Period};
+use crate::metric::{Metric, Period, share};
 use crate::parse::{self, Stat, Times};
 use crate::pressure::Pressure;
 
@@ -69,9 +69,9 @@ impl Metric for Cpu {
         let before = &self.before;
         let times = passed(&before.all, &now.all);
         let cores = now.cpus.len() as u64;
-        let total: u64 = busy_and_idle(&times);
+        let total = busy_and_idle(&times);
         // In CPUs: of two that are busy for half of the time it is 1.
-        let cpus = |ticks: u64| (total > 0).then(|| rounded(ticks as f64 / total as f64 * cores as f64));
+        let cpus = |ticks: u64| share(Some(ticks.saturating_mul(cores)), Some(total));
         let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = times;
         let row = rows::Cpu {
             context_switches: added_if_known(before.context_switches, now.context_switches),
@@ -93,8 +93,7 @@ impl Metric for Cpu {
             irq_pct: cpus(irq),
             softirq_pct: cpus(softirq),
             steal_pct: cpus(steal),
-            total_norm_pct: (total > 0)
-                .then(|| rounded(total.saturating_sub(idle + iowait) as f64 / total as f64)),
+            total_norm_pct: share(Some(total.saturating_sub(idle.saturating_add(iowait))), Some(total)),
             ..self.row(period, b"all", &times)
         };
         emitter.emit(&row, &Subject::Node);
@@ -155,11 +154,6 @@ fn passed(before: &Times, now: &Times) -> Times {
 /// All ticks; those of guests are in user and nice already.
 fn busy_and_idle(times: &Times) -> u64 {
     times[..8].iter().fold(0, |sum, ticks| sum.saturating_add(*ticks))
-}
-
-/// To four places: as Elastic's own agents do it, and a text of bearable length.
-fn rounded(share: f64) -> f64 {
-    (share * 10_000.0).round() / 10_000.0
 }
 
 #[cfg(test)]

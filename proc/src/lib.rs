@@ -5,6 +5,7 @@ mod counter;
 mod cpu;
 mod error;
 mod file;
+mod memory;
 mod metric;
 mod parse;
 mod pressure;
@@ -18,13 +19,17 @@ use kumon_collect::{Collector, Hook};
 use metric::Reading;
 
 pub use cpu::CpuSettings;
+pub use memory::MemorySettings;
 pub use root::Root;
 pub use settings::Settings;
 
 /// Every collector with an enabled metric, in the order in which they start.
 pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
     let Settings { root, .. } = settings;
-    let all: Vec<Box<dyn Collector>> = vec![Box::new(Reading::<cpu::Cpu>::new(root, &settings.cpu))];
+    let all: Vec<Box<dyn Collector>> = vec![
+        Box::new(Reading::<cpu::Cpu>::new(root, &settings.cpu)),
+        Box::new(Reading::<memory::Memory>::new(root, &settings.memory)),
+    ];
     all.into_iter().filter(|collector| !collector.metrics().is_empty()).collect()
 }
 

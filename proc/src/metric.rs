@@ -43,6 +43,13 @@ pub(crate) struct Period {
     pub(crate) interval: u64,
 }
 
+/// A part of a whole, to four places: as Elastic's own agents have it, and no text that is longer than it is exact. None of
+/// nothing.
+pub(crate) fn share(part: Option<u64>, whole: Option<u64>) -> Option<f64> {
+    let (part, whole) = (part?, whole.filter(|whole| *whole > 0)?);
+    Some((part as f64 / whole as f64 * 10_000.0).round() / 10_000.0)
+}
+
 /// The collector of a metric.
 pub(crate) struct Reading<M: Metric> {
     root: Root,

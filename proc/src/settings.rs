@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-use crate::{CpuSettings, Root};
+use crate::{CpuSettings, MemorySettings, Root};
 
 /// Makes [`Settings`] with an entry for each metric: this is the only list of them here.
 macro_rules! settings {
@@ -56,4 +56,5 @@ macro_rules! settings {
 
 settings! {
     cpu: CpuSettings,
+    memory: MemorySettings,
 }
