@@ -3,7 +3,9 @@
 
 mod counter;
 mod cpu;
+mod disk;
 mod error;
+mod exclude;
 mod file;
 mod memory;
 mod metric;
@@ -19,6 +21,8 @@ use kumon_collect::{Collector, Hook};
 use metric::Reading;
 
 pub use cpu::CpuSettings;
+pub use disk::DiskSettings;
+pub use exclude::Exclude;
 pub use memory::MemorySettings;
 pub use root::Root;
 pub use settings::Settings;
@@ -29,6 +33,7 @@ pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
     let all: Vec<Box<dyn Collector>> = vec![
         Box::new(Reading::<cpu::Cpu>::new(root, &settings.cpu)),
         Box::new(Reading::<memory::Memory>::new(root, &settings.memory)),
+        Box::new(Reading::<disk::Disk>::new(root, &settings.disk)),
     ];
     all.into_iter().filter(|collector| !collector.metrics().is_empty()).collect()
 }

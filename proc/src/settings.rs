@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-use crate::{CpuSettings, MemorySettings, Root};
+use crate::{CpuSettings, DiskSettings, MemorySettings, Root};
 
 /// Makes [`Settings`] with an entry for each metric: this is the only list of them here.
 macro_rules! settings {
@@ -57,4 +57,5 @@ macro_rules! settings {
 settings! {
     cpu: CpuSettings,
     memory: MemorySettings,
+    disk: DiskSettings,
 }

@@ -3,10 +3,12 @@
 //! The crate `procfs` reads most of these files too. It isn't used: for each reading it makes a map of texts of many files,
 //! and it refuses a file for one word that it doesn't know.
 
+mod diskstats;
 mod pairs;
 mod stat;
 mod totals;
 
+pub(crate) use diskstats::{DiskNumbers, diskstats};
 pub(crate) use pairs::pairs;
 pub(crate) use stat::{Stat, Times, stat};
 pub(crate) use totals::{Pressure, load, pressure};
