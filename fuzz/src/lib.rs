@@ -49,7 +49,7 @@ pub use elasticsearch::bulk_response;
 /// A CSV file of anybody's: the first byte says which schema, and how much is read at once.
 pub fn csv(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    let schema = match choice % 5 {
+    let schema = match choice % 8 {
         0 => None,
         1 => Schema::parse(TYPES).ok(),
         _ => None,
@@ -150,6 +150,9 @@ pub fn proc(bytes: &[u8]) {
         1 => _ = parse::load(bytes),
         2 => _ = parse::pressure(bytes),
         3 => parse::diskstats(bytes, |_, name, _| assert!(!name.is_empty())),
+        4 => _ = parse::interfaces(bytes, |name, _| assert!(!name.is_empty())),
+        5 => _ = parse::protocols(bytes, &[("Tcp", "InSegs"), ("Ip", "InReceives"), ("Tcp", "MaxConn")]),
+        6 => _ = parse::sockets(bytes, &[("sockets", "used"), ("TCP", "mem"), ("UDP", "inuse")]),
         _ => _ = parse::pairs(bytes, &["MemTotal", "MemFree", "pgpgin", "oom_kill"]),
     }
 }

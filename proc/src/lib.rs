@@ -9,6 +9,8 @@ mod exclude;
 mod file;
 mod memory;
 mod metric;
+mod netdev;
+mod netstat;
 mod parse;
 mod pressure;
 mod root;
@@ -24,6 +26,8 @@ pub use cpu::CpuSettings;
 pub use disk::DiskSettings;
 pub use exclude::Exclude;
 pub use memory::MemorySettings;
+pub use netdev::NetdevSettings;
+pub use netstat::NetstatSettings;
 pub use root::Root;
 pub use settings::Settings;
 
@@ -34,6 +38,8 @@ pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
         Box::new(Reading::<cpu::Cpu>::new(root, &settings.cpu)),
         Box::new(Reading::<memory::Memory>::new(root, &settings.memory)),
         Box::new(Reading::<disk::Disk>::new(root, &settings.disk)),
+        Box::new(Reading::<netdev::Netdev>::new(root, &settings.netdev)),
+        Box::new(Reading::<netstat::Netstat>::new(root, &settings.netstat)),
     ];
     all.into_iter().filter(|collector| !collector.metrics().is_empty()).collect()
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-use crate::{CpuSettings, DiskSettings, MemorySettings, Root};
+use crate::{CpuSettings, DiskSettings, MemorySettings, NetdevSettings, NetstatSettings, Root};
 
 /// Makes [`Settings`] with an entry for each metric: this is the only list of them here.
 macro_rules! settings {
@@ -58,4 +58,6 @@ settings! {
     cpu: CpuSettings,
     memory: MemorySettings,
     disk: DiskSettings,
+    netdev: NetdevSettings,
+    netstat: NetstatSettings,
 }

@@ -4,11 +4,13 @@
 //! and it refuses a file for one word that it doesn't know.
 
 mod diskstats;
+mod net;
 mod pairs;
 mod stat;
 mod totals;
 
 pub(crate) use diskstats::{DiskNumbers, diskstats};
+pub(crate) use net::{InterfaceNumbers, interfaces, protocols, sockets};
 pub(crate) use pairs::pairs;
 pub(crate) use stat::{Stat, Times, stat};
 pub(crate) use totals::{Pressure, load, pressure};
