@@ -52,6 +52,9 @@ struct Constraints {
     #[serde(default)]
     required: bool,
     minimum: Option<i64>,
+    /// With one value only it is in every row, and the row types leave it out.
+    #[serde(default, rename = "enum")]
+    values: Vec<String>,
 }
 
 /// The columns every metric starts with, and the documents' fields; the row types leave them out but for the time. See
@@ -119,7 +122,8 @@ fn read(path: &Path) -> Result<Schema, Box<dyn Error>> {
 /// Writes the struct of one metric's rows and its `Row` implementation.
 fn row(code: &mut String, schema: &Schema) -> Result<(), Box<dyn Error>> {
     let fields = &schema.fields[COMMON.len()..];
-    let own: Vec<&Field> = fields.iter().filter(|field| field.of_subject().is_none()).collect();
+    let is_own = |field: &&Field| field.of_subject().is_none() && field.constant().is_none();
+    let own: Vec<&Field> = fields.iter().filter(is_own).collect();
     let name = camel(&schema.name);
     let lifetime = if own.iter().any(|f| ["string", "list"].contains(&&*f.r#type)) { "<'a>" } else { "" };
     let elided = if lifetime.is_empty() { "" } else { "<'_>" };
@@ -146,12 +150,13 @@ fn row(code: &mut String, schema: &Schema) -> Result<(), Box<dyn Error>> {
     let subject = if fields.iter().any(|field| field.of_subject().is_some()) { "subject" } else { "_" };
     writeln!(code, "    fn write_fields(&self, {subject}: &SubjectFields<'_>, record: &mut Record<'_>) {{")?;
     for field in fields {
-        let value = match field.of_subject() {
-            Some(member) => format!("&subject.{member}"),
-            None if field.r#type == "list" => {
+        let value = match (field.of_subject(), field.constant()) {
+            (Some(member), _) => format!("&subject.{member}"),
+            (None, Some(value)) => format!("{value:?}.as_bytes()"),
+            (None, None) if field.r#type == "list" => {
                 format!("&crate::List::new(self.{}, {:?})", field.name, field.delimiter.unwrap_or(',') as u8)
             }
-            None => format!("&self.{}", field.name),
+            (None, None) => format!("&self.{}", field.name),
         };
         writeln!(code, "        record.field({}, {value});", column(field)?)?;
     }
@@ -163,6 +168,14 @@ impl Field {
     /// The member of `SubjectFields` that fills the column.
     fn of_subject(&self) -> Option<&'static str> {
         SUBJECT.iter().find_map(|(ecs, member)| (self.ecs == *ecs).then_some(*member))
+    }
+
+    /// The text that every row has in the column.
+    fn constant(&self) -> Option<&str> {
+        match self.constraints.values.as_slice() {
+            [value] if self.r#type == "string" => Some(value),
+            _ => None,
+        }
     }
 }
 

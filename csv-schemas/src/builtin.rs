@@ -40,12 +40,14 @@ pub fn left_out_of_tables() -> &'static BTreeSet<&'static str> {
 mod tests {
     use std::collections::HashMap;
 
-    use super::{all, left_out_of_tables};
+    use super::{all, builtin, left_out_of_tables};
     use crate::{Field, FieldType};
 
     #[test]
     fn tables_leave_out_the_node_and_what_people_do_not_read() {
         let expected = [
+            "event.dataset",
+            "event.module",
             "host.boot.id",
             "host.id",
             "host.name",
@@ -54,7 +56,88 @@ mod tests {
             "kumon.interval",
             "process.entity_id",
         ];
-        assert!(left_out_of_tables().iter().eq(expected.iter()), "{:?}", left_out_of_tables());
+        // Beside these the fields that are there for Kibana's own views, which say nothing that others don't.
+        let for_kibana = |field: &&&str| field.starts_with("system.");
+        let left_out: Vec<&str> =
+            left_out_of_tables().iter().filter(|field| !for_kibana(field)).copied().collect();
+        assert_eq!(left_out, expected);
+    }
+
+    /// What the views Infrastructure and Hosts of Kibana 8.12 to 9.x ask `metrics-*` for (its plugin metrics_data_access,
+    /// inventory_models/host), and the types with which they calculate. A share is from 0 to 1.
+    #[test]
+    fn what_kibana_s_own_views_ask_for_is_there() {
+        for (metric, dataset, fields) in [
+            (
+                "cpu",
+                "system.cpu",
+                &[
+                    "cpu.cores:long",
+                    "cpu.user.pct:double",
+                    "cpu.system.pct:double",
+                    "cpu.iowait.pct:double",
+                    "cpu.irq.pct:double",
+                    "cpu.softirq.pct:double",
+                    "cpu.steal.pct:double",
+                    "cpu.nice.pct:double",
+                    "cpu.total.norm.pct:double",
+                    "load.1:double",
+                    "load.5:double",
+                    "load.15:double",
+                    "load.cores:long",
+                ][..],
+            ),
+            (
+                "memory",
+                "system.memory",
+                &[
+                    "memory.total:long",
+                    "memory.free:long",
+                    "memory.used.bytes:long",
+                    "memory.actual.used.bytes:long",
+                    "memory.actual.used.pct:double",
+                ],
+            ),
+            (
+                "disk",
+                "system.diskio",
+                &[
+                    "diskio.name:keyword",
+                    "diskio.read.bytes:long",
+                    "diskio.write.bytes:long",
+                    "diskio.read.count:long",
+                    "diskio.write.count:long",
+                    "diskio.read.time:long",
+                    "diskio.write.time:long",
+                ],
+            ),
+            (
+                "netdev",
+                "system.network",
+                &["network.name:keyword", "network.in.bytes:long", "network.out.bytes:long"],
+            ),
+        ] {
+            let schema = builtin(metric).unwrap();
+            let types = |ecs: &str| {
+                schema.fields.iter().find(|field| field.ecs == ecs).map(|field| &field.elasticsearch["type"])
+            };
+            for field in fields {
+                let (field, expected) = field.split_once(':').unwrap();
+                assert_eq!(types(&format!("system.{field}")).unwrap(), expected, "{metric}: system.{field}");
+            }
+            let text: serde_json::Value = serde_json::from_str(&schema.text).unwrap();
+            for (ecs, value) in [("event.module", "system"), ("event.dataset", dataset)] {
+                let field = text["fields"].as_array().unwrap().iter().find(|field| field["ecs"] == ecs);
+                assert_eq!(field.unwrap()["constraints"]["enum"], serde_json::json!([value]), "{metric}");
+            }
+        }
+        let netstat = builtin("netstat").unwrap();
+        for field in ["host.network.ingress.bytes", "host.network.egress.bytes", "metricset.period"] {
+            assert!(
+                netstat.fields.iter().any(|of| of.ecs == field && of.elasticsearch["type"] == "long"),
+                "{field}"
+            );
+        }
     }
 
     #[test]

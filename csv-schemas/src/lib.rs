@@ -8,7 +8,8 @@
 //! - `statistic: {function, of}`: it is the `count`, `sum`, `min`, `max` or a percentile (`p99`) of what was measured in
 //!   the interval;
 //! - `labelOf`: a text that stands for another column's number, and sorts like it;
-//! - `shown: false`: people see it only where they ask for it; `title`: what they call it.
+//! - `shown: false`: people see it only where they ask for it; `title`: what they call it;
+//! - `constraints: {enum: [one text]}`: every row has that text there, and the row types leave the column out.
 //!
 //! From it come the CSV header, the typed rows ([`rows`]), the index template's mapping, the embedded store's fields,
 //! what dashboards and tables show, the page `docs/metrics.md`, README's table of metrics and Filebeat's configuration.

@@ -1,5 +1,5 @@
-//! What the fuzz targets demand of the readers of bytes that others wrote. The readers are the shipper's own files,
-//! compiled again without the rest of the shipper (and its HTTP client, which takes minutes).
+//! What the fuzz targets demand of the readers of bytes that others wrote. The readers are the project's own files, compiled
+//! again without the rest of their crates (and the shipper's HTTP client, which takes minutes).
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "only a part of each file is used here")]
 
 #[path = "../../shipper/src/checkpoint.rs"]
@@ -13,6 +13,8 @@ mod encoder;
 mod file_position;
 #[path = "../../shipper/src/options.rs"]
 mod options;
+#[path = "../../proc/src/parse/mod.rs"]
+mod parse;
 #[path = "../../shipper/src/stream.rs"]
 mod stream;
 
@@ -47,7 +49,7 @@ pub use elasticsearch::bulk_response;
 /// A CSV file of anybody's: the first byte says which schema, and how much is read at once.
 pub fn csv(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    let schema = match choice % 3 {
+    let schema = match choice % 8 {
         0 => None,
         1 => Schema::parse(TYPES).ok(),
         _ => None,
@@ -137,6 +139,21 @@ fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
         if last {
             return read;
         }
+    }
+}
+
+/// A file of the kernel's: the first byte says which. Whatever stands in it is read, or refused.
+pub fn proc(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else { return };
+    match choice % 3 {
+        0 => _ = parse::stat(bytes),
+        1 => _ = parse::load(bytes),
+        2 => _ = parse::pressure(bytes),
+        3 => parse::diskstats(bytes, |_, name, _| assert!(!name.is_empty())),
+        4 => _ = parse::interfaces(bytes, |name, _| assert!(!name.is_empty())),
+        5 => _ = parse::protocols(bytes, &[("Tcp", "InSegs"), ("Ip", "InReceives"), ("Tcp", "MaxConn")]),
+        6 => _ = parse::sockets(bytes, &[("sockets", "used"), ("TCP", "mem"), ("UDP", "inuse")]),
+        _ => _ = parse::pairs(bytes, &["MemTotal", "MemFree", "pgpgin", "oom_kill"]),
     }
 }
 

@@ -58,6 +58,7 @@ impl Metric {
         match unit {
             "ns" => Unit::Nanoseconds,
             "bytes" => Unit::Bytes,
+            "fraction" => Unit::Fraction,
             _ => Unit::Count,
         }
     }

@@ -64,6 +64,7 @@ fn formats(metric: &Metric) -> Map<String, Value> {
                 "includeSpaceWithSuffix": true, "useShortSuffix": true,
             }}),
             Unit::Bytes => json!({"id": "bytes"}),
+            Unit::Fraction => json!({"id": "percent"}),
             // Numbers that name something: 1234, not 1,234.
             _ if column.r#type == FieldType::Integer && column.meaning.metric_type.is_none() => {
                 json!({"id": "number", "params": {"pattern": "0"}})

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use kumon_bpf::{capabilities, hooks, left_out};
+use kumon_bpf::capabilities;
 use kumon_collect::{Hook, LeftOut, Refusal};
 use serde_json::{Value, json};
 
@@ -69,8 +69,8 @@ impl Findings {
             capabilities: capabilities(),
             dashboards: count_dashboards(config),
             alerts: count_alerts(config),
-            hooks: hooks(&config.collectors),
-            left_out: left_out(&config.collectors),
+            hooks: config.collectors.hooks(),
+            left_out: config.collectors.left_out(),
             disabled: config.disabled_metrics(),
             switched,
         }

@@ -1,6 +1,7 @@
 //! The configuration: `/etc/kumon/kumon.yml`, every key optional.
 
 mod alerts;
+mod collectors;
 mod environment;
 mod file;
 mod kibana;
@@ -15,11 +16,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use kumon_bpf::Settings;
 use kumon_schema::{Row, rows};
 use serde::Deserialize;
 
 pub(crate) use alerts::{AlertsConfig, EvaluatedBy, Scope};
+pub(crate) use collectors::Collectors;
 pub(crate) use file::{ConfigError, read};
 pub(crate) use kibana::KibanaConfig;
 pub(crate) use output::{Output, OutputEntry, default_batch_bytes};
@@ -37,7 +38,7 @@ pub(crate) struct Config {
     pub(crate) path: Paths,
     /// Last part of the data streams' names.
     pub(crate) namespace: Namespace,
-    pub(crate) collectors: Settings,
+    pub(crate) collectors: Collectors,
     pub(crate) spool: SpoolConfig,
     /// Absent, as the list: the embedded store.
     pub(crate) output: Option<Output>,
@@ -234,9 +235,9 @@ impl Config {
 
     /// The metrics that are switched off by name, as the histograms of others are with them.
     pub(crate) fn disabled_metrics(&self) -> Vec<&'static str> {
-        let collectors = kumon_bpf::collectors(&self.collectors);
+        let collectors = self.collectors.collectors();
         let mut on: Vec<&str> = collectors.iter().flat_map(|collector| collector.metrics()).collect();
-        on.extend(kumon_bpf::left_out(&self.collectors).into_iter().map(|left_out| left_out.metric));
+        on.extend(self.collectors.left_out().into_iter().map(|left_out| left_out.metric));
         let of_collectors = kumon_schema::all().iter().filter(|schema| schema.histogram_of.is_none());
         let names = of_collectors.map(|schema| schema.name.as_str());
         names.filter(|metric| *metric != rows::Agent::METRIC && !on.contains(metric)).collect()

@@ -15,13 +15,12 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use kumon_bpf::{Settings, collectors_and_left_out};
 use kumon_collect::{Clock, Collector, CollectorState, LeftOut, Scheduler};
 use kumon_spool::{FolderLock, RowBatch, Spool};
 
 use super::ledger::Ledger;
 use super::status::CollectStatus;
-use crate::config::Config;
+use crate::config::{Collectors, Config};
 use crate::control::ControlServer;
 use crate::{explain, host};
 use exchange::{Exchange, Outbox};
@@ -49,7 +48,7 @@ impl Collecting {
     /// # Errors
     /// When another agent collects into this state folder, the spool can't be used, or no collector starts.
     pub(super) fn start(config: &Config, paused: Option<Instant>, switched: OnOff) -> Result<Collecting> {
-        Collecting::start_those(config, paused, switched, collectors_and_left_out)
+        Collecting::start_those(config, paused, switched, Collectors::collectors_and_left_out)
     }
 
     /// The same with the collectors that `make` makes of the settings.
@@ -57,7 +56,7 @@ impl Collecting {
         config: &Config,
         paused: Option<Instant>,
         switched: OnOff,
-        make: impl FnOnce(&Settings) -> (Vec<Box<dyn Collector>>, Vec<LeftOut>),
+        make: impl FnOnce(&Collectors) -> (Vec<Box<dyn Collector>>, Vec<LeftOut>),
     ) -> Result<Collecting> {
         let state = config.path.collect();
         let locked =
@@ -139,7 +138,7 @@ impl Collecting {
     ///
     /// # Errors
     /// When no collector starts.
-    pub(super) fn apply(&self, settings: &Settings) -> Result<()> {
+    pub(super) fn apply(&self, settings: &Collectors) -> Result<()> {
         self.board.configure(settings)
     }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use chrono::{SecondsFormat, Utc};
-use kumon_bpf::{Settings, collectors as collectors_of};
 use kumon_collect::settings::Section;
 use kumon_collect::{CollectorState, Health, LeftOut, ProgramCost};
 use kumon_schema::{Row, Schema, rows};
 
 use crate::agent::status::{CollectStatus, CollectorFault};
+use crate::config::Collectors;
 use crate::control::{CollectorsReport, DecidedBy, MetricReport, MetricState};
 
 /// The collectors that fail, and at what.
@@ -96,17 +96,17 @@ pub(super) fn collectors(
 pub(super) fn members(collector: &str) -> Vec<&'static str> {
     let all = all_collectors();
     let mut metrics = all.into_iter().find(|(name, _)| *name == collector).map_or(Vec::new(), |(_, of)| of);
-    metrics.retain(|metric| Settings::metrics().contains(metric));
+    metrics.retain(|metric| Collectors::metrics().contains(metric));
     metrics
 }
 
 /// Each collector with all metrics that it can have.
 fn all_collectors() -> Vec<(&'static str, Vec<&'static str>)> {
-    let mut settings = Settings::default();
-    for metric in Settings::metrics() {
+    let mut settings = Collectors::default();
+    for metric in Collectors::metrics() {
         settings.switch(metric, true);
     }
-    collectors_of(&settings).iter().map(|collector| (collector.name(), collector.metrics())).collect()
+    settings.collectors().iter().map(|collector| (collector.name(), collector.metrics())).collect()
 }
 
 fn state(health: &Health) -> MetricState {

@@ -7,7 +7,6 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
-use kumon_bpf::{Settings, collectors_and_left_out};
 use kumon_collect::settings::Section;
 use kumon_collect::{CollectorState, Health};
 use kumon_query::did_you_mean;
@@ -18,6 +17,7 @@ use super::reports::{self, metrics_off};
 use super::switches::{OnOff, Override, Switches, metrics_on, with_overrides};
 use super::{lock, require_one};
 use crate::agent::status::CollectStatus;
+use crate::config::Collectors;
 use crate::control::{CollectorsReport, Refusal, Switch, Switched};
 use crate::explain;
 
@@ -38,7 +38,7 @@ pub(super) struct Switchboard {
 
 /// What is to be collected.
 pub(super) struct Wanted {
-    configured: Settings,
+    configured: Collectors,
     /// The metrics that the configuration has on; found out when somebody switches.
     configured_on: OnceCell<BTreeSet<&'static str>>,
     switches: Switches,
@@ -47,7 +47,7 @@ pub(super) struct Wanted {
 impl Wanted {
     /// What the configuration says and what is saved, and the switches of before a reload; and why what is saved is passed
     /// over, where it is.
-    pub(super) fn new(configured: &Settings, state: &Path, temporary: OnOff) -> (Wanted, Option<String>) {
+    pub(super) fn new(configured: &Collectors, state: &Path, temporary: OnOff) -> (Wanted, Option<String>) {
         let (saved, note) = match Switches::saved_in(state) {
             Ok(switches) => (switches, None),
             Err(why) => {
@@ -81,7 +81,7 @@ impl Wanted {
     }
 
     /// The configuration's settings with what was switched.
-    pub(super) fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Collectors {
         with_overrides(&self.configured, &self.overrides())
     }
 }
@@ -91,7 +91,7 @@ impl Switchboard {
     ///
     /// # Errors
     /// When no collector starts.
-    pub(super) fn configure(&self, configured: &Settings) -> Result<()> {
+    pub(super) fn configure(&self, configured: &Collectors) -> Result<()> {
         let mut wanted = self.wanted();
         (wanted.configured, wanted.configured_on) = (configured.clone(), OnceCell::new());
         let states = self.go_over(&wanted)?;
@@ -172,7 +172,7 @@ impl Switchboard {
 
     /// Has the polling thread take the collectors that are wanted now; how each is then.
     fn go_over(&self, wanted: &Wanted) -> Result<Vec<CollectorState>> {
-        let (collectors, left_out) = collectors_and_left_out(&wanted.settings());
+        let (collectors, left_out) = wanted.settings().collectors_and_left_out();
         let (answer, answered) = channel();
         // A thread that has ended doesn't answer.
         let _ = self.commands.send(Command::Replace(collectors, answer));
@@ -201,18 +201,21 @@ fn failure(states: &[CollectorState], metric: &str) -> Option<String> {
 }
 
 fn check_names(metrics: &[String]) -> Result<(), Refusal> {
-    let is_known = |metric: &&String| Settings::metrics().contains(&metric.as_str());
+    let is_known = |metric: &&String| Collectors::metrics().contains(&metric.as_str());
     let Some(unknown) = metrics.iter().find(|metric| !is_known(metric)) else { return Ok(()) };
     let whole = kumon_schema::builtin(unknown).and_then(|schema| schema.histogram_of.as_deref());
     let members = reports::members(unknown);
-    let hint = match (whole, did_you_mean(unknown, Settings::metrics())) {
+    let hint = match (whole, did_you_mean(unknown, Collectors::metrics())) {
         (Some(whole), _) => format!("'{unknown}' comes with {whole}, which can be switched"),
         _ if !members.is_empty() => {
             format!("'{unknown}' is a collector; its metrics can be switched: {}", members.join(", "))
         }
         (None, Some(hint)) => format!("there is no metric '{unknown}' to switch; {hint}"),
         (None, None) => {
-            format!("there is no metric '{unknown}' to switch; there are {}", Settings::metrics().join(", "))
+            format!(
+                "there is no metric '{unknown}' to switch; there are {}",
+                Collectors::metrics().join(", ")
+            )
         }
     };
     Err(Refusal::wrong_usage(hint))

@@ -5,11 +5,11 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use kumon_bpf::{Settings, collectors};
 use kumon_collect::settings::Section;
 use kumon_spool::NewFile;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Collectors;
 use crate::control::{DecidedBy, Switch};
 
 /// Of the file.
@@ -91,7 +91,7 @@ impl Switches {
     /// Those that change something. Names that this KuMon doesn't know may be of another one, which saved them.
     pub(crate) fn overrides(&self, configured: &BTreeSet<&str>) -> BTreeMap<String, Override> {
         let mut overrides = BTreeMap::new();
-        for metric in Settings::metrics() {
+        for metric in Collectors::metrics() {
             let (temporary, saved) = (self.temporary.get(metric), self.saved.get(metric));
             if let Some(&enabled) = temporary.or(saved)
                 && enabled != configured.contains(metric)
@@ -104,12 +104,12 @@ impl Switches {
 }
 
 /// The metrics that are collected with these settings.
-pub(crate) fn metrics_on(settings: &Settings) -> BTreeSet<&'static str> {
-    collectors(settings).iter().flat_map(|collector| collector.metrics()).collect()
+pub(crate) fn metrics_on(settings: &Collectors) -> BTreeSet<&'static str> {
+    settings.collectors().iter().flat_map(|collector| collector.metrics()).collect()
 }
 
 /// The settings with what was switched.
-pub(crate) fn with_overrides(configured: &Settings, overrides: &BTreeMap<String, Override>) -> Settings {
+pub(crate) fn with_overrides(configured: &Collectors, overrides: &BTreeMap<String, Override>) -> Collectors {
     let mut settings = configured.clone();
     for (metric, switched) in overrides {
         settings.switch(metric, switched.enabled);
@@ -132,7 +132,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
 
-    use super::{Override, Switch, Switches, with_overrides};
+    use super::{Collectors, Override, Switch, Switches, with_overrides};
 
     fn switch(metric: &str, enable: bool, save: bool) -> Switch {
         Switch { metrics: vec![metric.into()], enable, save }
@@ -171,8 +171,8 @@ mod tests {
         let saved = Switches::saved_in(folder.path()).unwrap().saved;
         assert_eq!(saved, [("exec".into(), false), ("of_tomorrow".into(), true)].into());
 
-        let settings = with_overrides(&kumon_bpf::Settings::default(), &switches.overrides(&configured));
-        assert!(!settings.process.exec.enabled && settings.process.exit.enabled);
+        let settings = with_overrides(&Collectors::default(), &switches.overrides(&configured));
+        assert!(!settings.bpf.process.exec.enabled && settings.bpf.process.exit.enabled);
     }
 
     #[test]
