@@ -13,8 +13,18 @@ macro_rules! sources {
 }
 
 /// The landing page first.
-const SOURCES: &[(&str, &str)] =
-    sources!["kumon", "cpu", "storage", "network", "processes", "databases", "files", "audit", "self",];
+const SOURCES: &[(&str, &str)] = sources![
+    "kumon",
+    "node",
+    "cpu",
+    "storage",
+    "network",
+    "processes",
+    "databases",
+    "files",
+    "audit",
+    "self",
+];
 
 /// The files of the dashboards that come with KuMon.
 pub fn builtin_sources() -> Vec<SourceFile> {

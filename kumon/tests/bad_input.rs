@@ -268,6 +268,28 @@ fn without_privileges_the_agent_says_what_it_lacks() {
     let check = run(&["check"]);
     assert!(check.code == Some(1) && check.stdout.contains("CAP_BPF missing"), "{check:?}");
 
+    // What is read from /proc takes none.
+    let of_kernel = [
+        "exec",
+        "exit",
+        "runqlat",
+        "runqslower",
+        "cputime",
+        "biolatency",
+        "bitesize",
+        "tcplife",
+        "dbslower",
+        "filelife",
+        "filegone",
+    ];
+    let off = of_kernel.map(|metric| format!("  {metric}: {{ enabled: false }}\n"));
+    let of_proc = Node::new(&format!("collectors:\n{}", off.concat()));
+    open_to_all(&of_proc.path(""));
+    let run = |arguments: &[&str]| of_proc.spawn(&mut common::as_nobody(&of_proc, arguments)).wait();
+    run(&["check"])
+        .expect(0, &["/proc/stat", "/proc/meminfo", "/proc/diskstats", "/proc/net/dev", "/proc/net/snmp"]);
+    run(&["run", "--duration", "2s"]).expect(0, &["cpu: ", "memory: ", "netdev: ", "netstat: "]);
+
     // Folders of somebody else.
     let closed = Node::new("");
     fs::set_permissions(closed.path(""), fs::Permissions::from_mode(0o755)).unwrap();

@@ -92,7 +92,12 @@ fn node(elasticsearch: &Elasticsearch) -> Node {
          \x20 bitesize: { interval: 2s }\n\
          \x20 filelife: { enabled: true, max_files: 16 }\n\
          \x20 filegone: { enabled: true }\n\
-         \x20 dbslower: { threshold: 1ms }\n";
+         \x20 dbslower: { threshold: 1ms }\n\
+         \x20 cpu: { interval: 2s }\n\
+         \x20 memory: { interval: 2s }\n\
+         \x20 disk: { interval: 2s, exclude: [] }\n\
+         \x20 netdev: { interval: 2s, exclude: [] }\n\
+         \x20 netstat: { interval: 2s }\n";
     node.configure(&(node.output(elasticsearch) + collectors));
     node
 }

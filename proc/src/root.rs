@@ -1,5 +1,6 @@
 //! Where /proc and /sys are.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 /// The folder that holds `proc` and `sys`: `/`, or one of a test's own.
@@ -15,6 +16,14 @@ impl Root {
     /// Where a file is whose place is `/proc/stat` and the like.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.0.join(file.trim_start_matches('/'))
+    }
+
+    /// Where a file is that tells of the node's network, such as `dev`. It is the network of the first process: a service may
+    /// have one of its own, as kumon-collect.service has (PrivateNetwork). Where that process can't be seen (hidepid) it has
+    /// to be the own one.
+    pub(crate) fn net(&self, file: &str) -> PathBuf {
+        let of_first = self.path("/proc/1/net").join(file);
+        if File::open(&of_first).is_ok() { of_first } else { self.path("/proc/net").join(file) }
     }
 }
 

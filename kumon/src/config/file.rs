@@ -125,6 +125,13 @@ mod tests {
                 "collectors:\n  exec: { max_rows_per_second: 2000000 }\n",
                 ["line 2", "at most 1000000 are counted; 0 is no limit"],
             ),
+            (
+                "collectors:\n  exit: {}\n  cpi: {}\n",
+                ["line 3 column 3", "unknown field `cpi`, expected one of `exclude_self`"],
+            ),
+            ("collectors:\n  cpu: { per_core: true }\n", ["line 2 column 10", "unknown field `per_core`"]),
+            ("collectors:\n  disk: { interval: 1ms }\n", ["line 2", "at least 1s"]),
+            ("collectors: 5\n", ["line 1", "expected mapping"]),
             ("namespace: Prod-1\n", ["line 1", "'Prod-1' can't be part of"]),
             ("spool:\n  max_bytes: lots\n", ["line 2", "a size such as 16MiB"]),
             ("spool: {}\npath: {}\nspool: {}\n", ["line 3 column 1", "duplicate mapping key: spool"]),

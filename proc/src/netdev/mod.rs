@@ -71,7 +71,7 @@ impl Metric for Netdev {
         let mut netdev = Netdev {
             root: root.clone(),
             exclude: settings.exclude.clone(),
-            dev: KernelFile::at(root.path(Netdev::FILE)),
+            dev: KernelFile::at(root.net("dev")),
             before: Interfaces::new(),
         };
         netdev.before = netdev.read_interfaces()?;
@@ -189,6 +189,15 @@ mod tests {
             ("received_bytes_total", "150"),
             ("sent_bytes_total", "270"),
         ]]);
+    }
+
+    #[test]
+    fn the_node_s_network_is_that_of_the_first_process() {
+        let node = Node::new();
+        dev(&node, "lo: 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n");
+        let first = format!("{HEAD}eth0: 5 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n");
+        node.write("proc/1/net/dev", &first);
+        assert_eq!(node.start("netdev", Settings::default()).row()["interface"], "eth0");
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Metric for Netstat {
     type Settings = NetstatSettings;
 
     fn start(root: &Root, _: &NetstatSettings) -> Result<Netstat, ReadError> {
-        let file = |name: &str| KernelFile::at(root.path("/proc/net").join(name));
+        let file = |name: &str| KernelFile::at(root.net(name));
         let mut files = Files {
             snmp: file("snmp"),
             netstat: file("netstat"),

@@ -172,9 +172,18 @@ impl Collecting {
     }
 }
 
+/// What needs no BPF starts everywhere: an agent that was to have more and has nothing else would be half blind.
 fn require_one(states: &[CollectorState]) -> Result<()> {
-    if !states.is_empty() && states.iter().all(|state| state.health.next_try().is_some()) {
-        bail!("no collector could be started; 'kumon check' shows what this machine lacks");
+    let is_of_proc = |state: &&CollectorState| {
+        state.metrics.iter().all(|metric| kumon_proc::Settings::METRICS.contains(metric))
+    };
+    let (of_proc, of_kernel): (Vec<_>, Vec<_>) = states.iter().partition(is_of_proc);
+    let has_failed = |states: &[&CollectorState]| {
+        !states.is_empty() && states.iter().all(|state| state.health.next_try().is_some())
+    };
+    if has_failed(&of_kernel) || of_kernel.is_empty() && has_failed(&of_proc) {
+        let what = if of_proc.is_empty() { "" } else { " that runs in the kernel" };
+        bail!("no collector could be started{what}; 'kumon check' shows what this machine lacks");
     }
     Ok(())
 }
