@@ -6,7 +6,7 @@
 mod session;
 
 use std::fs::File;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -265,14 +265,43 @@ fn text(output: Output) -> String {
 
 /// Starts MariaDB by a command that takes the server's options.
 fn start_mariadb(folder: &Path, mut server: Command) -> Child {
-    let data = folder.join("data");
-    let mut install = unprivileged("mariadb-install-db");
-    install.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
-    install.arg(option("--datadir", &data));
-    text(install.output().unwrap());
+    let data = new_data(folder, Path::new("/usr/sbin/mariadbd"), |data| {
+        let mut install = unprivileged("mariadb-install-db");
+        install.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+        install.arg(option("--datadir", data));
+        install
+    });
     server.args(["--no-defaults", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"]);
     server.arg(option("--datadir", &data)).arg(option("--socket", &folder.join("socket")));
     Child::spawn(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
+}
+
+/// The folder `data` in `folder`, as `install` makes it for this server. Making one takes longer than all that a test
+/// does with it; it is kept for the servers to come.
+fn new_data(folder: &Path, server: &Path, install: impl FnOnce(&Path) -> Command) -> PathBuf {
+    let executable = std::fs::metadata(server).unwrap();
+    let name = server.file_name().unwrap().display();
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
+        "{name}-{}-{}",
+        executable.len(),
+        executable.mtime()
+    ));
+    let data = folder.join("data");
+    if kept.exists() {
+        copy(&kept, &data);
+    } else {
+        text(install(&data).output().unwrap());
+        // Others may be at it as well: what has the name is whole.
+        let new = tempfile::tempdir_in(kept.parent().unwrap()).unwrap();
+        copy(&data, &new.path().join("data"));
+        let first = std::fs::rename(new.path().join("data"), &kept);
+        assert!(first.is_ok() || kept.exists(), "{first:?}");
+    }
+    data
+}
+
+fn copy(from: &Path, to: &Path) {
+    text(Command::new("cp").arg("--archive").args([from, to]).output().unwrap());
 }
 
 fn mariadbd() -> Command {
@@ -280,8 +309,7 @@ fn mariadbd() -> Command {
 }
 
 fn start_mysql(folder: &Path) -> Child {
-    let data = mysql().join("srv/data");
-    text(Command::new("cp").arg("--archive").args([&data, folder]).output().unwrap());
+    copy(&mysql().join("srv/data"), folder);
     let script = format!(
         "mount --bind \"$1\" \"$0/srv\" && exec chroot --userspec={NOBODY}:{NOBODY} \"$0\" /usr/sbin/mysqld \
          --no-defaults --datadir=/srv/data --socket=/srv/socket --tmpdir=/srv --secure-file-priv= \
@@ -299,11 +327,12 @@ fn mysql() -> PathBuf {
 }
 
 fn start_postgresql(folder: &Path) -> Child {
-    let data = folder.join("data");
     let programs = postgresql().unwrap();
-    let mut init = unprivileged(programs.join("initdb"));
-    init.args(["--username=postgres", "--auth=trust", "--no-sync"]).arg(option("--pgdata", &data));
-    text(init.output().unwrap());
+    let data = new_data(folder, &programs.join("postgres"), |data| {
+        let mut init = unprivileged(programs.join("initdb"));
+        init.args(["--username=postgres", "--auth=trust", "--no-sync"]).arg(option("--pgdata", data));
+        init
+    });
     let mut server = unprivileged(programs.join("postgres"));
     server.arg("-D").arg(data).arg("-k").arg(folder).args(["-c", "listen_addresses="]);
     // The kind that is in its folder, which is removed also after it was killed.

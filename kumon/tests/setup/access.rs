@@ -107,7 +107,7 @@ fn the_admin_can_set_up_and_the_reader_can_only_read() {
     if !require_elasticsearch() {
         return;
     }
-    let node = Elasticsearch::start();
+    let node = Elasticsearch::clean();
     let setup = Setup::new(&node, "");
     assert!(setup.run(&["--only", "roles"]).contains("created role kumon_admin"));
     for name in ["admin", "reader"] {

@@ -26,7 +26,7 @@ fn every_metric_gets_its_data_stream_with_the_schemas_types() {
     if !require_elasticsearch() {
         return;
     }
-    let node = Elasticsearch::start();
+    let node = Elasticsearch::clean();
     let setup = Setup::new(&node, "");
     let first = setup.run(&[]);
     assert!(first.contains("skipped 15 ILM policies: there is no such API there"), "{first}");
@@ -73,7 +73,7 @@ fn a_changed_schema_begins_a_new_index_and_remove_leaves_nothing_behind() {
     if !require_elasticsearch() {
         return;
     }
-    let node = Elasticsearch::start();
+    let node = Elasticsearch::clean();
     let schema_file = |setup: &Setup, fields: Value| {
         fs::write(setup.path("export.json"), json!({"fields": fields}).to_string()).unwrap();
     };
@@ -124,10 +124,10 @@ fn what_somebody_changed_or_made_is_left_shown_and_overwritten_only_by_force() {
     if !require_elasticsearch() {
         return;
     }
-    let node = Elasticsearch::shared();
+    let node = Elasticsearch::clean();
     let own = json!({"index_patterns": ["logs-kumon.exec-*"], "data_stream": {}, "priority": 501});
     assert_eq!(node.request("PUT", "_index_template/logs-kumon.exec", own).0, 200);
-    let setup = Setup::new(node, "");
+    let setup = Setup::new(&node, "");
     let first = setup.run(&[]);
     assert!(first.contains("left index template logs-kumon.exec: setup did not put it there"), "{first}");
     assert!(first.contains("created index template logs-kumon.exit"), "{first}");
@@ -167,8 +167,8 @@ fn an_interrupted_setup_is_completed_and_a_deleted_object_comes_back() {
     if !require_elasticsearch() {
         return;
     }
-    let node = Elasticsearch::shared();
-    let setup = Setup::new(node, "");
+    let node = Elasticsearch::clean();
+    let setup = Setup::new(&node, "");
     setup.run(&[]);
     // As a kill leaves it between putting the object and noting what the cluster made of it; and the lock held.
     let interrupted = json!({"doc": {"installed": null}});
@@ -188,7 +188,7 @@ fn eight_nodes_at_once_do_it_once() {
     if !require_elasticsearch() {
         return;
     }
-    let node = Elasticsearch::start();
+    let node = Elasticsearch::clean();
     let setup = Setup::new(&node, "");
     let at_once = || -> Vec<String> {
         std::thread::scope(|scope| {

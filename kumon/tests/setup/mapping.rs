@@ -12,7 +12,7 @@ fn unknown_fields_and_conflicting_types_neither_explode_a_mapping_nor_stop_other
     if !require_elasticsearch() {
         return;
     }
-    let node = Elasticsearch::start();
+    let node = Elasticsearch::clean();
     let logs = tempfile::tempdir().unwrap();
     let file = logs.path().join("app.ndjson");
     let inputs = format!("inputs:\n  - {{ paths: ['{}'], format: ndjson, dataset: app }}\n", file.display());

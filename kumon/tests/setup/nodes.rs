@@ -27,7 +27,7 @@ fn remove_takes_out_what_older_versions_and_configurations_put_there_and_nothing
     if !require_elasticsearch() {
         return;
     }
-    let node = Elasticsearch::start();
+    let node = Elasticsearch::clean();
     let setup =
         Setup::new(&node, "inputs: [{ paths: ['/srv/app/*'], format: ndjson, dataset: app.events }]\n");
     let key_file = setup.path("key");
@@ -68,7 +68,7 @@ fn nodes_with_other_settings_do_not_undo_each_others() {
     if !require_elasticsearch() || !require_root() {
         return;
     }
-    let node = Elasticsearch::start();
+    let node = Elasticsearch::clean();
     let inputs = |setup: &Setup, amount: &str, dataset: &str| {
         let schema = json!({"fields": [{"name": "amount", "type": amount}]});
         fs::write(setup.path("export.json"), schema.to_string()).unwrap();
