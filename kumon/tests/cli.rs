@@ -323,7 +323,9 @@ fn a_reader_who_has_seen_enough_is_no_error() {
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && errors.is_empty(), "{arguments:?}: {output:?}");
+        // Where the machine was too busy, the exit code of status says that rows were lost.
+        assert!(output.status.success() || arguments == ["status"], "{arguments:?}: {output:?}");
+        assert!(errors.is_empty(), "{arguments:?}: {output:?}");
     }
     let mut full = node.command(&["query", "exec", "--format", "json"]);
     let output = full.stdout(fs::File::create("/dev/full").unwrap()).output().unwrap();

@@ -18,16 +18,16 @@ struct Pair {
 
 impl Pair {
     fn make() -> Option<Pair> {
-        if !require_root() || !["ip", "ping"].into_iter().all(require_program) {
+        if !require_root() || !require_program("ip") {
             return None;
         }
         let id = std::process::id();
         let pair = Pair { name: format!("km{id}"), namespace: format!("kumon-{id}") };
         pair.ip("netns add NS");
         pair.ip("link add IF type veth peer name peer netns NS");
-        pair.ip("addr add 192.0.2.1/30 dev IF");
+        pair.ip("addr add 198.18.77.1/30 dev IF");
         pair.ip("link set IF up");
-        pair.ip("-n NS addr add 192.0.2.2/30 dev peer");
+        pair.ip("-n NS addr add 198.18.77.2/30 dev peer");
         pair.ip("-n NS link set peer up");
         Some(pair)
     }
@@ -70,7 +70,8 @@ fn what_an_interface_received_and_sent_is_what_ip_tells() {
         &Settings::default(),
         || pair.link(),
         || {
-            output("ping", &["-q", "-c", "50", "-i", "0.01", "-s", "1000", "192.0.2.2"]);
+            // Nobody listens there: each is answered with a reset.
+            assert!((0..50).all(|_| TcpStream::connect("198.18.77.2:9").is_err()));
         },
     );
     let row = compared.row("interface", &pair.name);
@@ -91,10 +92,10 @@ fn what_an_interface_received_and_sent_is_what_ip_tells() {
         compared.assert_added(row, column, name, 1);
     }
     compared.assert_stands(row, "received_bytes_total", "rx bytes", 1, 0);
-    // With their headers, and with what finds the neighbour.
+    // Frames of at least the headers of Ethernet, IP and TCP.
     for direction in ["received", "sent"] {
         assert!(number(row, &format!("{direction}_packets")) >= 50, "{row:?}");
-        assert!(number(row, &format!("{direction}_bytes")) >= 50 * 1042, "{row:?}");
+        assert!(number(row, &format!("{direction}_bytes")) >= 50 * 54, "{row:?}");
     }
     // What a veth says it has.
     assert_eq!((row["speed"].as_str(), row["state"].as_str()), ("10000000000", "up"));

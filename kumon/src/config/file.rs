@@ -127,7 +127,7 @@ mod tests {
             ),
             (
                 "collectors:\n  exit: {}\n  cpi: {}\n",
-                ["line 3 column 3", "unknown field `cpi`, expected one of `exclude_self`"],
+                ["line 3 column 3: unknown field `cpi`", "expected one of exclude_self"],
             ),
             ("collectors:\n  cpu: { per_core: true }\n", ["line 2 column 10", "unknown field `per_core`"]),
             ("collectors:\n  disk: { interval: 1ms }\n", ["line 2", "at least 1s"]),

@@ -108,7 +108,7 @@ fn the_pipelines_make_the_shippers_documents_of_the_same_files() {
     if !require_elasticsearch() {
         return;
     }
-    let node = Elasticsearch::start();
+    let node = Elasticsearch::clean();
     same_documents(&node);
 }
 

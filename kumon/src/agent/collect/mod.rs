@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use kumon_collect::settings::Section;
 use kumon_collect::{Clock, Collector, CollectorState, LeftOut, Scheduler};
 use kumon_spool::{FolderLock, RowBatch, Spool};
 
@@ -174,9 +175,9 @@ impl Collecting {
 
 /// What needs no BPF starts everywhere: an agent that was to have more and has nothing else would be half blind.
 fn require_one(states: &[CollectorState]) -> Result<()> {
-    let is_of_proc = |state: &&CollectorState| {
-        state.metrics.iter().all(|metric| kumon_proc::Settings::METRICS.contains(metric))
-    };
+    let of_proc_metrics = kumon_proc::Settings::metrics();
+    let is_of_proc =
+        |state: &&CollectorState| state.metrics.iter().all(|metric| of_proc_metrics.contains(metric));
     let (of_proc, of_kernel): (Vec<_>, Vec<_>) = states.iter().partition(is_of_proc);
     let has_failed = |states: &[&CollectorState]| {
         !states.is_empty() && states.iter().all(|state| state.health.next_try().is_some())
