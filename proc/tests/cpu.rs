@@ -1,5 +1,8 @@
 //! The metric cpu beside `vmstat -s` and a load of known numbers.
 
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::process::Command;

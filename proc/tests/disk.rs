@@ -1,5 +1,8 @@
 //! The metric disk beside /sys/block/…/stat and `iostat`, with a load of known numbers on a disk of its own.
 
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::process::Command;

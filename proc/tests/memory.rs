@@ -1,5 +1,8 @@
 //! The metric memory beside `free`, `vmstat -s` and a load of known numbers.
 
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Numbers, compare, number, output, share};

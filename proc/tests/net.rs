@@ -1,5 +1,8 @@
 //! The metrics netdev and netstat beside `ip -s link`, `nstat` and loads of known numbers.
 
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::io::{Read, Write};
