@@ -383,17 +383,17 @@ fn a_full_disk_under_the_state_costs_no_row() {
     let node = Node::new("");
     let disk = SmallDisk::mount(node.state(), c"size=8m");
     let agent = node.start_agent(&["run"]);
-    node.mark("before", 1);
-    assert_found(&node, "before", 1);
+    node.mark("earlier", 1);
+    assert_found(&node, "earlier", 1);
     disk.fill();
-    node.mark("meanwhile", 10);
+    node.mark("during", 10);
     // A question makes it commit.
     node.run(&["query", "exec"]);
     agent.wait_for_log(&["shipping halts, rows wait in their files", "No space left"]);
     disk.make_room();
-    assert_found(&node, "meanwhile", 10);
+    assert_found(&node, "during", 10);
     agent.wait_for_log(&["shipping goes on"]);
     node.wait_for_status(0, &[]);
     agent.terminate().expect(0, &[]);
-    assert_eq!((found(&node, "before"), found(&node, "meanwhile")), (1, 10));
+    assert_eq!((found(&node, "earlier"), found(&node, "during")), (1, 10));
 }
