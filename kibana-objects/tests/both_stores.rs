@@ -104,6 +104,7 @@ fn value(schema: &Schema, field: &Field, number: i64, column: i64) -> Value {
         ("@timestamp", _) => json!(format!("2026-11-21T10:{:02}:{:02}.5Z", seconds / 60, seconds % 60)),
         ("host.name", _) => json!("node"),
         ("kumon.runqlat.key", _) => json!(if number % 2 == 0 { "all" } else { "cgroup" }),
+        ("kumon.cpu.name", _) => json!(if number % 2 == 0 { "all" } else { "0" }),
         ("service.type", _) => json!(if number % 2 == 0 { "mariadb" } else { "postgresql" }),
         ("event.action", _) if schema.name == "exec" => {
             json!(if number % 3 == 0 { "exec-failed" } else { "exec" })
