@@ -46,21 +46,29 @@ impl Capture {
     /// # Panics
     /// When there is no such metric.
     pub fn rows(&self, metric: &str) -> Vec<CapturedRow> {
-        let schema = builtin(metric).expect("the metric has a schema");
-        let (mut reader, mut rest) = (csv_core::Reader::new(), self.batch.records(metric));
-        let (mut out, mut ends) = (vec![0; rest.len() + 1], vec![0; schema.fields.len() + 1]);
-        let mut rows = Vec::new();
-        while !rest.is_empty() {
-            let (_, read, _, columns) = reader.read_record(rest, &mut out, &mut ends);
-            rest = &rest[read..];
-            let starts = std::iter::once(0).chain(ends.iter().copied());
-            let texts = starts.zip(&ends).take(columns).map(|(start, &end)| &out[start..end]);
-            let texts = texts.map(|text| String::from_utf8_lossy(text).into_owned());
-            let names = schema.fields.iter().map(|field| field.name.clone());
-            rows.push(names.zip(texts).filter(|(_, text)| !text.is_empty()).collect());
-        }
-        rows
+        rows(metric, &self.batch)
     }
+}
+
+/// The rows of a metric in a batch.
+///
+/// # Panics
+/// When there is no such metric.
+pub fn rows(metric: &str, batch: &RowBatch) -> Vec<CapturedRow> {
+    let schema = builtin(metric).expect("the metric has a schema");
+    let (mut reader, mut rest) = (csv_core::Reader::new(), batch.records(metric));
+    let (mut out, mut ends) = (vec![0; rest.len() + 1], vec![0; schema.fields.len() + 1]);
+    let mut rows = Vec::new();
+    while !rest.is_empty() {
+        let (_, read, _, columns) = reader.read_record(rest, &mut out, &mut ends);
+        rest = &rest[read..];
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let texts = starts.zip(&ends).take(columns).map(|(start, &end)| &out[start..end]);
+        let texts = texts.map(|text| String::from_utf8_lossy(text).into_owned());
+        let names = schema.fields.iter().map(|field| field.name.clone());
+        rows.push(names.zip(texts).filter(|(_, text)| !text.is_empty()).collect());
+    }
+    rows
 }
 
 impl Default for Capture {

@@ -8,17 +8,16 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kumon_collect::capture::{CapturedRow, rows};
 use kumon_collect::{Health, RowSink, Scheduler};
 use kumon_proc::{Settings, collectors};
-use kumon_schema::builtin;
 use kumon_spool::RowBatch;
 use kumon_testing::wait_for;
 
 /// What a source tells, by its own names.
 pub type Numbers = BTreeMap<String, u64>;
 
-/// A row by column.
-pub type Row = BTreeMap<String, String>;
+pub type Row = CapturedRow;
 
 /// The rows of one interval, and what a source told right before and after it began and ended.
 pub struct Compared {
@@ -113,22 +112,4 @@ impl RowSink for Rows {
             self.0.push(batch.split());
         }
     }
-}
-
-fn rows(metric: &str, batch: &RowBatch) -> Vec<Row> {
-    let names: Vec<&str> = builtin(metric).unwrap().fields.iter().map(|field| field.name.as_str()).collect();
-    let (mut reader, mut rest) = (csv_core::Reader::new(), batch.records(metric));
-    let (mut out, mut ends) = (vec![0; rest.len() + 1], vec![0; names.len() + 1]);
-    let mut rows = Vec::new();
-    while !rest.is_empty() {
-        let (_, read, _, columns) = reader.read_record(rest, &mut out, &mut ends);
-        rest = &rest[read..];
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let texts = starts.zip(&ends).take(columns).map(|(start, &end)| &out[start..end]);
-        let texts = texts.map(|text| String::from_utf8_lossy(text).into_owned());
-        rows.push(
-            names.iter().map(ToString::to_string).zip(texts).filter(|(_, text)| !text.is_empty()).collect(),
-        );
-    }
-    rows
 }
