@@ -13,6 +13,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::cgroup_path::container_id;
 use crate::clock;
 
 /// Cgroups that are remembered: at least so many of those that were asked for last, at most twice as many. One that is gone
@@ -175,17 +176,6 @@ fn walk(folder: &Path, parent: Option<&Arc<str>>, known: &mut Known) {
     known.insert(metadata.ino(), container);
 }
 
-/// The 64 hex digits that Docker, containerd, CRI-O and Podman name a container's cgroup by: plain, or as in
-/// `docker-<id>.scope` and `cri-containerd-<id>.scope`. Podman's and CRI-O's `…-conmon-<id>` is the monitor's.
-fn container_id(name: &str) -> Option<&str> {
-    const DIGITS: usize = 64;
-    if name.contains("conmon") {
-        return None;
-    }
-    let mut parts = name.split(|c: char| !c.is_ascii_alphanumeric());
-    parts.find(|part| part.len() == DIGITS && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
 /// The mount point of cgroup v2 in the text of /proc/<pid>/mountinfo (man 5 proc): on hybrid nodes it is
 /// /sys/fs/cgroup/unified.
 pub fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
@@ -201,20 +191,9 @@ mod tests {
 
     use kumon_testing::require_root;
 
-    use super::{Node, cgroup2_mount, clock, container_id};
+    use super::{Node, cgroup2_mount, clock};
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-
-    #[test]
-    fn the_container_is_found_in_every_runtimes_name_of_its_cgroup() {
-        for name in [ID.to_owned(), format!("docker-{ID}.scope"), format!("cri-containerd-{ID}.scope")] {
-            assert_eq!(container_id(&name), Some(ID), "{name}");
-        }
-        for name in ["system.slice", "docker-0123.scope", &format!("libpod-conmon-{ID}.scope"), &ID.repeat(2)]
-        {
-            assert_eq!(container_id(name), None, "{name}");
-        }
-    }
 
     #[test]
     fn the_mount_is_found_on_hybrid_and_on_unified_nodes() {

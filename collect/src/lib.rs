@@ -7,6 +7,7 @@ mod account;
 mod active;
 mod budget;
 pub mod capture;
+mod cgroup_path;
 mod clock;
 mod collector;
 mod containers;
@@ -26,6 +27,7 @@ mod top;
 
 pub use active::{ActiveCollector, Loss, PollContext, ProgramCost, RateLimited};
 pub use budget::MaxRows;
+pub use cgroup_path::CgroupNames;
 pub use clock::{Clock, boottime};
 pub use collector::{Cadence, Collector, Hook, LeftOut, Refusal};
 pub use containers::{Containers, cgroup2_mount};
