@@ -24,6 +24,11 @@ pub trait Collector: Send {
     /// What tells it from the same collector with other settings.
     fn configuration(&self) -> String;
 
+    /// Whether it needs no more than any Linux has, so that its working says nothing of the others.
+    fn works_everywhere(&self) -> bool {
+        false
+    }
+
     /// When it is polled.
     fn cadence(&self) -> Cadence {
         Cadence::Drain

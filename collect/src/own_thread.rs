@@ -25,6 +25,7 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 pub(crate) struct OwnThread {
     identity: Identity,
     metrics: Vec<&'static str>,
+    works_everywhere: bool,
     /// How long a start or a poll takes at most while all is well.
     patience: Duration,
     end: Sender<()>,
@@ -52,7 +53,8 @@ impl OwnThread {
         period: Duration,
         shared: Shared,
     ) -> io::Result<OwnThread> {
-        let (identity, metrics) = (identity(&*collector), collector.metrics());
+        let (identity, metrics, works_everywhere) =
+            (identity(&*collector), collector.metrics(), collector.works_everywhere());
         let ((end, ended), (sender, batches)) = (channel(), sync_channel(WAITING));
         let known = Arc::new(Mutex::new(Known::default()));
         let work = Work {
@@ -65,7 +67,7 @@ impl OwnThread {
         };
         let thread = std::thread::Builder::new().name(identity.0.into()).spawn(move || work.run(&ended))?;
         let patience = PATIENCE.max(period * 3);
-        Ok(OwnThread { identity, metrics, patience, end, batches, known, thread })
+        Ok(OwnThread { identity, metrics, works_everywhere, patience, end, batches, known, thread })
     }
 
     /// Its collector's name and settings.
@@ -119,6 +121,7 @@ impl OwnThread {
         CollectorState {
             name: self.identity.0,
             metrics: self.metrics.clone(),
+            works_everywhere: self.works_everywhere,
             health,
             cpu_time: known.cpu_time,
         }

@@ -261,7 +261,13 @@ impl Scheduled {
             Stage::Failed(retry) => retry.health(),
         };
         let Scheduled { collector, cpu_time, .. } = self;
-        CollectorState { name: collector.name(), metrics: collector.metrics(), health, cpu_time: *cpu_time }
+        CollectorState {
+            name: collector.name(),
+            metrics: collector.metrics(),
+            works_everywhere: collector.works_everywhere(),
+            health,
+            cpu_time: *cpu_time,
+        }
     }
 }
 

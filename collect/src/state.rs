@@ -7,6 +7,8 @@ use std::time::Instant;
 pub struct CollectorState {
     pub name: &'static str,
     pub metrics: Vec<&'static str>,
+    /// As [`crate::Collector::works_everywhere`] has it.
+    pub works_everywhere: bool,
     pub health: Health,
     /// CPU time that starting and polling it took, ns, since the scheduler began.
     pub cpu_time: u64,

@@ -81,6 +81,10 @@ impl<M: Metric> Collector for Reading<M> {
         format!("{:?} {:?}", self.root, self.settings)
     }
 
+    fn works_everywhere(&self) -> bool {
+        true
+    }
+
     fn cadence(&self) -> Cadence {
         if M::MAY_HANG { Cadence::OwnThread(self.settings.interval()) } else { Cadence::Drain }
     }

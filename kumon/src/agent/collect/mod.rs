@@ -15,7 +15,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use kumon_collect::settings::Section;
 use kumon_collect::{Clock, Collector, CollectorState, LeftOut, Scheduler};
 use kumon_spool::{FolderLock, RowBatch, Spool};
 
@@ -173,17 +172,14 @@ impl Collecting {
     }
 }
 
-/// What needs no BPF starts everywhere: an agent that was to have more and has nothing else would be half blind.
+/// An agent that has nothing but what works everywhere, and was to have more, would be half blind.
 fn require_one(states: &[CollectorState]) -> Result<()> {
-    let of_proc_metrics = kumon_proc::Settings::metrics();
-    let is_of_proc =
-        |state: &&CollectorState| state.metrics.iter().all(|metric| of_proc_metrics.contains(metric));
-    let (of_proc, of_kernel): (Vec<_>, Vec<_>) = states.iter().partition(is_of_proc);
+    let (everywhere, here): (Vec<_>, Vec<_>) = states.iter().partition(|state| state.works_everywhere);
     let has_failed = |states: &[&CollectorState]| {
         !states.is_empty() && states.iter().all(|state| state.health.next_try().is_some())
     };
-    if has_failed(&of_kernel) || of_kernel.is_empty() && has_failed(&of_proc) {
-        let what = if of_proc.is_empty() { "" } else { " that runs in the kernel" };
+    if has_failed(&here) || here.is_empty() && has_failed(&everywhere) {
+        let what = if everywhere.is_empty() { "" } else { " that runs in the kernel" };
         bail!("no collector could be started{what}; 'kumon check' shows what this machine lacks");
     }
     Ok(())
