@@ -18,6 +18,7 @@ const OTHER_COLUMN_KEYS: &[&str] =
 #[serde(rename_all = "camelCase")]
 struct Said {
     histogram_of: Option<String>,
+    interval: Option<u32>,
     fields: Vec<SaidOfColumn>,
     #[serde(flatten)]
     others: Map<String, Value>,
@@ -77,11 +78,12 @@ fn read_one(text: &str) -> Result<Schema, String> {
     if let Some(unknown) = said.others.keys().find(|key| !OTHER_KEYS.contains(&key.as_str())) {
         let known = OTHER_KEYS.join(", ");
         return Err(format!(
-            "{}: there is no property '{unknown}'; a metric has histogramOf, {known}",
+            "{}: there is no property '{unknown}'; a metric has histogramOf, interval, {known}",
             file(&schema)
         ));
     }
     schema.histogram_of = said.histogram_of;
+    schema.interval = said.interval;
     for (at, said) in said.fields.into_iter().enumerate() {
         let meaning = meaning(schema.kind, &schema.fields[at], said);
         let meaning = meaning.map_err(|what| column(&schema, &schema.fields[at], &what))?;

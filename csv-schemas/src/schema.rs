@@ -27,6 +27,10 @@ pub struct Schema {
     /// The metric whose values the rows show as a histogram. KuMon's own schemas alone say that.
     #[serde(skip)]
     pub histogram_of: Option<String>,
+    /// How far apart the rows of an interval are by default, in seconds, where that is other than usual. KuMon's own schemas
+    /// alone say that.
+    #[serde(skip)]
+    pub interval: Option<u32>,
     /// The columns, in the file's order.
     pub fields: Vec<Field>,
     /// The schema's own text, for the sidecar beside the files.

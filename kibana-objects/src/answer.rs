@@ -110,7 +110,7 @@ impl Answer {
 }
 
 fn series(chart: &Chart, range: TimeRange, leaves: Vec<Leaf>) -> Series {
-    let interval = range.interval() / 1_000_000;
+    let interval = chart.interval(range) / 1_000_000;
     let first = range.since.div_euclid(1_000_000).div_euclid(interval) * interval;
     let steps = (range.until / 1_000_000 - first + interval - 1) / interval;
     let times: Vec<i64> = (0..steps.max(0)).map(|step| first + step * interval).collect();

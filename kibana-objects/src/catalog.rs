@@ -63,6 +63,12 @@ impl Metric {
         }
     }
 
+    /// How far apart rows are by default, ns; 0 where that is as usual.
+    pub(crate) fn rows_apart(&self) -> i64 {
+        let seconds = self.schema.as_ref().and_then(|schema| schema.interval);
+        seconds.map_or(0, |seconds| i64::from(seconds) * 1_000_000_000)
+    }
+
     /// What a field sums up of its row's interval, where it does.
     pub(crate) fn statistic(&self, field: &str) -> Option<&Statistic> {
         self.column(field)?.meaning.statistic.as_ref()

@@ -18,8 +18,7 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// Steps of time axes. None is shorter than the interval that summaries cover by default: emptier ones would stand
-/// between the rows.
+/// Steps of time axes. None is shorter than the interval that most summaries cover by default.
 const INTERVALS: &[i64] = &[
     10 * SECOND,
     30 * SECOND,
@@ -69,9 +68,10 @@ pub(crate) enum Order {
 }
 
 impl TimeRange {
-    /// The step of a time axis (ns): the smallest that gives no more than a screen can tell apart.
-    pub fn interval(self) -> i64 {
-        let wanted = self.until.saturating_sub(self.since) / STEPS;
+    /// The step of a time axis (ns): the smallest that gives no more than a screen can tell apart, and has rows where they are
+    /// so far apart.
+    fn interval(self, rows_apart: i64) -> i64 {
+        let wanted = rows_apart.max(self.until.saturating_sub(self.since) / STEPS);
         INTERVALS.iter().copied().find(|interval| *interval >= wanted).unwrap_or(365 * DAY)
     }
 }
@@ -119,6 +119,11 @@ impl Filter {
 }
 
 impl Chart {
+    /// The step of its time axis, ns.
+    pub(crate) fn interval(&self, range: TimeRange) -> i64 {
+        range.interval(self.metric.rows_apart())
+    }
+
     /// From outside to inside.
     pub(crate) fn levels(&self, range: TimeRange) -> Vec<Level> {
         let terms =
@@ -136,7 +141,7 @@ impl Chart {
             levels.extend(self.breakdown.iter().map(|field| terms(field, self.order())));
         }
         if self.is_over_time() {
-            levels.push(Level::Time { interval: range.interval() });
+            levels.push(Level::Time { interval: self.interval(range) });
         }
         levels
     }

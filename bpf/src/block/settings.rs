@@ -81,7 +81,7 @@ impl Default for BitesizeSettings {
         BitesizeSettings {
             enabled: true,
             interval: INTERVAL,
-            top: TOP,
+            top: 10,
             max_processes: 2_048,
             filter: Filter::default(),
             sample: Sample::default(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kumon_collect::{Clock, Loss, ProgramCost};
 use kumon_schema::rows::Agent;
@@ -9,6 +10,41 @@ use kumon_schema::{Common, SubjectFields};
 use kumon_spool::{Formats, RowBatch, Spool, Stats as SpoolStats};
 
 use super::cost::Cost;
+
+/// How often the ledger's rows are written; docs, panels and setup's estimate know it from the metric's schema.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is looked whether rows were lost, which nobody is to wait a minute for. After so long the first rows are
+/// written.
+const LOSS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// When a ledger's rows are to be written.
+#[derive(Debug)]
+pub(super) struct Due {
+    next: Instant,
+    next_look: Instant,
+    lost: u64,
+}
+
+impl Due {
+    pub(super) fn new() -> Due {
+        let first = Instant::now() + LOSS_INTERVAL;
+        Due { next: first, next_look: first, lost: 0 }
+    }
+
+    /// Whether they are due, given how many rows were `lost` in all.
+    pub(super) fn is_now(&mut self, now: Instant, lost: impl FnOnce() -> u64) -> bool {
+        if now < self.next_look {
+            return false;
+        }
+        self.next_look = now + LOSS_INTERVAL;
+        let before = std::mem::replace(&mut self.lost, lost());
+        let is_due = now >= self.next || self.lost != before;
+        if is_due {
+            self.next = now + INTERVAL;
+        }
+        is_due
+    }
+}
 
 /// Turns totals into the rows of one interval.
 #[derive(Debug)]
@@ -194,12 +230,28 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::{Common, Formats, Ledger};
+    use std::time::{Duration, Instant};
+
+    use super::{Common, Due, Formats, INTERVAL, LOSS_INTERVAL, Ledger};
 
     #[test]
     fn what_a_collector_lost_since_it_began_anew_is_counted() {
         let mut ledger = Ledger::new(Common::default(), Formats::default());
         let added: Vec<u64> = [5, 7, 7, 2, 2, 9].map(|total| ledger.delta("lost", "exec", "", total)).into();
         assert_eq!(added, [5, 2, 0, 2, 0, 7]);
+    }
+
+    #[test]
+    fn rows_are_due_once_a_minute_and_soon_after_a_loss() {
+        let start = Instant::now();
+        let mut due = Due { next: start + LOSS_INTERVAL, next_look: start + LOSS_INTERVAL, lost: 0 };
+        // By seconds since the start: how many are lost by then.
+        let losses =
+            [(1, 0), (10, 0), (20, 0), (30, 5), (40, 5), (80, 5), (89, 5), (90, 5), (95, 9), (100, 9)];
+        let written = losses
+            .into_iter()
+            .filter(|(second, lost)| due.is_now(start + Duration::from_secs(*second), || *lost));
+        assert_eq!(written.map(|(second, _)| second).collect::<Vec<_>>(), [10, 30, 90, 100]);
+        assert_eq!(kumon_schema::builtin("agent").unwrap().interval.map(u64::from), Some(INTERVAL.as_secs()));
     }
 }

@@ -14,13 +14,11 @@ use super::exchange::{Exchange, Report};
 use super::lock;
 use super::reports::faults;
 use crate::agent::cost::Cost;
-use crate::agent::ledger::Ledger;
+use crate::agent::ledger::{Due, Ledger};
 use crate::agent::status::{self, CollectStatus};
 
 /// How long it waits for rows before it looks what else is due.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the ledger's rows are written.
-const LEDGER_INTERVAL: Duration = Duration::from_secs(10);
 /// How often it is looked whether the status has changed.
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
 /// How old a status file may become though nothing has changed; status::is_stale waits for it.
@@ -45,7 +43,7 @@ impl Writing {
     /// for a reload.
     pub(super) fn run(mut self, batches: &Receiver<RowBatch>, paused: Option<Instant>) {
         self.mark_start(paused);
-        let (mut next_ledger, mut next_status) = (Instant::now() + LEDGER_INTERVAL, Instant::now());
+        let (mut ledger_due, mut next_status) = (Due::new(), Instant::now());
         loop {
             let batch = match batches.recv_timeout(TICK) {
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -54,8 +52,7 @@ impl Writing {
             let now = Instant::now();
             self.exchange.lock().writing_since = Some(now);
             self.write(batch);
-            if now >= next_ledger {
-                next_ledger = now + LEDGER_INTERVAL;
+            if ledger_due.is_now(now, || self.lost()) {
                 self.write_ledger();
             }
             if now >= next_status {
@@ -108,6 +105,12 @@ impl Writing {
             _ => {}
         }
         self.spool_error = error;
+    }
+
+    /// Rows that are lost so far.
+    fn lost(&self) -> u64 {
+        let in_kernel: u64 = self.exchange.lock().report.losses.iter().map(|loss| loss.count).sum();
+        in_kernel + self.spool.stats().lost.values().sum::<u64>()
     }
 
     fn write_ledger(&mut self) {

@@ -1,6 +1,5 @@
 //! What shipping says of itself: the status file, and the ledger's rows.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,20 +12,13 @@ use kumon_shipper::{Delivered, Halted, Stats};
 use kumon_spool::{Limits, Spool};
 
 use super::super::cost::Cost;
-use super::super::ledger::Ledger;
+use super::super::ledger::{Due, Ledger};
 use super::super::status::{self, OutputFault, OutputStatus, ShipStatus};
 use super::{FailedOutput, Output};
 use crate::config::Config;
 
-/// How often the ledger's rows are written, when rows were shipped besides them and when none were: its own rows would
-/// keep an idle shipper at work.
-const LEDGER_INTERVAL: Duration = Duration::from_secs(10);
-const IDLE_LEDGER_INTERVAL: Duration = Duration::from_secs(60);
 /// A status that has not changed is confirmed so often, to show that the agent lives.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The ledger's own rows.
-const OWN: &str = "kumon.agent";
 
 /// What was written, and when that is due again.
 pub(super) struct Books {
@@ -34,9 +26,7 @@ pub(super) struct Books {
     ledger: Ledger,
     /// For the ledger's rows only.
     spool: Spool,
-    last_ledger: Instant,
-    /// What had been delivered then, of all but the ledger's own rows.
-    shipped: Shipped,
+    ledger_due: Due,
     /// The shippers' revisions when the status was last looked at.
     revisions: Option<Vec<u64>>,
     /// What the status file holds, where that is known.
@@ -44,9 +34,6 @@ pub(super) struct Books {
     /// When that was written, tried or confirmed.
     written_at: Instant,
 }
-
-/// By output and dataset.
-type Shipped = BTreeMap<(String, String), Delivered>;
 
 impl Books {
     pub(super) fn new(config: &Config, common: Common) -> Result<Books> {
@@ -57,8 +44,7 @@ impl Books {
             state: config.path.ship(),
             ledger: Ledger::new(common, config.spool.format.clone()),
             spool: Spool::open(&config.path.spool, limits)?,
-            last_ledger: now,
-            shipped: Shipped::new(),
+            ledger_due: Due::new(),
             revisions: None,
             written: None,
             written_at: now,
@@ -68,23 +54,16 @@ impl Books {
     /// Writes the ledger's rows when they are due. `alone` says that no collecting side in this process reports the
     /// process's cost.
     pub(super) fn write_ledger(&mut self, outputs: &[Output], alone: bool) {
-        if self.last_ledger.elapsed() < LEDGER_INTERVAL {
+        let lost = || {
+            let datasets = outputs.iter().flat_map(|output| output.handle.stats().datasets);
+            datasets.map(|(_, delivered)| delivered.dead_letters).sum()
+        };
+        if !self.ledger_due.is_now(Instant::now(), lost) {
             return;
         }
-        let stats: Vec<(&str, Stats)> =
-            outputs.iter().map(|output| (output.name.as_str(), output.handle.stats())).collect();
-        let mut shipped = Shipped::new();
-        for (name, stats) in &stats {
-            let others = stats.datasets.iter().filter(|(dataset, _)| *dataset != OWN);
-            shipped.extend(others.map(|(dataset, n)| (((*name).to_owned(), dataset.clone()), *n)));
-        }
-        if shipped == self.shipped && self.last_ledger.elapsed() < IDLE_LEDGER_INTERVAL {
-            return;
-        }
-        (self.last_ledger, self.shipped) = (Instant::now(), shipped);
         let clock = Clock::new();
-        for (name, stats) in &stats {
-            self.ledger.shipped(name, stats, &clock, &mut self.spool);
+        for output in outputs {
+            self.ledger.shipped(&output.name, &output.handle.stats(), &clock, &mut self.spool);
         }
         if alone {
             self.ledger.process("ship", Cost::now(), &clock, &mut self.spool);
