@@ -7,9 +7,9 @@ import { draw } from './panels.js';
 /** Fills `place`; `ready` is called when it has its full height, before the numbers come. */
 export async function showDashboard(place, dashboard, options, range, change, ready) {
   const filters = dashboard.controls
-    .filter((field) => options.get(field))
-    .map((field) => ({ field, values: [options.get(field)] }));
-  const controls = dashboard.controls.map((field) => control(dashboard, field, options.get(field) ?? '', range, change));
+    .filter(({ field }) => options.get(field))
+    .map(({ field }) => ({ field, values: [options.get(field)] }));
+  const controls = dashboard.controls.map(({ field, label }) => control(dashboard, field, label, options.get(field) ?? '', range, change));
   const panels = dashboard.panels.map((panel) => ({ panel, body: element('div', { class: 'body' }, note('…')) }));
   place.append(
     element('p', { class: 'quiet' }, dashboard.description),
@@ -43,9 +43,9 @@ async function fill(dashboard, panel, body, range, filters) {
 }
 
 /** Its values are asked for when it is opened first. */
-function control(dashboard, field, chosen, range, change) {
+function control(dashboard, field, label, chosen, range, change) {
   const option = (value) => element('option', { value, selected: value === chosen }, value || 'all');
-  const select = element('select', { 'aria-label': field, onchange: () => change({ [field]: select.value }) },
+  const select = element('select', { 'aria-label': label, onchange: () => change({ [field]: select.value }) },
     option(''), ...(chosen ? [option(chosen)] : []));
   const open = async () => {
     try {
@@ -56,5 +56,5 @@ function control(dashboard, field, chosen, range, change) {
     }
   };
   select.addEventListener('focus', open, { once: true });
-  return element('label', {}, `${field} `, select);
+  return element('label', {}, `${label} `, select);
 }

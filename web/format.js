@@ -21,6 +21,7 @@ const UNITS = {
   bytes: (value) => scaled(value, SIZES),
   per_second: (value) => `${scaled(value, COUNTS)}/s`,
   bytes_per_second: (value) => `${scaled(value, SIZES)}/s`,
+  at_a_time: (value) => scaled(value, COUNTS),
   fraction: (value) => `${rounded(value * 100)} %`,
 };
 

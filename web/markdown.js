@@ -1,4 +1,4 @@
-// The little of Markdown that text panels use: headings, paragraphs, lists, `code`, **bold**, *stress*.
+// The little of Markdown that text panels use: headings, paragraphs, lists, `code`, **bold**, *stress*, [links](…).
 
 import { element } from './elements.js';
 
@@ -21,10 +21,19 @@ function block(lines) {
 }
 
 function inline(text) {
-  return text.split(/(`[^`]+`|\*\*[^*]+\*\*|\*[^*]+\*)/).map((part) => {
+  return text.split(/(`[^`]+`|\*\*[^*]+\*\*|\*[^*]+\*|\[[^\]]+\]\([^\s]+\))/).map((part) => {
     if (part.startsWith('`')) return element('code', {}, part.slice(1, -1));
     if (part.startsWith('**')) return element('strong', {}, part.slice(2, -2));
     if (/^\*[^*]+\*$/.test(part)) return element('em', {}, part.slice(1, -1));
-    return part;
+    const linked = /^\[([^\]]+)\]\((\S+)\)$/.exec(part);
+    return linked ? link(linked[1], linked[2]) : part;
   });
+}
+
+/** Where a link of Kibana's leads to on this page: the saved search of a metric to the search in its rows. */
+function link(label, target) {
+  if (target.startsWith('discover#/view/')) {
+    return element('a', { href: `#/rows?${new URLSearchParams({ metric: label })}` }, label);
+  }
+  return /^https?:\/\//.test(target) ? element('a', { href: target, rel: 'noreferrer' }, label) : label;
 }

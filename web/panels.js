@@ -16,7 +16,7 @@ export function draw(body, panel, answer) {
     body.append(element('div', { class: 'links' }, ...links));
   } else if (answer.kind === 'number') {
     const shown = number(answer.value, answer.unit);
-    body.append(element('div', { class: 'number' }, element('b', {}, shown), element('span', {}, answer.label)));
+    body.append(element('div', { class: answer.red ? 'number red' : 'number' }, element('b', {}, shown), element('span', {}, answer.label)));
   } else if (isEmpty(answer)) {
     body.append(note('No rows in this time.'));
   } else if (answer.kind === 'series') {
@@ -40,9 +40,9 @@ function cell(value, column) {
 }
 
 function plainTable(body, panel, { columns, rows, total }) {
-  const heads = columns.map(({ title }, at) => {
+  const heads = columns.map(({ title, label }, at) => {
     if (title === TIME) return { label: 'Time', kind: 'time' };
-    return { label: title, kind: rows.some((row) => typeof row[at] === 'number') ? 'number' : 'text' };
+    return { label, kind: rows.some((row) => typeof row[at] === 'number') ? 'number' : 'text' };
   });
   const made = table(heads, rows.map((row) => row.map((value, at) => cell(value, columns[at]))));
   if (panel.shows === 'rows') {
@@ -59,7 +59,7 @@ function shares(body, { columns, rows }, ofWhole) {
   const whole = numbers.reduce((sum, number) => sum + number, 0);
   const most = Math.max(...numbers);
   const heads = [
-    ...columns.map((column, place) => ({ label: column.title, kind: place >= at ? 'number' : 'text' })),
+    ...columns.map((column, place) => ({ label: column.label, kind: place >= at ? 'number' : 'text' })),
     { label: ofWhole ? 'share' : '', kind: 'text' },
   ];
   body.append(table(heads, rows.map((row, line) => [

@@ -18,6 +18,8 @@ pub enum Answer {
         /// None where there are no rows to calculate it from.
         value: Option<f64>,
         unit: Unit,
+        /// Whether that is bad news.
+        red: bool,
     },
     /// Of lines, bars, areas and heat maps over time.
     Series(Series),
@@ -60,6 +62,8 @@ pub struct Table {
 pub struct Column {
     /// The field, or the value's label.
     pub title: String,
+    /// What people call it.
+    pub label: String,
     /// Of numbers that are calculated, and of raw ones with a unit.
     pub unit: Option<Unit>,
 }
@@ -84,7 +88,8 @@ impl Panel {
                 if chart.kind == ChartKind::Number {
                     let first = &chart.values[0];
                     let value = leaves.first().and_then(|leaf| leaf.numbers[0]);
-                    Answer::Number { label: first.label.clone(), value, unit: first.unit }
+                    let red = first.red_from.zip(value).is_some_and(|(red_from, value)| value >= red_from);
+                    Answer::Number { label: first.label.clone(), value, unit: first.unit, red }
                 } else if chart.is_over_time() {
                     Answer::Series(series(chart, range, leaves))
                 } else {
@@ -119,6 +124,7 @@ fn series(chart: &Chart, range: TimeRange, leaves: Vec<Leaf>) -> Series {
     if chart.breakdown.is_empty() {
         lines.extend(chart.values.iter().map(|value| Line::new(value.label.clone(), &times)));
     }
+    let is_scale = chart.breakdown.last().is_some_and(|field| chart.metric.is_scale(field));
     for leaf in leaves {
         let (Some(Key::Time(time)), outer) = (leaf.keys.last(), &leaf.keys[..leaf.keys.len() - 1]) else {
             continue;
@@ -127,7 +133,7 @@ fn series(chart: &Chart, range: TimeRange, leaves: Vec<Leaf>) -> Series {
         let first = match outer.last() {
             None => 0,
             Some(key) => {
-                let label = text(key);
+                let label = if is_scale { unnumbered(&text(key)).to_owned() } else { text(key) };
                 lines.iter().position(|line| line.label == label).unwrap_or_else(|| {
                     lines.push(Line::new(label, &times));
                     lines.len() - 1
@@ -166,12 +172,23 @@ fn table(chart: &Chart, leaves: Vec<Leaf>) -> Table {
         Over::Time => None,
     };
     let fields = fields.into_iter().chain(&chart.breakdown);
-    let fields = fields.map(|field| Column { title: field.clone(), unit: None });
-    let values =
-        chart.values.iter().map(|value| Column { title: value.label.clone(), unit: Some(value.unit) });
+    let is_scale: Vec<bool> = fields.clone().map(|field| chart.metric.is_scale(field)).collect();
+    let fields = fields.map(|field| Column {
+        title: field.clone(),
+        label: chart.metric.label(field).into_owned(),
+        unit: None,
+    });
+    let values = chart.values.iter().map(|value| {
+        let label = value.label.clone();
+        Column { title: label.clone(), label, unit: Some(value.unit) }
+    });
     let row = |leaf: Leaf| {
         let numbers = leaf.numbers.into_iter().map(|number| number.map_or(Cell::Empty, Cell::Number));
-        leaf.keys.into_iter().map(Cell::of).chain(numbers).collect()
+        let keys = leaf.keys.into_iter().zip(&is_scale).map(|(key, is_scale)| match Cell::of(key) {
+            Cell::Text(label) if *is_scale => Cell::Text(unnumbered(&label).to_owned()),
+            cell => cell,
+        });
+        keys.chain(numbers).collect()
     };
     Table {
         columns: fields.chain(values).collect(),
@@ -185,7 +202,7 @@ fn raw(rows: &Rows, response: &SearchResponse) -> Table {
         std::iter::once("@timestamp").chain(rows.columns.iter().map(String::as_str)).collect();
     let column = |field: &&str| {
         let unit = Some(rows.metric.unit(field)).filter(|unit| *unit != Unit::Count);
-        Column { title: (*field).to_owned(), unit }
+        Column { title: (*field).to_owned(), label: rows.metric.label(field).into_owned(), unit }
     };
     let row = |hit: &serde_json::value::RawValue| {
         let row: Json = serde_json::from_str(hit.get()).unwrap_or_default();
@@ -211,6 +228,11 @@ impl Cell {
             other => Cell::Text(other.to_string()),
         }
     }
+}
+
+/// A label of a scale without the number that sorts it: of `07: from 64 µs` the rest.
+fn unnumbered(label: &str) -> &str {
+    label.split_once(": from ").map_or(label, |(_, start)| start)
 }
 
 fn text(key: &Key) -> String {

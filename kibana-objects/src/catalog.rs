@@ -1,5 +1,6 @@
 //! What can be shown: KuMon's metrics, and the configured inputs.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use kumon_query::{FieldKind, Fields};
@@ -63,6 +64,15 @@ impl Metric {
         }
     }
 
+    /// What people call a field: the schema's title, else its column's name in words; an input's field has its own name only.
+    pub fn label<'a>(&'a self, field: &'a str) -> Cow<'a, str> {
+        match self.column(field) {
+            None => field.into(),
+            Some(column) if !column.meaning.title.is_empty() => column.meaning.title.as_str().into(),
+            Some(column) => words(&column.name).into(),
+        }
+    }
+
     /// How far apart rows are by default, ns; 0 where that is as usual.
     pub(crate) fn rows_apart(&self) -> i64 {
         let seconds = self.schema.as_ref().and_then(|schema| schema.interval);
@@ -83,7 +93,13 @@ impl Metric {
 
     /// Whether a field's texts stand for numbers, and sort like them: the lines of a scale.
     pub(crate) fn is_scale(&self, field: &str) -> bool {
-        self.column(field).is_some_and(|column| column.meaning.label_of.is_some())
+        self.labelled(field).is_some()
+    }
+
+    /// The field for whose numbers a field's texts stand.
+    pub(crate) fn labelled(&self, field: &str) -> Option<&str> {
+        let name = self.column(field)?.meaning.label_of.as_ref()?;
+        self.columns().find(|column| column.name == *name).map(|column| column.ecs.as_str())
     }
 
     /// Whether the field may stand in a table's first column, a breakdown or a control.
@@ -146,14 +162,42 @@ impl Catalog {
     }
 
     /// What people call a field, whichever metric it is of.
-    pub(crate) fn title<'a>(&'a self, field: &'a str) -> &'a str {
-        let columns = self.metrics.iter().filter_map(|metric| metric.column(field));
-        let mut titles =
-            columns.map(|column| column.meaning.title.as_str()).filter(|title| !title.is_empty());
-        titles.next().unwrap_or(field)
+    pub(crate) fn label<'a>(&'a self, field: &'a str) -> Cow<'a, str> {
+        let of = self.metrics.iter().find(|metric| metric.column(field).is_some());
+        of.map_or(field.into(), |metric| metric.label(field))
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<Metric>> {
         self.metrics.iter().find(|metric| metric.name == name)
+    }
+}
+
+/// A column's name as people write it: `exit_code` is `Exit code`.
+fn words(name: &str) -> String {
+    const CAPITALS: &[&str] = &["cpu", "gid", "id", "io", "ip", "pid", "ppid", "tcp", "tid", "udp", "uid"];
+    let words = name.split('_').enumerate().map(|(at, word)| match word {
+        _ if CAPITALS.contains(&word) => word.to_uppercase(),
+        _ if at == 0 => capitalized(word),
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn capitalized(word: &str) -> String {
+    let mut letters = word.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    first + letters.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Catalog, words};
+
+    #[test]
+    fn fields_are_called_by_their_titles_or_by_their_columns_names() {
+        let names = ["pid", "exit_code", "tcp_listen_drops", "p99", "ppid", "source_ip"].map(words);
+        assert_eq!(names, ["PID", "Exit code", "TCP listen drops", "P99", "PPID", "Source IP"]);
+        let catalog = Catalog::builtin();
+        assert_eq!([catalog.label("process.name"), catalog.label("app.user")], ["Process", "app.user"]);
     }
 }

@@ -9,7 +9,7 @@ use serde_saphyr::{Location, Spanned};
 use crate::catalog::{Catalog, Metric};
 use crate::error::{Mistake, suggestion};
 use crate::model::{Chart, ChartKind, Operation, Over, Per, Rows, Unit, Value};
-use crate::source::{Kind, PanelSource, ValueSource};
+use crate::source::{Kind, PanelSource, UnitSource, ValueSource};
 
 /// Values of a breakdown that are shown where the file doesn't say.
 const TOP: usize = 10;
@@ -202,9 +202,23 @@ fn value(chart: &Chart, source: ValueSource) -> Result<Value, Mistake> {
     }
     let per = source.per.map(|per| divisor(chart, operation, per)).transpose()?;
     let query = query(metric, source.query)?;
-    let unit = unit(metric, operation, field.as_deref(), per.as_ref());
+    let mut unit = unit(metric, operation, field.as_deref(), per.as_ref());
+    if let Some(wanted) = source.unit {
+        let UnitSource::AtATime = wanted.value;
+        if !(unit == Unit::Fraction && per == Some(Per::Second)) {
+            let message = "only a time 'per: second' tells how many spent it at a time";
+            return Err(Mistake::new(wanted.referenced, message));
+        }
+        unit = Unit::AtATime;
+    }
+    let red_from = match source.red_from {
+        Some(red_from) if chart.kind != ChartKind::Number => {
+            return Err(Mistake::new(red_from.referenced, "only a panel of kind 'number' turns red"));
+        }
+        red_from => red_from.map(|red_from| red_from.value),
+    };
     let label = source.label.unwrap_or_else(|| label(operation, field.as_deref(), per.as_ref()));
-    Ok(Value { label, operation, field, per, query, unit })
+    Ok(Value { label, operation, field, per, query, unit, red_from })
 }
 
 /// Refuses the average of what sums up an interval, but for counts: how much there is in an interval is a fair question.

@@ -38,6 +38,8 @@ pub use builtin::{builtin, builtin_sources};
 pub use catalog::{Catalog, Metric};
 pub use error::SourceError;
 pub use layout::{Place, WIDTH};
-pub use model::{Chart, ChartKind, Content, Dashboard, Link, Operation, Over, Panel, Per, Rows, Unit, Value};
+pub use model::{
+    Chart, ChartKind, Content, Control, Dashboard, Link, Operation, Over, Panel, Per, Rows, Unit, Value,
+};
 pub use request::{Filter, TimeRange};
 pub use resolve::{SourceFile, read};

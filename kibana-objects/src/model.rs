@@ -14,10 +14,18 @@ pub struct Dashboard {
     pub name: String,
     pub title: String,
     pub description: String,
-    /// The fields that have a drop-down.
-    pub controls: Vec<String>,
+    /// The drop-downs.
+    pub controls: Vec<Control>,
     /// In the order of the file.
     pub panels: Vec<Panel>,
+}
+
+/// A drop-down that narrows the dashboard to values of a field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Control {
+    pub field: String,
+    /// What people call it.
+    pub label: String,
 }
 
 /// One panel.
@@ -109,6 +117,8 @@ pub struct Value {
     /// Only rows that match as well; the divisor is not narrowed by it.
     pub query: String,
     pub unit: Unit,
+    /// From where on the number is bad news, and red.
+    pub red_from: Option<f64>,
 }
 
 /// How rows become a number.
@@ -150,6 +160,15 @@ pub enum Unit {
     BytesPerSecond,
     /// 1 is 100 %.
     Fraction,
+    /// How many did it at a time, such as threads that waited: time of all of them by the time that passed.
+    AtATime,
+}
+
+impl Value {
+    /// Whether time is divided by time, both in the same unit.
+    pub(crate) fn is_time_by_time(&self) -> bool {
+        self.per == Some(Per::Second) && matches!(self.unit, Unit::Fraction | Unit::AtATime)
+    }
 }
 
 impl Operation {
@@ -161,6 +180,13 @@ impl Operation {
             Operation::P99 => Some(99),
             _ => None,
         }
+    }
+}
+
+impl Operation {
+    /// Whether it is 0 of no rows, and not unknown.
+    pub(crate) fn is_zero_without_rows(self) -> bool {
+        matches!(self, Operation::Count | Operation::Distinct | Operation::Sum)
     }
 }
 

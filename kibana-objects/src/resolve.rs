@@ -10,7 +10,7 @@ use crate::check::Checking;
 use crate::error::{Mistake, SourceError, suggestion};
 use crate::kibana::id_of_metric;
 use crate::layout::{self, WIDTH};
-use crate::model::{ChartKind, Content, Dashboard, Link, Panel};
+use crate::model::{ChartKind, Content, Control, Dashboard, Link, Panel};
 use crate::source::{DashboardSource, Kind, PanelSource};
 
 /// A dashboard's file.
@@ -128,11 +128,11 @@ impl Resolving<'_> {
     }
 
     /// A field that some metric has.
-    fn control(&self, control: Spanned<String>) -> Result<String, Mistake> {
+    fn control(&self, control: Spanned<String>) -> Result<Control, Mistake> {
         let field = control.value;
         let metrics = self.catalog.metrics();
         if metrics.iter().any(|metric| metric.has_values(&field)) {
-            return Ok(field);
+            return Ok(Control { label: self.catalog.label(&field).into_owned(), field });
         }
         let columns = metrics.iter().flat_map(|metric| metric.columns());
         let dimensions = columns.filter(|column| column.meaning.metric_type.is_none());
@@ -162,7 +162,9 @@ impl Resolving<'_> {
         if !text.contains(SAVED_SEARCHES) {
             return text.to_owned();
         }
-        let link = |metric: &Metric| format!("[{}](discover#/view/{})", metric.name, id_of_metric(metric));
+        // Without a time Discover would take one of its own; this is the one that dashboards begin with.
+        let time = "?_g=(time:(from:now-1h,to:now))";
+        let link = |metric: &Metric| format!("[{}](discover#/view/{}{time})", metric.name, id_of_metric(metric));
         let links: Vec<String> = self.catalog.events_first().into_iter().map(link).collect();
         text.replace(SAVED_SEARCHES, &links.join(",\n"))
     }

@@ -43,6 +43,16 @@ pub(crate) struct ValueSource {
     pub(crate) per: Option<Spanned<String>>,
     pub(crate) query: Option<Spanned<String>>,
     pub(crate) label: Option<String>,
+    pub(crate) unit: Option<Spanned<UnitSource>>,
+    pub(crate) red_from: Option<Spanned<f64>>,
+}
+
+/// A unit that doesn't follow from the field's.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum UnitSource {
+    /// Of a time per second: how many spent it at a time.
+    AtATime,
 }
 
 /// What a panel is.

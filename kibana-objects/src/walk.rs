@@ -91,7 +91,7 @@ fn calculate(bucket: &Json, number: usize, value: &Value, step: Option<i64>) -> 
         // CPU time (ns) per second of time (ns) is a share; other things are told per second.
         Some(Per::Second) => {
             let step = step? as f64;
-            if value.unit == crate::Unit::Fraction { step } else { step / 1e9 }
+            if value.is_time_by_time() { step } else { step / 1e9 }
         }
         Some(Per::Row) => bucket["doc_count"].as_f64()?,
         Some(Per::Field(_)) => single(&bucket[format!("d{number}")])?,

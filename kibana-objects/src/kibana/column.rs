@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use super::formula;
 use super::search;
 use crate::catalog::Metric;
-use crate::model::{Chart, Operation, Per, Unit, Value};
+use crate::model::{Chart, ChartKind, Operation, Per, Unit, Value};
 use crate::request::{Level, Order, TimeRange};
 
 /// What Lens calls the rows themselves.
@@ -33,6 +33,8 @@ impl Columns {
             match level {
                 Level::Time { .. } => columns.add(TIME.into(), date_histogram()),
                 Level::Terms { field, size, order } => {
+                    // A label has its place in the order before it; the number that it stands for needs none.
+                    let field = chart.metric.labelled(&field).unwrap_or(&field).to_owned();
                     let id = format!("by{}", columns.by.len());
                     columns.by.push(id.clone());
                     columns.add(id, terms(chart, &field, size, &order));
@@ -46,13 +48,16 @@ impl Columns {
                 let mut column = operation(&chart.metric, value);
                 column["label"] = value.label.clone().into();
                 column["customLabel"] = true.into();
-                column["params"]["format"] = format(value.unit);
+                column["params"]["format"] = format(chart, value);
                 if value.per == Some(Per::Second) {
                     column["timeScale"] = "s".into();
                 }
+                if chart.kind == ChartKind::Number && value.operation.is_zero_without_rows() {
+                    column["params"]["emptyAsNull"] = false.into();
+                }
                 columns.add(id, column);
             } else {
-                for (id, column) in formula::columns(&chart.metric, &id, value) {
+                for (id, column) in formula::columns(chart, &id, value) {
                     columns.add(id, column);
                 }
             }
@@ -70,7 +75,7 @@ impl Columns {
 fn is_plain(value: &Value) -> bool {
     match value.per {
         None => true,
-        Some(Per::Second) => value.unit != Unit::Fraction,
+        Some(Per::Second) => !value.is_time_by_time(),
         Some(Per::Row | Per::Field(_)) => false,
     }
 }
@@ -106,7 +111,8 @@ fn date_histogram() -> Json {
     json!({
         "label": "Time", "customLabel": true, "dataType": "date", "operationType": "date_histogram",
         "sourceField": "@timestamp", "isBucketed": true, "scale": "interval",
-        "params": {"interval": "auto", "includeEmptyRows": true, "dropPartials": false},
+        // A step that the range covers in part only would look like a drop.
+        "params": {"interval": "auto", "includeEmptyRows": true, "dropPartials": true},
     })
 }
 
@@ -139,21 +145,35 @@ fn terms(chart: &Chart, field: &str, size: usize, order: &Order) -> Json {
         _ => "string",
     };
     json!({
-        "label": field, "customLabel": true, "dataType": data_type, "operationType": "terms",
+        "label": chart.metric.label(field), "customLabel": true, "dataType": data_type, "operationType": "terms",
         "sourceField": field, "isBucketed": true, "scale": "ordinal", "params": params,
     })
 }
 
 /// How Lens writes a number.
-pub(super) fn format(unit: Unit) -> Json {
-    match unit {
-        Unit::Count => json!({"id": "number", "params": {"decimals": 2, "compact": true}}),
+pub(super) fn format(chart: &Chart, value: &Value) -> Json {
+    match value.unit {
+        Unit::Count if is_whole(&chart.metric, value) => {
+            json!({"id": "number", "params": {"decimals": 0, "compact": false}})
+        }
+        Unit::Count | Unit::AtATime => json!({"id": "number", "params": {"decimals": 2, "compact": true}}),
         Unit::PerSecond => json!({"id": "number", "params": {"decimals": 1, "compact": true}}),
-        Unit::Bytes => json!({"id": "bytes", "params": {"decimals": 1}}),
-        Unit::BytesPerSecond => json!({"id": "bytes", "params": {"decimals": 1, "suffix": "/s"}}),
+        // Lens itself adds "/s" to what it scales by time.
+        Unit::Bytes | Unit::BytesPerSecond => json!({"id": "bytes", "params": {"decimals": 1}}),
         Unit::Fraction => json!({"id": "percent", "params": {"decimals": 1}}),
         Unit::Nanoseconds => json!({"id": "duration", "params": {
-            "decimals": 1, "compact": true, "fromUnit": "nanoseconds", "toUnit": "humanizePrecise",
+            "decimals": 2, "compact": true, "fromUnit": "nanoseconds", "toUnit": "humanizePrecise",
         }}),
+    }
+}
+
+/// Whether the value can't but be a whole number.
+fn is_whole(metric: &Metric, value: &Value) -> bool {
+    let of_whole = |field: &str| metric.fields.kind(field) == Some(FieldKind::Long);
+    match value.operation {
+        _ if value.per.is_some() => false,
+        Operation::Count | Operation::Distinct => true,
+        Operation::Sum | Operation::Min | Operation::Max => value.field.as_deref().is_some_and(of_whole),
+        Operation::Average | Operation::Median | Operation::P90 | Operation::P99 => false,
     }
 }

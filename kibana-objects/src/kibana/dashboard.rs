@@ -6,15 +6,14 @@ use super::data_view;
 use super::lens;
 use super::object::{Reference, SavedObject, SavedObjectType, encoded, search_source};
 use super::search;
-use crate::catalog::Catalog;
-use crate::model::{Content, Dashboard, Link, Panel};
+use crate::model::{ChartKind, Content, Control, Dashboard, Link, Panel};
 use crate::resolve::id_of;
 
 /// Kibana's grid has 48 columns and rows of 20 pixels.
 const GRID_COLUMNS: u32 = 48 / crate::layout::WIDTH;
 const GRID_ROWS: u32 = 3;
 
-pub(super) fn render(dashboard: &Dashboard, catalog: &Catalog) -> SavedObject {
+pub(super) fn render(dashboard: &Dashboard) -> SavedObject {
     let mut references = vec![Reference::to_tag()];
     let panels: Vec<Value> =
         dashboard.panels.iter().map(|panel| render_panel(dashboard, panel, &mut references)).collect();
@@ -34,7 +33,7 @@ pub(super) fn render(dashboard: &Dashboard, catalog: &Catalog) -> SavedObject {
         "kibanaSavedObjectMeta": search_source("", None),
     });
     if !dashboard.controls.is_empty() {
-        attributes["controlGroupInput"] = controls(&dashboard.controls, catalog, &mut references);
+        attributes["controlGroupInput"] = controls(&dashboard.controls, &mut references);
     }
     SavedObject { r#type: SavedObjectType::Dashboard, id: id(&dashboard.name), attributes, references }
 }
@@ -55,7 +54,11 @@ fn render_panel(dashboard: &Dashboard, panel: &Panel, references: &mut Vec<Refer
     });
     let (r#type, config, own) = match &panel.content {
         Content::Chart(chart) => {
-            let (config, own) = lens::render(panel, chart);
+            let (mut config, own) = lens::render(panel, chart);
+            // A tile has its title within.
+            if chart.kind == ChartKind::Number {
+                config["hidePanelTitles"] = true.into();
+            }
             ("lens", config, own)
         }
         Content::Rows(rows) => {
@@ -111,16 +114,16 @@ fn links(targets: &[Link]) -> (Value, Vec<Reference>) {
 }
 
 /// The drop-downs.
-fn controls(fields: &[String], catalog: &Catalog, references: &mut Vec<Reference>) -> Value {
+fn controls(controls: &[Control], references: &mut Vec<Reference>) -> Value {
     let mut panels = Map::new();
-    for (order, field) in fields.iter().enumerate() {
+    for (order, Control { field, label }) in controls.iter().enumerate() {
         let id = format!("control-{}", id_of(field));
         panels.insert(
             id.clone(),
             json!({
                 "order": order, "width": "medium", "grow": true, "type": "optionsListControl",
                 "explicitInput": {
-                    "id": id, "fieldName": field, "title": catalog.title(field), "singleSelect": false,
+                    "id": id, "fieldName": field, "title": label, "singleSelect": false,
                     "selectedOptions": [], "enhancements": {},
                 },
             }),

@@ -21,6 +21,7 @@ pub(super) fn of_metric(metric: &Metric) -> SavedObject {
         id(metric),
         &metric.pattern,
         &format!("KuMon {}: {}", metric.name, metric.title),
+        labels(metric),
         formats(metric),
     )
 }
@@ -29,11 +30,19 @@ pub(super) fn of_all(catalog: &Catalog) -> SavedObject {
     let mut patterns = vec!["logs-kumon.*", "metrics-kumon.*"];
     let patterns_of_inputs = catalog.metrics().iter().filter(|metric| metric.fields.is_open());
     patterns.extend(patterns_of_inputs.map(|metric| metric.pattern.as_str()));
-    let formats = catalog.metrics().iter().flat_map(|metric| formats(metric)).collect();
-    data_view(ALL.into(), &patterns.join(","), "KuMon: everything", formats)
+    let metrics = || catalog.metrics().iter();
+    let labels = metrics().flat_map(|metric| labels(metric)).collect();
+    let formats = metrics().flat_map(|metric| formats(metric)).collect();
+    data_view(ALL.into(), &patterns.join(","), "KuMon: everything", labels, formats)
 }
 
-fn data_view(id: String, title: &str, name: &str, formats: Map<String, Value>) -> SavedObject {
+fn data_view(
+    id: String,
+    title: &str,
+    name: &str,
+    labels: Map<String, Value>,
+    formats: Map<String, Value>,
+) -> SavedObject {
     SavedObject {
         r#type: SavedObjectType::DataView,
         id,
@@ -44,7 +53,7 @@ fn data_view(id: String, title: &str, name: &str, formats: Map<String, Value>) -
             // Rows of a metric that is switched off never come; that is no mistake.
             "allowNoIndex": true,
             "fields": "[]",
-            "fieldAttrs": "{}",
+            "fieldAttrs": encoded(&Value::Object(labels)),
             "fieldFormatMap": encoded(&Value::Object(formats)),
             "runtimeFieldMap": "{}",
             "sourceFilters": "[]",
@@ -54,17 +63,26 @@ fn data_view(id: String, title: &str, name: &str, formats: Map<String, Value>) -
     }
 }
 
+/// What Discover and charts call a field.
+fn labels(metric: &Metric) -> Map<String, Value> {
+    let columns = metric.columns().filter(|column| column.ecs != "@timestamp");
+    columns.map(|column| (column.ecs.clone(), json!({"customLabel": metric.label(&column.ecs)}))).collect()
+}
+
 /// How Discover and tables write a field's values.
 fn formats(metric: &Metric) -> Map<String, Value> {
     let mut formats = Map::new();
     for column in metric.columns() {
         let format = match metric.unit(&column.ecs) {
             Unit::Nanoseconds => json!({"id": "duration", "params": {
-                "inputFormat": "nanoseconds", "outputFormat": "humanizePrecise", "outputPrecision": 1,
+                "inputFormat": "nanoseconds", "outputFormat": "humanizePrecise", "outputPrecision": 3,
                 "includeSpaceWithSuffix": true, "useShortSuffix": true,
             }}),
             Unit::Bytes => json!({"id": "bytes"}),
             Unit::Fraction => json!({"id": "percent"}),
+            _ if column.ecs == "container.id" => truncated(12),
+            _ if column.ecs == "kumon.exit.signal" => lookup(SIGNALS),
+            _ if column.unit == "errno" => lookup(ERRORS),
             // Numbers that name something: 1234, not 1,234.
             _ if column.r#type == FieldType::Integer && column.meaning.metric_type.is_none() => {
                 json!({"id": "number", "params": {"pattern": "0"}})
@@ -75,3 +93,58 @@ fn formats(metric: &Metric) -> Map<String, Value> {
     }
     formats
 }
+
+/// The first letters, which is what the runtimes' own tools show of an id.
+fn truncated(length: u32) -> Value {
+    json!({"id": "truncate", "params": {"fieldLength": length}})
+}
+
+/// The number with its name; one without a name as it is.
+fn lookup(names: &[(i32, &str)]) -> Value {
+    let entries = names
+        .iter()
+        .map(|(number, name)| json!({"key": number.to_string(), "value": format!("{number} {name}")}));
+    json!({"id": "static_lookup", "params": {"lookupEntries": entries.collect::<Vec<_>>(), "unknownKeyValue": null}})
+}
+
+/// signal(7), as on x86 and ARM.
+const SIGNALS: &[(i32, &str)] = &[
+    (1, "SIGHUP"),
+    (2, "SIGINT"),
+    (3, "SIGQUIT"),
+    (4, "SIGILL"),
+    (5, "SIGTRAP"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL"),
+    (10, "SIGUSR1"),
+    (11, "SIGSEGV"),
+    (12, "SIGUSR2"),
+    (13, "SIGPIPE"),
+    (14, "SIGALRM"),
+    (15, "SIGTERM"),
+    (24, "SIGXCPU"),
+    (25, "SIGXFSZ"),
+    (31, "SIGSYS"),
+];
+
+/// What execve(2) fails with, as the kernel returns it.
+const ERRORS: &[(i32, &str)] = &[
+    (-1, "EPERM"),
+    (-2, "ENOENT"),
+    (-5, "EIO"),
+    (-7, "E2BIG"),
+    (-8, "ENOEXEC"),
+    (-11, "EAGAIN"),
+    (-12, "ENOMEM"),
+    (-13, "EACCES"),
+    (-14, "EFAULT"),
+    (-20, "ENOTDIR"),
+    (-22, "EINVAL"),
+    (-23, "ENFILE"),
+    (-24, "EMFILE"),
+    (-26, "ETXTBSY"),
+    (-36, "ENAMETOOLONG"),
+    (-40, "ELOOP"),
+];

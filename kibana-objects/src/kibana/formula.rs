@@ -8,10 +8,11 @@ use serde_json::{Value as Json, json};
 use super::column::{aggregation, format, operation};
 use super::search;
 use crate::catalog::Metric;
-use crate::model::{Operation, Per, Unit, Value};
+use crate::model::{Chart, Operation, Per, Value};
 
 /// The formula under its id, and its parts.
-pub(super) fn columns(metric: &Metric, id: &str, value: &Value) -> Vec<(String, Json)> {
+pub(super) fn columns(chart: &Chart, id: &str, value: &Value) -> Vec<(String, Json)> {
+    let metric = &chart.metric;
     let part = |number: usize| format!("{id}X{number}");
     let text = text(metric, value);
     let mut parts = vec![operation(metric, value)];
@@ -44,7 +45,7 @@ pub(super) fn columns(metric: &Metric, id: &str, value: &Value) -> Vec<(String, 
     let formula = json!({
         "label": value.label, "customLabel": true, "dataType": "number", "operationType": "formula",
         "isBucketed": false, "scale": "ratio", "references": [part(parts.len() - 1)],
-        "params": {"formula": text, "isFormulaBroken": false, "format": format(value.unit)},
+        "params": {"formula": text, "isFormulaBroken": false, "format": format(chart, value)},
     });
     let parts = parts.into_iter().enumerate().map(|(number, mut column)| {
         column["label"] = format!("Part of {}", value.label).into();
@@ -60,7 +61,7 @@ const NANOSECONDS: u64 = 1_000_000_000;
 fn text(metric: &Metric, value: &Value) -> String {
     let dividend = call(value.operation, value.field.as_deref(), &search::query(metric, &value.query));
     match &value.per {
-        Some(Per::Second) if value.unit == Unit::Fraction => {
+        Some(Per::Second) if value.is_time_by_time() => {
             format!("normalize_by_unit({dividend}, unit='s') / {NANOSECONDS}")
         }
         Some(Per::Second) => format!("normalize_by_unit({dividend}, unit='s')"),

@@ -7,17 +7,22 @@ use super::column::Columns;
 use super::data_view;
 use super::object::{Reference, SavedObjectType};
 use super::search;
-use crate::model::{Chart, Panel};
+use crate::model::{Chart, ChartKind, Panel};
 
 /// The only layer.
 pub(super) const LAYER: &str = "layer1";
 
 /// The panel's `embeddableConfig`, and what it refers to.
 pub(super) fn render(panel: &Panel, chart: &Chart) -> (Value, Vec<Reference>) {
-    let columns = Columns::of(chart);
+    let mut columns = Columns::of(chart);
+    if chart.kind == ChartKind::Number {
+        // A tile shows the column's label as its title.
+        let only = columns.values[0].clone();
+        columns.columns[&only]["label"] = panel.title.clone().into();
+    }
     let name = format!("indexpattern-datasource-layer-{LAYER}");
     let references = vec![Reference::new(SavedObjectType::DataView, data_view::id(&chart.metric), name)];
-    let (r#type, visualization) = visualization(chart, &columns);
+    let (r#type, visualization) = visualization(panel, chart, &columns);
     let state = json!({
         "adHocDataViews": {},
         "internalReferences": [],

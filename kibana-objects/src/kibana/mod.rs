@@ -28,7 +28,7 @@ pub fn render(dashboards: &[Dashboard], catalog: &Catalog) -> Vec<SavedObject> {
     objects.extend(catalog.metrics().iter().map(|metric| data_view::of_metric(metric)));
     objects.extend(catalog.metrics().iter().map(search::of_metric));
     objects.extend(dashboards.iter().flat_map(search::of_panels));
-    objects.extend(dashboards.iter().map(|dashboard| dashboard::render(dashboard, catalog)));
+    objects.extend(dashboards.iter().map(dashboard::render));
     objects
 }
 

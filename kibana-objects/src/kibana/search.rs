@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kumon_query::parse_query;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::data_view;
 use super::lucene::lucene;
@@ -59,7 +59,9 @@ fn search(id: String, title: &str, rows: &Rows) -> SavedObject {
             "description": "",
             "columns": rows.columns,
             "sort": [["@timestamp", "desc"]],
-            "grid": {},
+            "grid": {"columns": widths(&rows.columns)},
+            "rowHeight": 1,
+            "rowsPerPage": 50,
             "hideChart": false,
             "isTextBasedQuery": false,
             "timeRestore": false,
@@ -70,6 +72,32 @@ fn search(id: String, title: &str, rows: &Rows) -> SavedObject {
             Reference::to_tag(),
         ],
     }
+}
+
+/// Fields with long texts, and how wide they are in pixels.
+const WIDE: &[(&str, u32)] = &[
+    ("process.command_line", 620),
+    ("kumon.dbslower.statement", 700),
+    ("file.path", 560),
+    ("kumon.filegone.new_path", 380),
+    ("process.executable", 260),
+];
+/// Of the time with its milliseconds.
+const TIME_WIDTH: u32 = 235;
+/// Of the others beside a long text, which would get no more room than they do.
+const NARROW: u32 = 110;
+
+/// How wide a field with long texts is, in pixels.
+pub(super) fn wide(field: &str) -> Option<u32> {
+    WIDE.iter().find_map(|(wide, width)| (*wide == field).then_some(*width))
+}
+
+fn widths(columns: &[String]) -> Value {
+    let has_wide = columns.iter().any(|column| wide(column).is_some());
+    let narrow = has_wide.then_some(NARROW);
+    let widths = columns.iter().filter_map(|column| Some((column.as_str(), wide(column).or(narrow)?)));
+    let widths = std::iter::once(("@timestamp", TIME_WIDTH)).chain(widths);
+    widths.map(|(column, width)| (column.to_owned(), json!({"width": width}))).collect::<Map<_, _>>().into()
 }
 
 /// A query of the model in Lucene's language.
@@ -84,5 +112,5 @@ pub(super) fn query(metric: &Metric, query: &str) -> String {
 
 /// The attribute of Lens panels.
 pub(super) fn lens_query(metric: &Metric, text: &str) -> Value {
-    super::object::lucene_query(&query(metric, text))
+    super::object::query(&query(metric, text))
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use crate::{decoded, lens, objects, references};
+use crate::{decoded, lens, objects, readable, references};
 
 pub(crate) fn lint(dashboard: &Value, objects: &[Value], findings: &mut Vec<String>) {
     let attributes = &dashboard["attributes"];
@@ -72,7 +72,13 @@ fn lint_grid(panels: &[Value], findings: &mut Vec<String>) {
 fn needed(panel: &Value, id: &str, objects: &[Value], findings: &mut Vec<String>) -> Vec<String> {
     let config = &panel["embeddableConfig"];
     let names: Vec<String> = match panel["type"].as_str().unwrap_or_default() {
-        "lens" => lens::lint(&config["attributes"], objects, findings),
+        "lens" => {
+            let references = config["attributes"]["references"].as_array().into_iter().flatten();
+            let mut views = references.filter_map(|reference| reference["id"].as_str());
+            let is_summary = views.any(|view| objects::is_of_summaries(view, objects));
+            readable::chart(config, is_summary, &mut |what| findings.push(what));
+            lens::lint(&config["attributes"], objects, findings)
+        }
         "search" => match panel["panelRefName"].as_str() {
             Some(name) => vec![name.to_owned()],
             None => {
@@ -109,6 +115,9 @@ fn lint_controls(group: &Value, objects: &[Value], findings: &mut Vec<String>) -
         let field = control["explicitInput"]["fieldName"].as_str().unwrap_or_default();
         if !fields.contains(field) {
             findings.push(format!("the control's field {field} is in no schema"));
+        }
+        if control["explicitInput"]["title"] == field {
+            findings.push(format!("the control {field} has no label"));
         }
         names.push(format!("controlGroup_{id}:optionsListDataView"));
     }

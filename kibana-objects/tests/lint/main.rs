@@ -10,6 +10,7 @@ mod dashboard;
 mod lens;
 mod mutations;
 mod objects;
+mod readable;
 
 use kumon_dashboards::kibana::{ndjson, render};
 use kumon_dashboards::{Catalog, builtin};
@@ -30,6 +31,7 @@ fn lint(objects: &[Value]) -> Vec<String> {
         match object["type"].as_str().unwrap_or_default() {
             "dashboard" => dashboard::lint(object, objects, &mut of_object),
             "search" => objects::lint_search(object, objects, &mut of_object),
+            "index-pattern" => readable::data_view(object, objects, &mut |what| of_object.push(what)),
             _ => {}
         }
         let name = format!("{}/{}", object["type"], object["id"]).replace('"', "");

@@ -230,7 +230,142 @@ pub(crate) const ALL: &[Mutation] = &[
         |o| lens(o, "v0", |a, _| a["state"]["visualization"] = json!({"metricAccessor": "x"})),
         "which is no column",
     ),
+    (
+        "a query bar in Lucene",
+        |o| {
+            within(
+                &mut find(o, "dashboard")["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"],
+                |source| {
+                    source["query"]["language"] = "lucene".into();
+                },
+            );
+        },
+        "query bar is not in KQL",
+    ),
+    (
+        "a chart's query bar in Lucene",
+        |o| lens(o, "v0", |a, _| a["state"]["query"] = json!({"query": "", "language": "lucene"})),
+        "query bar is not in KQL",
+    ),
+    ("fields without labels", |o| view(o, "fieldAttrs", |a| *a = json!({})), "has no label"),
+    (
+        "whole container ids",
+        |o| view(o, "fieldFormatMap", |f| drop(object(f).remove("container.id"))),
+        "container.id is not cut to 12",
+    ),
+    (
+        "signals by number",
+        |o| view(o, "fieldFormatMap", |f| drop(object(f).remove("kumon.exit.signal"))),
+        "kumon.exit.signal has numbers without names",
+    ),
+    (
+        "times of one decimal",
+        |o| view(o, "fieldFormatMap", |f| f["kumon.runqlat.p99"]["params"]["outputPrecision"] = 1.into()),
+        "kumon.runqlat.p99: short times",
+    ),
+    (
+        "rows of any height",
+        |o| drop(attributes(o, "search").insert("rowHeight".into(), 3.into())),
+        "more than one line",
+    ),
+    (
+        "columns of any width",
+        |o| drop(attributes(o, "search").insert("grid".into(), json!({}))),
+        "column @timestamp has no width",
+    ),
+    (
+        "a rate with the format's suffix too",
+        |o| {
+            lens(o, "time", |_, l| {
+                l["columns"]["v0"]["timeScale"] = "s".into();
+                l["columns"]["v0"]["params"]["format"]["params"]["suffix"] = "/s".into();
+            })
+        },
+        "per second twice",
+    ),
+    (
+        "partial steps",
+        |o| lens(o, "time", |_, l| l["columns"]["time"]["params"]["dropPartials"] = false.into()),
+        "look like a drop",
+    ),
+    (
+        "a tile without rows",
+        |o| lens(o, "v0", |_, l| l["columns"]["v0"]["params"]["emptyAsNull"] = true.into()),
+        "N/A instead of 0",
+    ),
+    (
+        "a tile with two titles",
+        |o| panels(o, |p| drop(object(&mut p[1]["embeddableConfig"]).remove("hidePanelTitles"))),
+        "two titles",
+    ),
+    (
+        "a count with decimals",
+        |o| {
+            lens(o, "v0", |_, l| {
+                l["columns"]["v0"]["operationType"] = "count".into();
+                l["columns"]["v0"]["params"]["format"] = json!({"id": "number", "params": {"decimals": 2}});
+            })
+        },
+        "a count has decimals",
+    ),
+    (
+        "a time of one decimal",
+        |o| lens(o, "v0", |_, l| l["columns"]["v0"]["params"]["format"]["params"]["decimals"] = 1.into()),
+        "short times are written as 0.0 ms",
+    ),
+    (
+        "a breakdown by its field",
+        |o| lens(o, "by0", |_, l| l["columns"]["by0"]["label"] = l["columns"]["by0"]["sourceField"].clone()),
+        "has no label",
+    ),
+    (
+        "a heat map of numbered labels",
+        |o| lens(o, "by0", |_, l| l["columns"]["by0"]["sourceField"] = "kumon.runqlat.bucket.label".into()),
+        "the numbers that sort its texts",
+    ),
+    (
+        "a heat map of any colours",
+        |o| drawing(o, "lnsHeatmap", |v| drop(object(v).remove("palette"))),
+        "colours have no order",
+    ),
+    (
+        "a table without order",
+        |o| drawing(o, "lnsDatatable", |v| drop(object(v).remove("sorting"))),
+        "no order",
+    ),
+    (
+        "a line of dots",
+        |o| drawing(o, "lnsXY", |v| v["fittingFunction"] = "None".into()),
+        "falls apart into dots",
+    ),
+    (
+        "an axis with a title",
+        |o| drawing(o, "lnsXY", |v| v["axisTitlesVisibilitySettings"]["yLeft"] = true.into()),
+        "named by the first",
+    ),
+    (
+        "a drop-down by its field",
+        |o| controls(o, |c| c["control-host-name"]["explicitInput"]["title"] = "host.name".into()),
+        "control host.name has no label",
+    ),
 ];
+
+/// Changes an attribute of the data view over all metrics that is JSON within a string.
+fn view(objects: &mut [Value], attribute: &str, change: impl FnOnce(&mut Value)) {
+    let view = objects.iter_mut().find(|object| object["id"] == "kumon-all").unwrap();
+    within(&mut view["attributes"][attribute], change);
+}
+
+/// Changes how the first chart of a kind is drawn.
+fn drawing(objects: &mut [Value], kind: &str, change: impl FnOnce(&mut Value)) {
+    panels(objects, |panels| {
+        let attributes = "/embeddableConfig/attributes";
+        let is =
+            |panel: &&mut Value| panel.pointer(attributes).is_some_and(|it| it["visualizationType"] == kind);
+        let panel = panels.iter_mut().find(is).unwrap();
+        change(panel.pointer_mut(&format!("{attributes}/state/visualization")).unwrap());
+    });
+}
 
 /// The first of a type; of dashboards the one about CPUs, which has every kind of panel that breaks.
 fn find<'a>(objects: &'a mut [Value], r#type: &str) -> &'a mut Value {

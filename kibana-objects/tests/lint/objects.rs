@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use crate::{decoded, references};
+use crate::{decoded, readable, references};
 
 const KEYS: &[&str] =
     &["type", "id", "attributes", "references", "coreMigrationVersion", "typeMigrationVersion", "managed"];
@@ -29,7 +29,7 @@ const ATTRIBUTES: &[(&str, &[&str], &[&str])] = &[
     (
         "search",
         &["title", "columns", "sort", "kibanaSavedObjectMeta"],
-        &["description", "grid", "hideChart", "isTextBasedQuery", "timeRestore"],
+        &["description", "grid", "hideChart", "isTextBasedQuery", "timeRestore", "rowHeight", "rowsPerPage"],
     ),
     (
         "dashboard",
@@ -95,7 +95,7 @@ fn lint_attributes(object: &Value, r#type: &str, find: &mut impl FnMut(String)) 
         match decoded(&meta["searchSourceJSON"]) {
             Err(e) => find(format!("searchSourceJSON {e}")),
             Ok(source) if !source["index"].is_null() => find("the search source names its data view".into()),
-            Ok(_) => {}
+            Ok(source) => readable::query_bar(&source["query"], find),
         }
     }
     for key in ["fieldFormatMap", "runtimeFieldMap", "fieldAttrs", "fields", "sourceFilters", "typeMeta"] {
@@ -137,6 +137,14 @@ pub(crate) fn lint_search(search: &Value, objects: &[Value], findings: &mut Vec<
     if search["attributes"]["sort"] != serde_json::json!([["@timestamp", "desc"]]) {
         findings.push("the newest rows don't come first".into());
     }
+    readable::search(search, &mut |what| findings.push(what));
+}
+
+/// Whether a data view shows summaries.
+pub(crate) fn is_of_summaries(data_view: &str, objects: &[Value]) -> bool {
+    let view = objects.iter().find(|object| identity(object) == ("index-pattern", data_view));
+    view.and_then(|view| view["attributes"]["title"].as_str())
+        .is_some_and(|title| title.starts_with("metrics-"))
 }
 
 /// The fields that a data view shows, by the schemas of the data streams that its pattern matches.

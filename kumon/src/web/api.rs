@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use kumon_dashboards::{Answer, ChartKind, Content, Dashboard, Filter, Panel, Place, TimeRange};
+use kumon_dashboards::{Answer, ChartKind, Content, Control, Dashboard, Filter, Panel, Place, TimeRange};
 use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -75,7 +75,7 @@ struct DashboardView<'a> {
     name: &'a str,
     title: &'a str,
     description: &'a str,
-    controls: &'a [String],
+    controls: &'a [Control],
     panels: Vec<PanelView<'a>>,
 }
 
