@@ -164,7 +164,8 @@ impl Resolving<'_> {
         }
         // Without a time Discover would take one of its own; this is the one that dashboards begin with.
         let time = "?_g=(time:(from:now-1h,to:now))";
-        let link = |metric: &Metric| format!("[{}](discover#/view/{}{time})", metric.name, id_of_metric(metric));
+        let link =
+            |metric: &Metric| format!("[{}](discover#/view/{}{time})", metric.name, id_of_metric(metric));
         let links: Vec<String> = self.catalog.events_first().into_iter().map(link).collect();
         text.replace(SAVED_SEARCHES, &links.join(",\n"))
     }

@@ -55,7 +55,10 @@ fn mistakes_are_named_with_their_place_and_what_is_allowed() {
             "kind: line, metric: tcplife, values: [{ operation: count, per: second, unit: at_a_time }]",
             &["only a time 'per: second' tells how many"],
         ),
-        ("kind: line, metric: exec, values: [{ operation: count, unit: threads }]", &["unknown variant `threads`"]),
+        (
+            "kind: line, metric: exec, values: [{ operation: count, unit: threads }]",
+            &["unknown variant `threads`"],
+        ),
         (
             "kind: line, metric: exec, values: [{ operation: count, red_from: 1 }]",
             &["only a panel of kind 'number' turns red"],

@@ -172,9 +172,14 @@ struct Request {
 impl Request {
     async fn send(self) -> Result<Answer, Failure> {
         let mut failures = Vec::new();
+        let mut may_repeat = self.only_reads();
         for tried in 1..=self.hosts.len() {
             let (number, host) = self.hosts.current();
-            let result = self.send_once(host).await;
+            let mut result = self.send_once(host).await;
+            // A host closes a connection that was idle, and may do so just when a request comes over it.
+            if result.as_ref().is_err_and(was_cut) && std::mem::take(&mut may_repeat) {
+                result = self.send_once(host).await;
+            }
             match result {
                 Ok(answer) if !is_elsewhere_better(answer.status) => return Ok(answer),
                 Ok(answer) => {
@@ -195,6 +200,14 @@ impl Request {
             }
         }
         Err(Failure::of_all(failures))
+    }
+
+    /// Whether nothing becomes other by it, so that it may arrive twice.
+    fn only_reads(&self) -> bool {
+        const SEARCHES: &[&str] = &["_search", "_count"];
+        let path = self.path.split('?').next().unwrap_or_default();
+        matches!(self.method, Method::GET | Method::HEAD)
+            || path.rsplit('/').next().is_some_and(|last| SEARCHES.contains(&last))
     }
 
     async fn send_once(&self, host: &Host) -> Result<Answer, reqwest::Error> {
@@ -224,6 +237,11 @@ impl Request {
             is_cut,
         })
     }
+}
+
+/// Whether the connection ended before the answer did.
+fn was_cut(error: &reqwest::Error) -> bool {
+    !(error.is_connect() || error.is_builder() || error.is_timeout())
 }
 
 /// Whether another host may give a better answer: a node that starts, or has no master, may be the only one, and

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use kumon_shipper::elasticsearch::{Client, Method};
 use kumon_shipper::{Outcome, Sink, SinkError};
 use serde_json::{Value, json};
 
@@ -301,4 +302,30 @@ fn of_an_answer_without_end_only_the_beginning_is_kept() {
         Err(SinkError::Refused(message)) => assert!(message.contains("bytes: an empty body"), "{message}"),
         other => panic!("{other:?}"),
     }
+}
+
+/// A server that cuts the first connection that asks for something, and answers the next.
+#[test]
+fn a_search_whose_connection_is_cut_is_repeated_and_a_change_is_not() {
+    let asked = |method: Method, path: &str| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let mut stream = stream.unwrap();
+                read_request(&stream);
+                if number > 0 {
+                    answer(&mut stream, 200, &json!({"count": 7}));
+                }
+            }
+        });
+        let mut access = Access::new(vec![url], "secret");
+        access.options.gzip = false;
+        Client::new(access.options).unwrap().request(method, path, Some(&json!({})))
+    };
+    for path in ["metrics-kumon.cpu-default/_search?size=1", "_count"] {
+        assert_eq!(asked(Method::POST, path).unwrap().json()["count"], 7, "{path}");
+    }
+    let failure = asked(Method::PUT, "_ilm/policy/kumon.cpu").unwrap_err();
+    assert!(failure.unclear && failure.message.contains("ended the connection"), "{failure}");
 }
