@@ -74,6 +74,7 @@ impl Resolver {
                     gid: process.gid.map(Into::into),
                     cgroup_id: Some(process.cgroup),
                     container_id: container.as_bytes(),
+                    ..SubjectFields::default()
                 })
             }
         }
