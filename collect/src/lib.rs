@@ -31,6 +31,7 @@ pub use budget::MaxRows;
 pub use cgroups::{CgroupNames, Cgroups, Names, cgroup2_mount};
 pub use clock::{Clock, boottime};
 pub use collector::{Cadence, Collector, Hook, LeftOut, Refusal};
+pub use containers::unreadable_runtimes;
 pub use emit::{Emitter, RowSink};
 pub use entity::Entities;
 pub use error::CollectorError;

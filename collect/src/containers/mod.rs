@@ -13,6 +13,7 @@ mod storage;
 mod tests;
 mod users;
 
+use std::io;
 use std::path::PathBuf;
 
 pub(crate) use files::Unreadable;
@@ -48,6 +49,11 @@ impl Container {
     }
 }
 
+/// Folders of container runtimes of this node that can't be looked into, with the reason: these containers have no names.
+pub fn unreadable_runtimes() -> Vec<(PathBuf, io::Error)> {
+    Runtimes::of_this_node().unreadable()
+}
+
 /// The container runtimes of a node.
 #[derive(Debug, Clone)]
 pub(crate) struct Runtimes {
@@ -62,6 +68,18 @@ impl Runtimes {
 
     pub(crate) fn below(node: PathBuf) -> Runtimes {
         Runtimes { node }
+    }
+
+    /// What can't be looked into of what is there, with the reason.
+    fn unreadable(&self) -> Vec<(PathBuf, io::Error)> {
+        let node = &self.node;
+        let folders = containerd::folders(node).into_iter().chain(storage::folders(node));
+        let folders = folders.chain(runc::folders(node)).chain([docker::folder(node)]);
+        let unreadable = folders.filter_map(|folder| {
+            let e = std::fs::read_dir(&folder).err().filter(|e| e.kind() != io::ErrorKind::NotFound)?;
+            Some((folder, e))
+        });
+        unreadable.collect()
     }
 
     /// The container whose cgroup has this path, from the root of the hierarchy; none where no runtime knows one, or not yet.

@@ -38,6 +38,11 @@ struct Config {
     uid_mappings: Option<Vec<IdMap>>,
 }
 
+/// The folders with a folder for each container.
+pub(super) fn folders(node: &Path) -> Vec<PathBuf> {
+    RUNTIMES.iter().map(|(_, folder, _)| node.join(folder)).collect()
+}
+
 pub(super) fn find_by_path(node: &Path, path: &str) -> Result<Option<Container>, Unreadable> {
     for (runtime, folder, file) in RUNTIMES {
         let containers = node.join(folder);
