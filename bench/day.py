@@ -20,6 +20,8 @@ def write_rows(spool, share=1.0):
         schema = json.loads(text)
         fields = schema["fields"]
         (spool / metric).mkdir(parents=True)
+        # Without the columns that the build adds (csv-schemas/implied) it is one of an older version.
+        (spool / metric / f"schema-v{schema['version']}.json").write_text(text)
         sample = [",".join(value(field) for field in fields[1:]) for _ in range(1000)]
         path = spool / metric / f"{metric}-{number:028x}.v{schema['version']}.csv"
         with open(path, "w", encoding="utf-8") as file:

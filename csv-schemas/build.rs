@@ -1,5 +1,5 @@
 //! Generates one row type per schema file, so that adding a column is a change in the schema file plus the code
-//! that fills it: the compiler names every place that doesn't.
+//! that fills it: the compiler names every place that doesn't. Columns that follow from others are put in.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -8,6 +8,8 @@ use std::{env, fs};
 
 use serde::Deserialize;
 
+#[path = "build/implied.rs"]
+mod implied;
 #[allow(dead_code, unreachable_pub, reason = "the crate's own, of which the check needs a part")]
 #[path = "src/meaning.rs"]
 mod meaning;
@@ -68,14 +70,23 @@ const COMMON: [(&str, &str); 4] = [
 
 /// What a row says of its subject, by the document's field name; with the member of `SubjectFields` that has it. The row
 /// types leave these columns out: they are filled in at one place for all metrics.
-const SUBJECT: [(&str, &str); 7] = [
+const SUBJECT: [(&str, &str); 16] = [
     ("process.entity_id", "entity_id"),
     ("process.pid", "pid"),
     ("process.name", "name"),
     ("user.id", "uid"),
+    ("user.name", "user_name"),
     ("group.id", "gid"),
     ("kumon.cgroup.id", "cgroup_id"),
     ("container.id", "container_id"),
+    ("container.name", "container_name"),
+    ("container.image.name", "container_image"),
+    ("container.runtime", "container_runtime"),
+    ("systemd.unit", "unit"),
+    ("kubernetes.namespace", "kubernetes_namespace"),
+    ("kubernetes.pod.name", "pod_name"),
+    ("kubernetes.pod.uid", "pod_uid"),
+    ("kubernetes.container.name", "kubernetes_container"),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -89,25 +100,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect();
     files.sort();
 
+    let implied = implied::Implied::read(&here.join("implied"))?;
     let mut code = String::new();
-    let mut texts = String::new();
-    let mut meanings = Vec::new();
+    let mut texts = Vec::new();
     for path in &files {
-        let schema = read(path)?;
+        let (text, schema) = read(path, &implied)?;
         row(&mut code, &schema)?;
-        meanings.push(fs::read_to_string(path)?);
-        writeln!(texts, "    include_str!({:?}),", path.display().to_string())?;
+        texts.push(text);
     }
-    meaning::read(&meanings)?;
-    writeln!(code, "/// The text of every schema file, in the order of the metrics' names.")?;
-    writeln!(code, "pub(crate) const TEXTS: &[&str] = &[\n{texts}];")?;
+    meaning::read(&texts)?;
+    writeln!(code, "/// The text of every schema, in the order of the metrics' names.")?;
+    writeln!(code, "pub(crate) const TEXTS: &[&str] = &{texts:#?};")?;
     fs::write(Path::new(&env::var("OUT_DIR")?).join("rows.rs"), code)?;
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Schema, Box<dyn Error>> {
+/// The schema of a file, and its text with the columns that follow from its own.
+fn read(path: &Path, implied: &implied::Implied) -> Result<(String, Schema), Box<dyn Error>> {
     let bad = |why: String| format!("{}: {why}", path.display());
-    let schema: Schema = serde_json::from_str(&fs::read_to_string(path)?).map_err(|e| bad(e.to_string()))?;
+    let text = implied.expand(&fs::read_to_string(path)?).map_err(|e| bad(e.to_string()))?;
+    let schema: Schema = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
     if path.file_stem().is_none_or(|stem| *stem != *schema.name) {
         return Err(bad(format!("the schema is named '{}', its file must be too", schema.name)).into());
     }
@@ -116,7 +128,7 @@ fn read(path: &Path) -> Result<Schema, Box<dyn Error>> {
     if head != COMMON {
         return Err(bad(format!("the columns must begin with {COMMON:?}, they begin with {head:?}")).into());
     }
-    Ok(schema)
+    Ok((text, schema))
 }
 
 /// Writes the struct of one metric's rows and its `Row` implementation.

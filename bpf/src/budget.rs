@@ -161,8 +161,8 @@ impl Budgets {
 
 impl LeftOut {
     fn add(&mut self, maker: &Maker, rows: u64, emitter: &Emitter<'_>) {
-        let container = emitter.container_id(maker.cgroup);
-        let mut by = maker.text(container.as_deref());
+        let names = emitter.names(maker.cgroup);
+        let mut by = maker.text(Some(names.container_id()).filter(|id| !id.is_empty()));
         if self.makers.len() >= REMEMBERED && !self.makers.contains_key(&by) {
             OTHERS.clone_into(&mut by);
         }
@@ -215,9 +215,9 @@ impl Maker {
         /// As `docker ps` and `crictl ps` show an id.
         const DIGITS: usize = 12;
         let name = String::from_utf8_lossy(&self.name);
-        match (container, self.process) {
-            (Some(id), 0) => format!("container {}", &id[..DIGITS]),
-            (Some(id), _) => format!("container {} ({name})", &id[..DIGITS]),
+        match (container.map(|id| id.get(..DIGITS).unwrap_or(id)), self.process) {
+            (Some(id), 0) => format!("container {id}"),
+            (Some(id), _) => format!("container {id} ({name})"),
             (None, 0) if self.cgroup == 0 => "processes that are not known".to_owned(),
             (None, 0) => format!("cgroup {}", self.cgroup),
             (None, process) => format!("process {process} ({name})"),

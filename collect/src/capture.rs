@@ -8,7 +8,7 @@ use kumon_schema::{Common, builtin};
 use kumon_spool::RowBatch;
 
 use crate::subject::Resolver;
-use crate::{Clock, Containers, Emitter, Entities, PollContext, RowSink};
+use crate::{Cgroups, Clock, Emitter, PollContext, RowSink};
 
 /// A row by column, as its file would have it; empty columns are left out.
 pub type CapturedRow = BTreeMap<String, String>;
@@ -23,8 +23,7 @@ impl Capture {
     /// # Panics
     /// When this boot's id can't be read.
     pub fn new() -> Capture {
-        let entities = Entities::of_this_boot().expect("/proc is mounted");
-        let resolver = Resolver { entities, containers: Containers::of_this_node() };
+        let resolver = Resolver::new(Cgroups::of_this_node()).expect("/proc is mounted");
         Capture { batch: RowBatch::new(Arc::new(Common::default())), resolver }
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use kumon_schema::Row;
 use kumon_spool::{RowBatch, Spool};
 
-use crate::Subject;
 use crate::clock::boottime;
 use crate::subject::Resolver;
+use crate::{Names, Subject};
 
 /// Takes the rows that collectors emit.
 pub trait RowSink {
@@ -45,9 +45,9 @@ impl Emitter<'_> {
         self.resolver.entities.id(pid, start)
     }
 
-    /// The id of the container of a cgroup, for messages; see [`crate::Containers::id`].
-    pub fn container_id(&self, cgroup: u64) -> Option<Arc<str>> {
-        self.resolver.containers.id(cgroup, boottime())
+    /// Who runs in a cgroup, for messages; see [`crate::Cgroups::names`].
+    pub fn names(&self, cgroup: u64) -> Arc<Names> {
+        self.resolver.cgroups.names(cgroup, boottime())
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
     use super::{Emitter, RowSink};
     use crate::capture::{Capture, CapturedRow};
     use crate::subject::Resolver;
-    use crate::{Containers, Entities, Process, Subject};
+    use crate::{Cgroups, Entities, Process, Subject};
 
     #[derive(Default)]
     struct Taken(Vec<u8>);
@@ -108,8 +108,7 @@ mod tests {
 
     #[test]
     fn a_storm_of_rows_is_given_away_in_parts() {
-        let resolver =
-            Resolver { entities: Entities::of_this_boot().unwrap(), containers: Containers::of_this_node() };
+        let resolver = Resolver::new(Cgroups::of_this_node()).unwrap();
         let (mut batch, mut taken) = (RowBatch::new(Arc::new(Common::default())), Taken::default());
         let mut emitter = Emitter { batch: &mut batch, sink: &mut taken, resolver: &resolver };
         let error = [b'x'; 1000];

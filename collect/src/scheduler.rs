@@ -13,8 +13,8 @@ use crate::own_thread::OwnThread;
 use crate::retry::Retry;
 use crate::subject::Resolver;
 use crate::{
-    ActiveCollector, Cadence, Clock, Collector, CollectorError, CollectorState, Containers, Emitter,
-    Entities, Loss, PollContext, ProgramCost, RateLimited, RowSink,
+    ActiveCollector, Cadence, Cgroups, Clock, Collector, CollectorError, CollectorState, Emitter, Loss,
+    PollContext, ProgramCost, RateLimited, RowSink,
 };
 
 /// All collectors of a configuration. It belongs to the thread that made it, as BPF objects do.
@@ -67,8 +67,7 @@ impl Scheduler {
     /// # Errors
     /// When this boot's id can't be read.
     pub fn start(collectors: Vec<Box<dyn Collector>>, batch: RowBatch) -> io::Result<Scheduler> {
-        let resolver =
-            Resolver { entities: Entities::of_this_boot()?, containers: Containers::of_this_node() };
+        let resolver = Resolver::new(Cgroups::watch_this_node())?;
         let shared = Shared { clock: Clock::new(), batch, resolver };
         let mut scheduler =
             Scheduler { collectors: Vec::new(), own_threads: Vec::new(), shared, past: Past::default() };

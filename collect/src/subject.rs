@@ -1,9 +1,12 @@
 //! Whom a row is about.
 
+use std::io;
+
 use kumon_schema::SubjectFields;
 
 use crate::top::OTHER;
-use crate::{Containers, Entities};
+use crate::users::NodeUsers;
+use crate::{Cgroups, Entities};
 
 /// Whom a row is about. What follows from it, such as the container, is looked up at one place for all metrics.
 #[derive(Debug, Clone, Copy)]
@@ -42,14 +45,19 @@ pub struct Process<'a> {
     pub seen: u64,
 }
 
-/// Looks up what follows from a subject.
+/// Looks up what follows from a subject: its names.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolver {
     pub(crate) entities: Entities,
-    pub(crate) containers: Containers,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) users: NodeUsers,
 }
 
 impl Resolver {
+    pub(crate) fn new(cgroups: Cgroups) -> io::Result<Resolver> {
+        Ok(Resolver { entities: Entities::of_this_boot()?, cgroups, users: NodeUsers::of_this_node() })
+    }
+
     /// Hands the subject's columns to `use_fields`.
     pub(crate) fn resolve<T>(
         &self,
@@ -60,20 +68,21 @@ impl Resolver {
             Subject::Node | Subject::Unknown => use_fields(&SubjectFields::default()),
             Subject::Others => use_fields(&SubjectFields { name: OTHER, ..SubjectFields::default() }),
             Subject::Cgroup { id, seen } => {
-                let container = self.containers.id(*id, *seen).unwrap_or_default();
-                let container_id = container.as_bytes();
-                use_fields(&SubjectFields { cgroup_id: Some(*id), container_id, ..SubjectFields::default() })
+                let names = self.cgroups.names(*id, *seen);
+                use_fields(&SubjectFields { cgroup_id: Some(*id), ..names.fields() })
             }
             Subject::Process(process) => {
-                let container = self.containers.id(process.cgroup, process.seen).unwrap_or_default();
+                let names = self.cgroups.names(process.cgroup, process.seen);
+                let user = process.uid.and_then(|uid| names.user(uid, &self.users));
                 use_fields(&SubjectFields {
                     entity_id: self.entities.id(process.pid, process.start).as_bytes(),
                     pid: Some(process.pid.into()),
                     name: process.name,
                     uid: process.uid.map(Into::into),
+                    user_name: user.as_deref().unwrap_or_default().as_bytes(),
                     gid: process.gid.map(Into::into),
                     cgroup_id: Some(process.cgroup),
-                    container_id: container.as_bytes(),
+                    ..names.fields()
                 })
             }
         }

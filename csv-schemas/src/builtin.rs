@@ -51,6 +51,7 @@ mod tests {
             "host.boot.id",
             "host.id",
             "host.name",
+            "kubernetes.pod.uid",
             "kumon.cgroup.id",
             "kumon.filelife.creator.entity_id",
             "kumon.interval",
@@ -137,6 +138,34 @@ mod tests {
                 netstat.fields.iter().any(|of| of.ecs == field && of.elasticsearch["type"] == "long"),
                 "{field}"
             );
+        }
+    }
+
+    #[test]
+    fn whom_a_row_is_about_has_its_names() {
+        let fields = |metric: &str| -> Vec<&str> {
+            builtin(metric).unwrap().fields.iter().map(|field| field.ecs.as_str()).collect()
+        };
+        let exec = fields("exec");
+        let at = |name: &str| exec.iter().position(|field| *field == name).unwrap();
+        assert_eq!(at("user.name"), at("user.id") + 1);
+        let names = [
+            "container.name",
+            "container.image.name",
+            "container.runtime",
+            "systemd.unit",
+            "kubernetes.namespace",
+            "kubernetes.pod.name",
+            "kubernetes.pod.uid",
+            "kubernetes.container.name",
+        ];
+        assert_eq!(exec[at("container.id") + 1..][..names.len()], names);
+        for schema in all() {
+            let fields = fields(&schema.name);
+            let has = |name: &str| fields.contains(&name);
+            let of_process_or_cgroup = has("process.pid") || has("kumon.cgroup.id");
+            assert_eq!(names.map(has), [of_process_or_cgroup; 8], "{}", schema.name);
+            assert_eq!(has("user.id"), has("user.name"), "{}", schema.name);
         }
     }
 

@@ -11,6 +11,10 @@
 //! - `shown: false`: people see it only where they ask for it; `title`: what they call it;
 //! - `constraints: {enum: [one text]}`: every row has that text there, and the row types leave the column out.
 //!
+//! Columns that follow from another one stand in `csv-schemas/implied/<its field>.json`: the build puts them behind it in
+//! every schema that has it, and adds that file's `version` to the schema's. All below, and the schema beside the spool's
+//! files, have them.
+//!
 //! From it come the CSV header, the typed rows ([`rows`]), the index template's mapping, the embedded store's fields,
 //! what dashboards and tables show, the page `docs/metrics.md`, README's table of metrics and Filebeat's configuration.
 

@@ -30,12 +30,30 @@ pub struct SubjectFields<'a> {
     pub name: &'a [u8],
     /// `user.id`, the real one.
     pub uid: Option<u64>,
+    /// `user.name`.
+    pub user_name: &'a [u8],
     /// `group.id`, the real one.
     pub gid: Option<u64>,
     /// `kumon.cgroup.id`: the inode of the folder in cgroup v2.
     pub cgroup_id: Option<u64>,
     /// `container.id`.
     pub container_id: &'a [u8],
+    /// `container.name`.
+    pub container_name: &'a [u8],
+    /// `container.image.name`.
+    pub container_image: &'a [u8],
+    /// `container.runtime`.
+    pub container_runtime: &'a [u8],
+    /// `systemd.unit`.
+    pub unit: &'a [u8],
+    /// `kubernetes.namespace`.
+    pub kubernetes_namespace: &'a [u8],
+    /// `kubernetes.pod.name`.
+    pub pod_name: &'a [u8],
+    /// `kubernetes.pod.uid`.
+    pub pod_uid: &'a [u8],
+    /// `kubernetes.container.name`.
+    pub kubernetes_container: &'a [u8],
 }
 
 /// The values every row of this node and boot carries.

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
 mod busy;
+pub mod containers;
 mod load;
 mod quota;
 

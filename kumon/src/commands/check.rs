@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use kumon_bpf::capabilities;
-use kumon_collect::{Hook, LeftOut, Refusal};
+use kumon_collect::{Hook, LeftOut, Refusal, unreadable_runtimes};
 use serde_json::{Value, json};
 
 use super::table::Table;
@@ -26,6 +26,8 @@ struct Findings {
     dashboards: Result<String, String>,
     /// The same of alerts.
     alerts: Result<String, String>,
+    /// Folders of container runtimes that can't be looked into, and why.
+    unreadable_runtimes: Vec<String>,
     hooks: Vec<Hook>,
     left_out: Vec<LeftOut>,
     /// Metrics that the configuration switches off.
@@ -69,6 +71,10 @@ impl Findings {
             capabilities: capabilities(),
             dashboards: count_dashboards(config),
             alerts: count_alerts(config),
+            unreadable_runtimes: unreadable_runtimes()
+                .into_iter()
+                .map(|(folder, why)| format!("{}: {why}", folder.display()))
+                .collect(),
             hooks: config.collectors.hooks(),
             left_out: config.collectors.left_out(),
             disabled: config.disabled_metrics(),
@@ -92,6 +98,11 @@ impl Findings {
         for (name, found) in [("dashboards", &self.dashboards), ("alerts", &self.alerts)] {
             let (Ok(text) | Err(text)) = found;
             writeln!(out, "{name:<14} {}", text.replace('\n', "\n               "))?;
+        }
+        if !self.unreadable_runtimes.is_empty() {
+            let folders = self.unreadable_runtimes.join("\n               ");
+            let what = "some have no names in rows: CAP_DAC_READ_SEARCH is missing, see docs/install.md";
+            writeln!(out, "containers     {what}\n               {folders}")?;
         }
         self.print_switched(out)?;
         writeln!(out)?;
@@ -192,6 +203,7 @@ impl Findings {
             "capabilities": Value::Object(capabilities.collect()),
             "dashboards_error": self.dashboards.as_ref().err(),
             "alerts_error": self.alerts.as_ref().err(),
+            "unreadable_runtimes": self.unreadable_runtimes,
             "hooks": self.hooks.iter().map(hook).collect::<Vec<_>>(),
             "disabled": self.disabled,
             "switched": self.switched.as_ref().ok(),

@@ -143,7 +143,7 @@ fn estimated(schema: &Schema) -> f64 {
         _ if field.meaning.metric_type.is_some() => 8.0,
         FieldType::Integer | FieldType::Number | FieldType::Datetime => 5.0,
         FieldType::String if !field.elasticsearch["fields"]["text"].is_null() => 12.0,
-        FieldType::String | FieldType::List => 4.0,
+        FieldType::String | FieldType::List => 3.0,
         FieldType::Boolean => 1.0,
     };
     ROW + schema.own_fields().iter().map(column).sum::<f64>()

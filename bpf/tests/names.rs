@@ -1,0 +1,200 @@
+//! What rows call the containers that they are about, against real ones.
+
+// A failure in a helper is a failed test.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use common::containers::{Containerd, Image, Podman, Runc, run};
+use common::{Cgroup, Collected, Collecting, Row};
+use kumon_bpf::Settings;
+use kumon_testing::{repetitions, require_bpf, wait_for};
+
+/// How often a container is started.
+fn starts() -> usize {
+    repetitions(20, 100)
+}
+
+/// As the agent polls. A container lives for a quarter of it.
+const POLL: Duration = Duration::from_millis(200);
+const LIFE: &str = "0.05";
+
+/// A program that lives for 50 ms, and that nobody else runs.
+fn program(number: usize) -> [String; 2] {
+    ["/bin/sleep".to_owned(), format!("{LIFE}{:09}", std::process::id() as usize * 1000 + number)]
+}
+
+fn as_strs(program: &[String]) -> Vec<&str> {
+    program.iter().map(String::as_str).collect()
+}
+
+/// The rows of the exec and the exit of a program.
+fn rows_of(collected: &Collected, program: &[String]) -> [Row; 2] {
+    let mut execs = collected.rows("exec");
+    let command_line = program.join(" ");
+    execs.retain(|row| row.text("command_line") == command_line);
+    let [exec] = &execs[..] else { panic!("{command_line}: {execs:?}") };
+    let mut exits = collected.rows("exit");
+    exits.retain(|row| row.text("entity_id") == exec.text("entity_id"));
+    let [exit] = &exits[..] else { panic!("{command_line}: {exits:?}") };
+    [exec.clone(), exit.clone()]
+}
+
+fn texts<const N: usize>(row: &Row, columns: [&str; N]) -> [String; N] {
+    columns.map(|column| row.text(column).to_owned())
+}
+
+/// Names, image, runtime, and the name of the user: the containers' own passwd calls root otherwise.
+const COLUMNS: [&str; 5] =
+    ["container_id", "container_name", "container_image", "container_runtime", "user_name"];
+const POD: [&str; 4] = ["kubernetes_namespace", "pod_name", "kubernetes_container", "pod_uid"];
+
+#[test]
+fn containers_of_runc_that_live_for_50_ms_have_their_names() {
+    let Some(image) = Image::for_runtime("runc").filter(|_| require_bpf()) else { return };
+    let runc = Runc(image);
+    let collecting = Collecting::start_polling("process", Settings::default(), POLL);
+    let id = |number| format!("kumon-{}-{number}", std::process::id());
+    for number in 0..starts() {
+        run(&mut runc.command(&id(number), &as_strs(&program(number))));
+    }
+    let collected = collecting.stop();
+    for number in 0..starts() {
+        for row in rows_of(&collected, &program(number)) {
+            let id = id(number);
+            assert_eq!(texts(&row, COLUMNS), [&id, &id, "", "runc", "captain"], "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn containers_of_podman_that_live_for_50_ms_have_their_names() {
+    let Some(image) = Image::for_runtime("podman").filter(|_| require_bpf()) else { return };
+    let podman = Podman::load(image);
+    let collecting = Collecting::start_polling("process", Settings::default(), POLL);
+    let name = |number| format!("kumon-{}-{number}", std::process::id());
+    for number in 0..starts() {
+        run(&mut podman.command(&name(number), &as_strs(&program(number))));
+    }
+    let collected = collecting.stop();
+    for number in 0..starts() {
+        for row in rows_of(&collected, &program(number)) {
+            let [id, rest @ ..] = texts(&row, COLUMNS);
+            assert_eq!(id.len(), 64, "{row:?}");
+            assert_eq!(rest, [&name(number), &podman.name, "podman", "captain"], "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn pods_of_containerd_whose_containers_live_for_50_ms_have_their_names() {
+    let Some(image) = Image::for_runtime("containerd").filter(|_| require_bpf()) else { return };
+    let containerd = Containerd::start(image);
+    let pods = Pods::new();
+    let collecting = Collecting::start_polling("process", Settings::default(), POLL);
+    // A pause container, two others, and so on.
+    let kinds = ["POD", "api", "log"];
+    let id = |number| format!("{:056x}{number:08x}", std::process::id());
+    for number in 0..starts() {
+        let name = kinds[number % kinds.len()];
+        let mut annotations = vec![
+            ("io.kubernetes.cri.sandbox-namespace", "shop"),
+            ("io.kubernetes.cri.sandbox-name", "api-7d4b9"),
+            ("io.kubernetes.cri.sandbox-uid", Pods::UID),
+        ];
+        annotations.extend(match name {
+            "POD" => vec![("io.kubernetes.cri.container-type", "sandbox")],
+            name => vec![
+                ("io.kubernetes.cri.container-type", "container"),
+                ("io.kubernetes.cri.container-name", name),
+                ("io.kubernetes.cri.image-name", "registry.example/api:1.2"),
+            ],
+        });
+        let cgroup = format!("{}/{}", pods.path, id(number));
+        run(&mut containerd.command(&id(number), &cgroup, &annotations, &as_strs(&program(number))));
+    }
+    let collected = collecting.stop();
+    for number in 0..starts() {
+        let name = kinds[number % kinds.len()];
+        let image = if name == "POD" { "" } else { "registry.example/api:1.2" };
+        for row in rows_of(&collected, &program(number)) {
+            assert_eq!(texts(&row, COLUMNS), [&id(number), name, image, "containerd", "captain"], "{row:?}");
+            assert_eq!(texts(&row, POD), ["shop", "api-7d4b9", name, Pods::UID], "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn containers_that_were_there_before_have_their_names_and_new_ones_when_renamed() {
+    let Some(image) = Image::for_runtime("podman").filter(|_| require_bpf()) else { return };
+    let podman = Podman::load(image);
+    let [before, after] = ["before", "after"].map(|name| format!("kumon-{name}-{}", std::process::id()));
+    let mut command = podman.command(&before, &["/bin/sleep", "1000"]);
+    let mut container = kumon_testing::Child::spawn(&mut command);
+    let runs = |name: &str| {
+        let mut inspect = Command::new("podman");
+        let output = inspect.args(["inspect", "--format", "{{.State.Running}}", name]).output().unwrap();
+        output.stdout.starts_with(b"true")
+    };
+    wait_for("the container to run", Duration::from_secs(30), || runs(&before));
+    let collecting = Collecting::start("process", Settings::default());
+    let exec = |name: &str, program: &[String]| {
+        run(Command::new("podman").args(["--runtime", "runc", "exec", name]).args(program));
+    };
+    exec(&before, &program(1));
+    run(Command::new("podman").args(["rename", &before, &after]));
+    // It is looked for now and then.
+    let mut number = 1;
+    wait_for("the other name", Duration::from_secs(90), || {
+        number += 1;
+        exec(&after, &program(number));
+        std::thread::sleep(Duration::from_secs(1));
+        collecting.rows("exec").iter().any(|row| row.text("container_name") == after)
+    });
+    run(Command::new("podman").args(["rm", "--force", "--time", "0", &after]));
+    container.wait(Duration::from_secs(30));
+    let [exec, exit] = rows_of(&collecting.stop(), &program(1));
+    assert_eq!([exec.text("container_name"), exit.text("container_name")], [&before; 2]);
+}
+
+#[test]
+fn a_cgroup_has_its_unit_and_a_process_of_the_node_its_user() {
+    let name = format!("kumon-{}.service", std::process::id());
+    let Some(cgroup) = Cgroup::new(&name).filter(|_| require_bpf()) else { return };
+    let collecting = Collecting::start("process", Settings::default());
+    assert!(cgroup.command("sleep").arg(&program(0)[1]).status().unwrap().success());
+    let collected = collecting.stop();
+    let mut exits = collected.rows("exit");
+    exits.retain(|row| row.text("cgroup_id") == cgroup.id().to_string());
+    assert_eq!(exits.len(), 1, "{exits:?}");
+    assert_eq!(texts(&exits[0], ["unit", "user_name", "container_name"]), [&name, "root", ""]);
+}
+
+/// The cgroups of a pod, where the kubelet would make them.
+struct Pods {
+    path: String,
+}
+
+impl Pods {
+    const UID: &str = "8f5bd3ea-4f2c-4c3d-9f3e-0123456789ab";
+
+    fn new() -> Pods {
+        Pods { path: format!("/kumon-{}/kubepods/burstable/pod{}", std::process::id(), Pods::UID) }
+    }
+}
+
+impl Drop for Pods {
+    /// runc leaves the folders above the containers', in each hierarchy.
+    fn drop(&mut self) {
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+            let mut folder: PathBuf = hierarchy.path().join(self.path.trim_start_matches('/'));
+            while std::fs::remove_dir(&folder).is_ok() {
+                folder.pop();
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Who runs in a cgroup.
+
+use std::sync::Arc;
+
+use kumon_schema::SubjectFields;
+
+use super::path::CgroupNames;
+use crate::containers::Container;
+use crate::users::NodeUsers;
+
+/// Who runs in a cgroup, as far as that is known. What isn't is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    unit: String,
+    container_id: String,
+    pod_uid: String,
+    /// None outside of containers, and of one that no runtime knows.
+    container: Option<Arc<Container>>,
+}
+
+impl Names {
+    pub(super) fn of(path: &str, container: Option<Arc<Container>>) -> Names {
+        let of_path = CgroupNames::of(path);
+        let id = of_path.container_id.or(container.as_ref().map(|container| &*container.id));
+        let said = container.as_ref().map(|container| &container.pod_uid).filter(|uid| !uid.is_empty());
+        Names {
+            unit: of_path.unit.unwrap_or_default().to_owned(),
+            container_id: id.unwrap_or_default().to_owned(),
+            pod_uid: said.cloned().or(of_path.pod_uid()).unwrap_or_default(),
+            container,
+        }
+    }
+
+    /// The container's id; empty outside of containers.
+    pub fn container_id(&self) -> &str {
+        &self.container_id
+    }
+
+    pub(super) fn container(&self) -> Option<&Arc<Container>> {
+        self.container.as_ref()
+    }
+
+    /// The columns that they fill.
+    pub(crate) fn fields(&self) -> SubjectFields<'_> {
+        let named = SubjectFields {
+            container_id: self.container_id.as_bytes(),
+            unit: self.unit.as_bytes(),
+            pod_uid: self.pod_uid.as_bytes(),
+            ..SubjectFields::default()
+        };
+        let Some(container) = &self.container else { return named };
+        SubjectFields {
+            container_name: container.name.as_bytes(),
+            container_image: container.image.as_bytes(),
+            container_runtime: container.runtime.as_bytes(),
+            kubernetes_namespace: container.namespace.as_bytes(),
+            pod_name: container.pod.as_bytes(),
+            kubernetes_container: container.in_pod.as_bytes(),
+            ..named
+        }
+    }
+
+    /// The name of a user of a process there: what the container calls it, else the node.
+    pub(crate) fn user(&self, uid: u32, node: &NodeUsers) -> Option<Arc<str>> {
+        match &self.container {
+            Some(container) => container.users.name(uid),
+            None if self.container_id.is_empty() => node.name(uid),
+            None => None,
+        }
+    }
+}
