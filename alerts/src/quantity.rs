@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Reads `20ms`, `1.5GiB`, `5%`, `1000` as a number in the unit `unit` (`ns`, `bytes`, or any other).
+/// Reads `20ms`, `1.5GiB`, `5%`, `1000` as a number in the unit `unit` (`ns`, `bytes`, `fraction`, or any other).
 ///
 /// # Errors
 /// When it is no quantity, or one of another kind than the unit's.
@@ -12,7 +12,7 @@ pub(crate) fn parse(text: &str, unit: &str) -> Result<f64, String> {
     }
     if let Some(percent) = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok()) {
         return match unit {
-            "" => Ok(percent / 100.0),
+            "" | "fraction" => Ok(percent / 100.0),
             _ => Err(format!("'{text}' is a share, but the value is in {unit}")),
         };
     }
@@ -58,6 +58,7 @@ pub(crate) fn text(value: f64, unit: &str) -> String {
         "ns" => time(value),
         "bytes" => size(value),
         "" => number(value),
+        "fraction" => format!("{}%", number(value * 100.0)),
         unit => format!("{} {unit}", number(value)),
     }
 }
@@ -101,6 +102,7 @@ mod tests {
         assert_eq!(parse("20ms", "ns"), Ok(20e6));
         assert_eq!(parse("1.5MiB", "bytes"), Ok(1_572_864.0));
         assert_eq!(parse("5%", ""), Ok(0.05));
+        assert_eq!(parse("90%", "fraction"), Ok(0.9));
         assert_eq!(parse("1000", "ns"), Ok(1000.0));
         assert!(parse("20ms", "bytes").unwrap_err().contains("in bytes"));
         assert!(parse("5%", "ns").unwrap_err().contains("share"));
@@ -115,6 +117,7 @@ mod tests {
         assert_eq!(text(1_572_864.0, "bytes"), "1.5MiB");
         assert_eq!(text(17.0, ""), "17");
         assert_eq!(text(0.0512, ""), "0.0512");
+        assert_eq!(text(0.9127, "fraction"), "91.3%");
         assert_eq!(text(120.0, "rows"), "120 rows");
     }
 }

@@ -11,10 +11,13 @@ use crate::alert::Alert;
 use crate::source::{AlertError, Draft, Override};
 
 /// The files of `elk/alerts/`, compiled in.
-const SHIPPED: [(&str, &str); 8] = [
+const SHIPPED: [(&str, &str); 11] = [
     ("agent-losses.yml", include_str!("../../elk/alerts/agent-losses.yml")),
     ("disk-latency.yml", include_str!("../../elk/alerts/disk-latency.yml")),
+    ("disk-space.yml", include_str!("../../elk/alerts/disk-space.yml")),
     ("failed-execs.yml", include_str!("../../elk/alerts/failed-execs.yml")),
+    ("filesystem-read-only.yml", include_str!("../../elk/alerts/filesystem-read-only.yml")),
+    ("inodes.yml", include_str!("../../elk/alerts/inodes.yml")),
     ("node-silent.yml", include_str!("../../elk/alerts/node-silent.yml")),
     ("run-queue-latency.yml", include_str!("../../elk/alerts/run-queue-latency.yml")),
     ("short-lived-files.yml", include_str!("../../elk/alerts/short-lived-files.yml")),

@@ -113,6 +113,22 @@ mod tests {
                 ],
             ),
             (
+                "filesystem",
+                "system.filesystem",
+                &[
+                    "filesystem.mount_point:keyword",
+                    "filesystem.device_name:keyword",
+                    "filesystem.type:keyword",
+                    "filesystem.total:long",
+                    "filesystem.free:long",
+                    "filesystem.available:long",
+                    "filesystem.used.bytes:long",
+                    "filesystem.used.pct:double",
+                    "filesystem.files:long",
+                    "filesystem.free_files:long",
+                ],
+            ),
+            (
                 "netdev",
                 "system.network",
                 &["network.name:keyword", "network.in.bytes:long", "network.out.bytes:long"],

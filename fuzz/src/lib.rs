@@ -145,7 +145,7 @@ fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
 /// A file of the kernel's: the first byte says which. Whatever stands in it is read, or refused.
 pub fn proc(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    match choice % 3 {
+    match choice % 9 {
         0 => _ = parse::stat(bytes),
         1 => _ = parse::load(bytes),
         2 => _ = parse::pressure(bytes),
@@ -153,6 +153,10 @@ pub fn proc(bytes: &[u8]) {
         4 => _ = parse::interfaces(bytes, |name, _| assert!(!name.is_empty())),
         5 => _ = parse::protocols(bytes, &[("Tcp", "InSegs"), ("Ip", "InReceives"), ("Tcp", "MaxConn")]),
         6 => _ = parse::sockets(bytes, &[("sockets", "used"), ("TCP", "mem"), ("UDP", "inuse")]),
+        7 => {
+            let mounts = parse::mounts(bytes).unwrap_or_default();
+            assert!(mounts.iter().all(|mount| mount.point.len() + mount.kind.len() <= bytes.len()));
+        }
         _ => _ = parse::pairs(bytes, &["MemTotal", "MemFree", "pgpgin", "oom_kill"]),
     }
 }

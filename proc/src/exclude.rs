@@ -1,8 +1,8 @@
-//! Devices that are left out by their names.
+//! What is left out by its name.
 
 use serde::Deserialize;
 
-/// Names of devices; what a name ends with may be left open by a `*`.
+/// Names of devices, types and the like; what a name ends with may be left open by a `*`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Exclude(Vec<String>);
@@ -12,10 +12,10 @@ impl Exclude {
         Exclude(names.iter().map(ToString::to_string).collect())
     }
 
-    pub(crate) fn leaves_out(&self, device: &[u8]) -> bool {
+    pub(crate) fn leaves_out(&self, this: &[u8]) -> bool {
         self.0.iter().any(|name| match name.strip_suffix('*') {
-            Some(beginning) => device.starts_with(beginning.as_bytes()),
-            None => device == name.as_bytes(),
+            Some(beginning) => this.starts_with(beginning.as_bytes()),
+            None => this == name.as_bytes(),
         })
     }
 }

@@ -7,6 +7,7 @@ mod disk;
 mod error;
 mod exclude;
 mod file;
+mod filesystem;
 mod memory;
 mod metric;
 mod netdev;

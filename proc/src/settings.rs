@@ -42,6 +42,7 @@ collectors! {
     cpu: Cpu, CpuSettings;
     memory: Memory, MemorySettings;
     disk: Disk, DiskSettings;
+    filesystem: Filesystem, FilesystemSettings;
     netdev: Netdev, NetdevSettings;
     netstat: Netstat, NetstatSettings;
 }

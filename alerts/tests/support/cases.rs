@@ -46,6 +46,16 @@ pub(crate) fn cases() -> Vec<Case> {
             &json!({"host.name": host, "kumon.agent.component": component, "kumon.agent.lost": lost}),
         )
     };
+    let filesystem = |point: &str, seconds: i64, used: f64, inodes: f64, read_only: bool, turned: bool| {
+        row(
+            seconds,
+            &json!({
+                "host.name": "full", "system.filesystem.mount_point": point, "system.filesystem.used.pct": used,
+                "kumon.filesystem.inodes_used.pct": inodes, "kumon.filesystem.read_only": read_only,
+                "kumon.filesystem.turned_read_only": turned,
+            }),
+        )
+    };
     vec![
         case(
             default("run-queue-latency"),
@@ -134,6 +144,25 @@ pub(crate) fn cases() -> Vec<Case> {
                 agent("gone", "ship", 20, json!(null)),
             ],
             &["host.name=lossy"],
+        ),
+        case(
+            default("disk-space"),
+            vec![
+                filesystem("/", 30, 0.95, 0.2, false, false),
+                filesystem("/", 90, 0.91, 0.2, false, false),
+                filesystem("/peak", 30, 0.97, 0.2, false, false),
+                filesystem("/peak", 90, 0.3, 0.2, false, false),
+                filesystem("/image", 30, 1.0, 1.0, true, false),
+                filesystem("/many", 30, 0.1, 0.93, false, false),
+                filesystem("/broken", 30, 0.1, 0.1, true, true),
+            ],
+            &["host.name=full, system.filesystem.mount_point=/"],
+        ),
+        case(default("inodes"), vec![], &["host.name=full, system.filesystem.mount_point=/many"]),
+        case(
+            default("filesystem-read-only"),
+            vec![],
+            &["host.name=full, system.filesystem.mount_point=/broken"],
         ),
         case(default("node-silent"), vec![], &["host.name=gone"]),
         case(

@@ -3,7 +3,6 @@
 //! tp_btf/sched_process_exec gives the successful execs and tp_btf/sched_process_exit the ends; the failed execs,
 //! which have no event of their own, come from the tracepoints of the system calls, where the setting asks for them.
 
-mod mask;
 mod rows;
 mod settings;
 

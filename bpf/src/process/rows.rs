@@ -3,7 +3,6 @@
 use kumon_collect::{PollContext, Process, Subject};
 use kumon_schema::rows;
 
-use super::mask;
 use super::skeleton::types::{self, way};
 use crate::active::EventRows;
 use crate::{events, path};
@@ -64,7 +63,7 @@ impl Rows {
     fn command_line(&self, args: &[u8]) -> Vec<u8> {
         let args = args.strip_suffix(b"\0").unwrap_or(args);
         let args: Vec<&[u8]> = args.split(|&byte| byte == 0).collect();
-        if self.mask { mask::command_line(&args) } else { args.join(&b' ') }
+        if self.mask { kumon_mask::command_line(&args) } else { args.join(&b' ') }
     }
 }
 

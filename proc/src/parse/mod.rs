@@ -4,12 +4,14 @@
 //! and it refuses a file for one word that it doesn't know.
 
 mod diskstats;
+mod mounts;
 mod net;
 mod pairs;
 mod stat;
 mod totals;
 
 pub(crate) use diskstats::{DiskNumbers, diskstats};
+pub(crate) use mounts::{Mount, mounts};
 pub(crate) use net::{InterfaceNumbers, interfaces, protocols, sockets};
 pub(crate) use pairs::pairs;
 pub(crate) use stat::{Stat, Times, stat};

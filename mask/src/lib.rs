@@ -26,7 +26,7 @@ const MASK: &[u8] = b"***";
 const MAX_DEPTH: u32 = 4;
 
 /// The command line of `args`, joined by blanks, secrets masked.
-pub(super) fn command_line(args: &[&[u8]]) -> Vec<u8> {
+pub fn command_line(args: &[&[u8]]) -> Vec<u8> {
     masked_arguments(args, 0).join(&b' ')
 }
 
