@@ -49,7 +49,7 @@ pub use elasticsearch::bulk_response;
 /// A CSV file of anybody's: the first byte says which schema, and how much is read at once.
 pub fn csv(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    let schema = match choice % 8 {
+    let schema = match choice % 3 {
         0 => None,
         1 => Schema::parse(TYPES).ok(),
         _ => None,
@@ -145,7 +145,7 @@ fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
 /// A file of the kernel's: the first byte says which. Whatever stands in it is read, or refused.
 pub fn proc(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    match choice % 3 {
+    match choice % 8 {
         0 => _ = parse::stat(bytes),
         1 => _ = parse::load(bytes),
         2 => _ = parse::pressure(bytes),
