@@ -3,7 +3,7 @@
 use kumon_schema::SubjectFields;
 
 use crate::top::OTHER;
-use crate::{Containers, Entities};
+use crate::{CgroupNames, Containers, Entities};
 
 /// Whom a row is about. What follows from it, such as the container, is looked up at one place for all metrics.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,11 @@ pub enum Subject<'a> {
         id: u64,
         /// When it was there, ns of CLOCK_BOOTTIME.
         seen: u64,
+    },
+    /// A cgroup that has no folder in cgroup v2.
+    CgroupOfV1 {
+        /// From the root of its hierarchy.
+        path: &'a str,
     },
     Process(Process<'a>),
 }
@@ -63,6 +68,10 @@ impl Resolver {
                 let container = self.containers.id(*id, *seen).unwrap_or_default();
                 let container_id = container.as_bytes();
                 use_fields(&SubjectFields { cgroup_id: Some(*id), container_id, ..SubjectFields::default() })
+            }
+            Subject::CgroupOfV1 { path } => {
+                let container_id = CgroupNames::of(path).container_id.unwrap_or_default().as_bytes();
+                use_fields(&SubjectFields { container_id, ..SubjectFields::default() })
             }
             Subject::Process(process) => {
                 let container = self.containers.id(process.cgroup, process.seen).unwrap_or_default();

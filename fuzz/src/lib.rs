@@ -145,7 +145,7 @@ fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
 /// A file of the kernel's: the first byte says which. Whatever stands in it is read, or refused.
 pub fn proc(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    match choice % 8 {
+    match choice % 12 {
         0 => _ = parse::stat(bytes),
         1 => _ = parse::load(bytes),
         2 => _ = parse::pressure(bytes),
@@ -153,7 +153,15 @@ pub fn proc(bytes: &[u8]) {
         4 => _ = parse::interfaces(bytes, |name, _| assert!(!name.is_empty())),
         5 => _ = parse::protocols(bytes, &[("Tcp", "InSegs"), ("Ip", "InReceives"), ("Tcp", "MaxConn")]),
         6 => _ = parse::sockets(bytes, &[("sockets", "used"), ("TCP", "mem"), ("UDP", "inuse")]),
-        _ => _ = parse::pairs(bytes, &["MemTotal", "MemFree", "pgpgin", "oom_kill"]),
+        7 => _ = parse::pairs(bytes, &["MemTotal", "MemFree", "pgpgin", "oom_kill"]),
+        8 => parse::cgroup_mounts(bytes, |mount, _| assert!(!mount.is_empty())),
+        9 => parse::blkio(bytes, |_, disk| assert!(disk.iter().any(Option::is_some))),
+        10 => parse::io_stat(bytes, |_, bytes, _| assert!(bytes[0].is_some())),
+        _ => {
+            let limit = parse::cpu_max(bytes);
+            assert!(limit.is_none_or(f64::is_finite));
+            _ = (parse::value(bytes), parse::first_process(bytes));
+        }
     }
 }
 

@@ -44,4 +44,5 @@ collectors! {
     disk: Disk, DiskSettings;
     netdev: Netdev, NetdevSettings;
     netstat: Netstat, NetstatSettings;
+    container: Container, ContainerSettings;
 }
