@@ -23,6 +23,11 @@ pub enum Subject<'a> {
         /// When it was there, ns of CLOCK_BOOTTIME.
         seen: u64,
     },
+    /// A cgroup that has no folder in cgroup v2.
+    CgroupOfV1 {
+        /// From the root of its hierarchy.
+        path: &'a str,
+    },
     Process(Process<'a>),
 }
 
@@ -71,6 +76,7 @@ impl Resolver {
                 let names = self.cgroups.names(*id, *seen);
                 use_fields(&SubjectFields { cgroup_id: Some(*id), ..names.fields() })
             }
+            Subject::CgroupOfV1 { path } => use_fields(&self.cgroups.names_by_path(path).fields()),
             Subject::Process(process) => {
                 let names = self.cgroups.names(process.cgroup, process.seen);
                 let user = process.uid.and_then(|uid| names.user(uid, &self.users));

@@ -157,6 +157,23 @@ mod tests {
         }
     }
 
+    /// ECS's own names of what containers use.
+    #[test]
+    fn containers_have_the_names_of_ecs() {
+        let container = builtin("container").unwrap();
+        for (field, expected) in [
+            ("container.cpu.usage", "double"),
+            ("container.memory.usage", "double"),
+            ("container.disk.read.bytes", "long"),
+            ("container.disk.write.bytes", "long"),
+            ("container.network.ingress.bytes", "long"),
+            ("container.network.egress.bytes", "long"),
+        ] {
+            let found = container.fields.iter().find(|of| of.ecs == field);
+            assert_eq!(found.unwrap().elasticsearch["type"], expected, "{field}");
+        }
+    }
+
     #[test]
     fn whom_a_row_is_about_has_its_names() {
         let fields = |metric: &str| -> Vec<&str> {

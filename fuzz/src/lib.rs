@@ -49,7 +49,7 @@ pub use elasticsearch::bulk_response;
 /// A CSV file of anybody's: the first byte says which schema, and how much is read at once.
 pub fn csv(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    let schema = match choice % 8 {
+    let schema = match choice % 3 {
         0 => None,
         1 => Schema::parse(TYPES).ok(),
         _ => None,
@@ -145,7 +145,7 @@ fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
 /// A file of the kernel's: the first byte says which. Whatever stands in it is read, or refused.
 pub fn proc(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    match choice % 9 {
+    match choice % 13 {
         0 => _ = parse::stat(bytes),
         1 => _ = parse::load(bytes),
         2 => _ = parse::pressure(bytes),
@@ -157,7 +157,15 @@ pub fn proc(bytes: &[u8]) {
             let mounts = parse::mounts(bytes).unwrap_or_default();
             assert!(mounts.iter().all(|mount| mount.point.len() + mount.kind.len() <= bytes.len()));
         }
-        _ => _ = parse::pairs(bytes, &["MemTotal", "MemFree", "pgpgin", "oom_kill"]),
+        8 => _ = parse::pairs(bytes, &["MemTotal", "MemFree", "pgpgin", "oom_kill"]),
+        9 => parse::cgroup_mounts(bytes, |mount, _| assert!(!mount.is_empty())),
+        10 => parse::blkio(bytes, |_, disk| assert!(disk.iter().any(Option::is_some))),
+        11 => parse::io_stat(bytes, |_, bytes, _| assert!(bytes[0].is_some())),
+        _ => {
+            let limit = parse::cpu_max(bytes);
+            assert!(limit.is_none_or(f64::is_finite));
+            _ = (parse::value(bytes), parse::first_process(bytes));
+        }
     }
 }
 

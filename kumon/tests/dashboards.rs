@@ -98,7 +98,8 @@ fn node(elasticsearch: &Elasticsearch) -> Node {
          \x20 disk: { interval: 2s, exclude: [] }\n\
          \x20 filesystem: { interval: 2s }\n\
          \x20 netdev: { interval: 2s, exclude: [] }\n\
-         \x20 netstat: { interval: 2s }\n";
+         \x20 netstat: { interval: 2s }\n\
+         \x20 container: { interval: 2s }\n";
     node.configure(&(node.output(elasticsearch) + collectors));
     node
 }

@@ -2,8 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::{Errno, pread};
 
 use crate::error::ReadError;
 
@@ -50,20 +53,51 @@ impl KernelFile {
             Some(file) => file,
             closed => closed.insert(File::open(&self.path)?),
         };
-        let mut length = 0;
-        loop {
-            if length == self.content.len() {
-                if length >= MOST_BYTES {
-                    return Err(io::Error::other(format!("it has more than {MOST_BYTES} bytes")));
-                }
-                self.content.resize((length * 2).max(4096), 0);
+        read_all(file, &mut self.content)
+    }
+}
+
+/// A folder of which several small files are read: that spares looking up its path for each.
+#[derive(Debug)]
+pub(crate) struct Folder(OwnedFd);
+
+impl Folder {
+    pub(crate) fn open(path: &Path) -> io::Result<Folder> {
+        Folder::open_at(CWD, path)
+    }
+
+    fn open_at(of: impl AsFd, path: &Path) -> io::Result<Folder> {
+        Ok(Folder(openat(of, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+    }
+
+    /// What is in the file, read into `content`, which can be used again and again.
+    pub(crate) fn read<'a>(&self, file: &str, content: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+        let file = openat(&self.0, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let length = read_all(&file, content)?;
+        Ok(&content[..length])
+    }
+
+    /// The same of a file that need not be there, or be readable.
+    pub(crate) fn read_if_any<'a>(&self, file: &str, content: &'a mut Vec<u8>) -> &'a [u8] {
+        self.read(file, content).unwrap_or_default()
+    }
+}
+
+/// Reads the whole file, from its beginning; `content` is made larger where that takes more. How long it is.
+fn read_all(file: impl AsFd, content: &mut Vec<u8>) -> io::Result<usize> {
+    let mut length = 0;
+    loop {
+        if length == content.len() {
+            if length >= MOST_BYTES {
+                return Err(io::Error::other(format!("it has more than {MOST_BYTES} bytes")));
             }
-            match file.read_at(&mut self.content[length..], length as u64) {
-                Ok(0) => return Ok(length),
-                Ok(read) => length += read,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
+            content.resize((length * 2).max(4096), 0);
+        }
+        match pread(&file, &mut content[length..], length as u64) {
+            Ok(0) => return Ok(length),
+            Ok(read) => length += read,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
         }
     }
 }

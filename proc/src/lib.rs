@@ -1,6 +1,7 @@
 //! The collectors that read what the kernel counts by itself, in /proc and /sys: a module for each metric. They need
 //! neither BPF nor a capability.
 
+mod container;
 mod counter;
 mod cpu;
 mod disk;
@@ -8,10 +9,13 @@ mod error;
 mod exclude;
 mod file;
 mod filesystem;
+mod hierarchies;
 mod memory;
 mod metric;
+mod namespaces;
 mod netdev;
 mod netstat;
+mod node;
 mod parse;
 mod pressure;
 mod root;

@@ -26,6 +26,11 @@ pub(crate) trait Metric: Sized + 'static {
 
     /// Reads them again, and emits what has come since.
     fn read(&mut self, period: Period, emitter: &mut Emitter<'_>) -> Result<(), ReadError>;
+
+    /// What it could not keep up with, in total since the start.
+    fn losses(&self) -> Vec<Loss> {
+        Vec::new()
+    }
 }
 
 /// What the settings of all of them say.
@@ -115,6 +120,6 @@ impl<M: Metric> ActiveCollector for AtWork<M> {
     }
 
     fn losses(&self) -> Vec<Loss> {
-        Vec::new()
+        self.metric.losses()
     }
 }

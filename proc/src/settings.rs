@@ -45,4 +45,5 @@ collectors! {
     filesystem: Filesystem, FilesystemSettings;
     netdev: Netdev, NetdevSettings;
     netstat: Netstat, NetstatSettings;
+    container: Container, ContainerSettings;
 }

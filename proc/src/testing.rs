@@ -1,6 +1,7 @@
 //! A node of files that tests write.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use kumon_collect::capture::{Capture, CapturedRow};
 use kumon_collect::{ActiveCollector, Collector};
@@ -26,6 +27,23 @@ impl Node {
         let path = self.0.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    /// A symbolic link, as /proc and /sys have them.
+    pub(crate) fn link(&self, link: &str, target: &str) {
+        let path = self.0.path().join(link);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&path);
+        symlink(target, path).unwrap();
+    }
+
+    pub(crate) fn rename(&self, folder: &str, to: &str) {
+        fs::rename(self.0.path().join(folder), self.0.path().join(to)).unwrap();
+    }
+
+    /// Takes a folder away, with all that is in it.
+    pub(crate) fn remove(&self, folder: &str) {
+        fs::remove_dir_all(self.0.path().join(folder)).unwrap();
     }
 
     fn collector(&self, metric: &str, settings: Settings) -> Box<dyn Collector> {
@@ -75,6 +93,12 @@ impl Started {
         let expected =
             expected.iter().map(|row| row.iter().map(|(key, text)| ((*key).into(), (*text).into())));
         assert_eq!(rows, expected.map(Iterator::collect).collect::<Vec<CapturedRow>>());
+    }
+
+    /// How much was lost for that reason.
+    pub(crate) fn lost(&self, reason: &str) -> u64 {
+        let losses = self.active.losses();
+        losses.iter().find(|loss| loss.reason == reason).map_or(0, |loss| loss.count)
     }
 
     /// What the interval that ends now fails at.

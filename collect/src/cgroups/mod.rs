@@ -53,6 +53,8 @@ struct Node {
     known: Known,
     /// What was known before that was full.
     former: Known,
+    /// By path, of a node without cgroup v2.
+    by_path: HashMap<String, Arc<Names>>,
     /// When all cgroups were walked over last, CLOCK_BOOTTIME in ns.
     walked: u64,
     /// Until when they are not, as `walked`.
@@ -110,6 +112,25 @@ impl Cgroups {
         node.names(cgroup, seen)
     }
 
+    /// Who is in a cgroup of a node without cgroup v2, where nothing has an id.
+    pub(crate) fn names_by_path(&self, path: &str) -> Arc<Names> {
+        if let Some(names) = self.lock().by_path.get(path) {
+            return Arc::clone(names);
+        }
+        // What can't be read now may be later.
+        let container = Runtimes::of_this_node().find(path).unwrap_or_default().map(Arc::new);
+        let is_known = container.is_some() || CgroupNames::of(path).container_id.is_none();
+        let names = Arc::new(Names::of(path, container));
+        let mut node = self.lock();
+        if is_known {
+            if node.by_path.len() >= MAX_KNOWN {
+                node.by_path.clear();
+            }
+            node.by_path.insert(path.to_owned(), Arc::clone(&names));
+        }
+        names
+    }
+
     /// Waits until the watch has looked at all that has happened until now.
     fn ask<'a>(&'a self, mut node: MutexGuard<'a, Node>) -> MutexGuard<'a, Node> {
         let Some(bell) = node.bell.clone() else { return node };
@@ -142,6 +163,7 @@ impl Node {
             live: HashMap::new(),
             known: HashMap::new(),
             former: HashMap::new(),
+            by_path: HashMap::new(),
             walked: 0,
             rest_until: 0,
             pending: HashSet::new(),

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 pub(crate) struct Load {
     folder: TempDir,
     device: String,
-    cgroup: PathBuf,
+    /// The container's, in the hierarchies of both versions that this node has.
+    cgroups: Vec<PathBuf>,
 }
 
 /// What happens in a round, within the container.
@@ -73,7 +74,11 @@ impl Load {
     /// None where there are no loop devices or no cgroup v2.
     pub(crate) fn new() -> Option<Load> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?.to_owned();
+        let of_v1 = [",cpu", ",cpuacct", ",memory", ",blkio", ",pids"];
+        let is_asked =
+            |line: &&str| line.contains(" - cgroup2 ") || of_v1.iter().any(|of| line.ends_with(of));
+        let mounts: Vec<&str> =
+            mounts.lines().filter(is_asked).filter_map(|line| line.split(' ').nth(4)).collect();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("disk");
         std::fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
@@ -81,15 +86,20 @@ impl Load {
         let device = String::from_utf8(made.stdout).ok().filter(|_| made.status.success())?;
         // As container runtimes name their cgroups.
         let id = format!("{:064x}", std::process::id());
-        let cgroup = PathBuf::from(mount).join(format!("docker-{id}.scope"));
-        std::fs::create_dir(&cgroup).ok()?;
-        Some(Load { folder, device: device.trim().to_owned(), cgroup })
+        let folders = mounts.iter().map(|mount| PathBuf::from(mount).join(format!("docker-{id}.scope")));
+        let cgroups: Vec<PathBuf> = folders.filter(|folder| std::fs::create_dir(folder).is_ok()).collect();
+        if cgroups.is_empty() {
+            return None;
+        }
+        Some(Load { folder, device: device.trim().to_owned(), cgroups })
     }
 
     /// Some seconds of everything.
     pub(crate) fn round(&self) {
         let mut shell = Command::new("sh");
-        shell.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec python3 -c \"$@\""]).arg(&self.cgroup);
+        let enter =
+            self.cgroups.iter().map(|cgroup| format!("echo $$ >{}/cgroup.procs && ", cgroup.display()));
+        shell.args(["-c", &(enter.collect::<String>() + "exec python3 -c \"$@\""), "sh"]);
         shell.arg(ROUND).arg(self.folder.path()).arg(&self.device).stdin(Stdio::null());
         let ended = shell.status().unwrap();
         assert!(ended.success(), "the load ended with {ended}");
@@ -99,6 +109,8 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         let _ = Command::new("losetup").args(["--detach", &self.device]).status();
-        let _ = std::fs::remove_dir(&self.cgroup);
+        for cgroup in &self.cgroups {
+            let _ = std::fs::remove_dir(cgroup);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! The crate `procfs` reads most of these files too. It isn't used: for each reading it makes a map of texts of many files,
 //! and it refuses a file for one word that it doesn't know.
 
+mod cgroup;
 mod diskstats;
 mod mounts;
 mod net;
@@ -10,6 +11,9 @@ mod pairs;
 mod stat;
 mod totals;
 
+pub(crate) use cgroup::{
+    Device, DiskUse, blkio, cgroup_mounts, cpu_max, cpus, first_process, io_stat, value,
+};
 pub(crate) use diskstats::{DiskNumbers, diskstats};
 pub(crate) use mounts::{Mount, mounts};
 pub(crate) use net::{InterfaceNumbers, interfaces, protocols, sockets};
