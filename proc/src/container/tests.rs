@@ -264,7 +264,15 @@ fn containers_and_services_of_cgroup_v1_have_what_its_controllers_tell() {
         ],
     );
     assert_eq!(["disk", "read_bytes", "reads"].map(|column| of_bfq[column].as_str()), ["vda", "9", "7"]);
-    expect(service, &[("cgroup", &format!("/{SERVICE}")), ("memory_usage", "123"), ("memory_pct", "0")]);
+    expect(
+        service,
+        &[
+            ("cgroup", &format!("/{SERVICE}")),
+            ("unit", "nginx.service"),
+            ("memory_usage", "123"),
+            ("memory_pct", "0"),
+        ],
+    );
 }
 
 #[test]
