@@ -18,6 +18,9 @@ pub struct Names {
     container: Option<Arc<Container>>,
 }
 
+/// Digits of a container's id that stand in for its name.
+const SHORT_ID: usize = 12;
+
 impl Names {
     pub(super) fn of(path: &str, container: Option<Arc<Container>>) -> Names {
         let of_path = CgroupNames::of(path);
@@ -48,9 +51,13 @@ impl Names {
             pod_uid: self.pod_uid.as_bytes(),
             ..SubjectFields::default()
         };
-        let Some(container) = &self.container else { return named };
+        // Who looks at containers by their names is to see those without one, too: as their tools show an id.
+        let short_id = &named.container_id[..named.container_id.len().min(SHORT_ID)];
+        let Some(container) = &self.container else {
+            return SubjectFields { container_name: short_id, ..named };
+        };
         SubjectFields {
-            container_name: container.name.as_bytes(),
+            container_name: if container.name.is_empty() { short_id } else { container.name.as_bytes() },
             container_image: container.image.as_bytes(),
             container_runtime: container.runtime.as_bytes(),
             kubernetes_namespace: container.namespace.as_bytes(),

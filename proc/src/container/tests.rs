@@ -218,6 +218,7 @@ fn containers_and_services_of_cgroup_v1_have_what_its_controllers_tell() {
     expect(
         whole,
         &[
+            ("container_name", &ID[..12]),
             ("container_id", ID),
             ("cgroup", &path),
             ("cpu_time", "700"),
@@ -249,6 +250,7 @@ fn containers_and_services_of_cgroup_v1_have_what_its_controllers_tell() {
     expect(
         disk,
         &[
+            ("container_name", &ID[..12]),
             ("container_id", ID),
             ("cgroup", &path),
             ("disk", "8:16"),
