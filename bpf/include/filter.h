@@ -18,6 +18,8 @@ enum filter_kind {
     FILTER_COMM = 2,
     FILTER_CGROUP = 4,
     FILTER_UID = 8,
+    /* Ids of all cgroups whose names were asked for: those below them are among the values themselves. */
+    FILTER_NAMES = 16,
 };
 
 /* A value that lets a process through. */
@@ -138,6 +140,8 @@ static __always_inline bool selected(u32 metric, struct task_struct *task) {
     if (kinds & FILTER_UID && !has_value(metric, FILTER_UID, BPF_CORE_READ(task, cred, uid.val), 0))
         return false;
     if (kinds & FILTER_COMM && !has_name(metric, task))
+        return false;
+    if (kinds & FILTER_NAMES && !has_value(metric, FILTER_NAMES, cgroup_id_of(task), 0))
         return false;
     return !(kinds & FILTER_CGROUP) || is_in_cgroup(metric, task);
 }

@@ -6,9 +6,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kumon_collect::{Cgroup, CollectorError, Filter, Hook, MaxRows, Sample, cgroup2_mount};
+use kumon_collect::{
+    Cgroup, Cgroups, CollectorError, Filter, Follow, Hook, MaxRows, Names, Sample, cgroup2_mount,
+};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object, OpenMapMut, OpenObject, Result};
 
 use crate::budget::SHARES;
@@ -19,6 +22,9 @@ use crate::types::{filter_key, filter_kind, selection, shared_settings};
 /// How often paths of cgroups are looked up: a restarted service or container has a new one under the old path.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Cgroups that a metric's filter by names lets through at a time; 80 bytes of kernel memory each.
+const MAX_NAMED: usize = 8192;
+
 /// No process has this id.
 const NOBODY: u32 = u32::MAX;
 
@@ -26,7 +32,7 @@ const NOBODY: u32 = u32::MAX;
 pub(crate) fn refused_filters(filters: &[(&'static str, &Filter)]) -> Vec<Hook> {
     let folders = CgroupFolders::of_this_node();
     let refused = |&(metric, filter): &(&'static str, &Filter)| {
-        let why = filter.cgroup.iter().find_map(|cgroup| folders.check(cgroup).err())?;
+        let why = folders.check_all(filter).err()?;
         Some(Hook::new(vec![metric], "filter by cgroup", Err(why)))
     };
     filters.iter().filter_map(refused).collect()
@@ -40,6 +46,7 @@ pub(crate) struct Selection {
     cgroups: CgroupFolders,
     /// The ids of cgroups that the programs know, by metric and path.
     known: HashMap<(u32, PathBuf), u64>,
+    named: Vec<Arc<NamedCgroups>>,
     looked_up: Instant,
     /// The process ids of KuMon that the programs know.
     own_processes: Vec<u32>,
@@ -59,6 +66,7 @@ impl Selection {
             max_rows,
             cgroups: CgroupFolders::of_this_node(),
             known: HashMap::new(),
+            named: Vec::new(),
             looked_up: Instant::now(),
             own_processes: Vec::new(),
         }
@@ -106,6 +114,12 @@ impl Selection {
             for key in keys {
                 values.update(&key_bytes(&key), &[1], MapFlags::ANY)?;
             }
+            if filter.has_names() {
+                let values = MapHandle::try_from(&values)?;
+                let named = Arc::new(NamedCgroups { metric, filter: filter.clone(), values });
+                Cgroups::of_this_node().follow(&named);
+                self.named.push(named);
+            }
         }
         self.look_up_cgroups(&values)
     }
@@ -140,8 +154,8 @@ impl Selection {
     }
 
     fn check_cgroups(&self) -> std::io::Result<()> {
-        let cgroups = self.metrics.iter().flat_map(|(filter, _)| &filter.cgroup);
-        cgroups.into_iter().try_for_each(|cgroup| self.cgroups.check(cgroup)).map_err(std::io::Error::other)
+        let mut filters = self.metrics.iter().map(|(filter, _)| filter);
+        filters.try_for_each(|filter| self.cgroups.check_all(filter)).map_err(std::io::Error::other)
     }
 
     /// The rows that each metric may have.
@@ -154,8 +168,10 @@ impl Selection {
     }
 
     fn values(&self) -> u32 {
-        let values =
-            |filter: &Filter| filter.pid.len() + filter.comm.len() + filter.cgroup.len() + filter.uid.len();
+        let values = |filter: &Filter| {
+            let named = if filter.has_names() { MAX_NAMED } else { 0 };
+            filter.pid.len() + filter.comm.len() + filter.cgroup.len() + filter.uid.len() + named
+        };
         self.metrics.iter().map(|(filter, _)| values(filter) as u32).sum()
     }
 
@@ -168,6 +184,7 @@ impl Selection {
                 (filter_kind::FILTER_COMM, filter.comm.is_empty()),
                 (filter_kind::FILTER_CGROUP, filter.cgroup.is_empty()),
                 (filter_kind::FILTER_UID, filter.uid.is_empty()),
+                (filter_kind::FILTER_NAMES, !filter.has_names()),
             ];
             let filters = given.iter().filter(|(_, is_empty)| !is_empty).map(|(kind, _)| kind.0).sum();
             let row_time = rows.row_time().map_or(0, |time| time.as_nanos() as u32);
@@ -204,6 +221,36 @@ impl Selection {
     }
 }
 
+/// Tells the programs which cgroups have the names that a metric's filter asks for: at once, so that the first program of a
+/// container is not missed.
+struct NamedCgroups {
+    metric: u32,
+    filter: Filter,
+    values: MapHandle,
+}
+
+impl Follow for NamedCgroups {
+    fn is_there(&self, cgroup: u64, names: &Names) {
+        if !self.filter.selects_names(names) {
+            return self.is_gone(cgroup);
+        }
+        if let Err(e) = self.values.update(&self.key(cgroup), &[1], MapFlags::ANY) {
+            log::warn!("cgroup {cgroup} is left out by a filter that asks for it: {e}");
+        }
+    }
+
+    fn is_gone(&self, cgroup: u64) {
+        // Most never were there.
+        let _ = self.values.delete(&self.key(cgroup));
+    }
+}
+
+impl NamedCgroups {
+    fn key(&self, cgroup: u64) -> Vec<u8> {
+        key_bytes(&key(self.metric, filter_kind::FILTER_NAMES, [cgroup, 0]))
+    }
+}
+
 /// Where the folders of cgroups are.
 struct CgroupFolders {
     /// The mount of cgroup v2.
@@ -216,14 +263,19 @@ impl CgroupFolders {
         CgroupFolders { mount: cgroup2_mount(&mounts) }
     }
 
-    /// Whether tasks can be told apart by this cgroup, or why not.
-    fn check(&self, cgroup: &Cgroup) -> std::result::Result<(), String> {
-        let Some(mount) = &self.mount else {
+    /// Whether tasks can be told apart by what a filter asks of cgroups, or why not.
+    fn check_all(&self, filter: &Filter) -> std::result::Result<(), String> {
+        if self.mount.is_none() && (filter.has_names() || !filter.cgroup.is_empty()) {
             return Err(
                 "cgroup v2 is not mounted, and the cgroups of v1 can't be filtered by; use comm, pid or uid"
                     .into(),
             );
-        };
+        }
+        filter.cgroup.iter().try_for_each(|cgroup| self.check(cgroup))
+    }
+
+    fn check(&self, cgroup: &Cgroup) -> std::result::Result<(), String> {
+        let Some(mount) = &self.mount else { return Ok(()) };
         match cgroup {
             Cgroup::Path(path) if self.folder(path).is_none() => Err(format!(
                 "'{path}' belongs to a cgroup v1 hierarchy; name the cgroup v2 one below {}",

@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -93,39 +94,79 @@ fn containers_of_podman_that_live_for_50_ms_have_their_names() {
 #[test]
 fn pods_of_containerd_whose_containers_live_for_50_ms_have_their_names() {
     let Some(image) = Image::for_runtime("containerd").filter(|_| require_bpf()) else { return };
-    let containerd = Containerd::start(image);
-    let pods = Pods::new();
+    let pods = Pods::new(image);
     let collecting = Collecting::start_polling("process", Settings::default(), POLL);
     // A pause container, two others, and so on.
     let kinds = ["POD", "api", "log"];
-    let id = |number| format!("{:056x}{number:08x}", std::process::id());
     for number in 0..starts() {
-        let name = kinds[number % kinds.len()];
-        let mut annotations = vec![
-            ("io.kubernetes.cri.sandbox-namespace", "shop"),
-            ("io.kubernetes.cri.sandbox-name", "api-7d4b9"),
-            ("io.kubernetes.cri.sandbox-uid", Pods::UID),
-        ];
-        annotations.extend(match name {
-            "POD" => vec![("io.kubernetes.cri.container-type", "sandbox")],
-            name => vec![
-                ("io.kubernetes.cri.container-type", "container"),
-                ("io.kubernetes.cri.container-name", name),
-                ("io.kubernetes.cri.image-name", "registry.example/api:1.2"),
-            ],
-        });
-        let cgroup = format!("{}/{}", pods.path, id(number));
-        run(&mut containerd.command(&id(number), &cgroup, &annotations, &as_strs(&program(number))));
+        pods.run(number, kinds[number % kinds.len()]);
     }
     let collected = collecting.stop();
     for number in 0..starts() {
         let name = kinds[number % kinds.len()];
         let image = if name == "POD" { "" } else { "registry.example/api:1.2" };
         for row in rows_of(&collected, &program(number)) {
-            assert_eq!(texts(&row, COLUMNS), [&id(number), name, image, "containerd", "captain"], "{row:?}");
+            assert_eq!(
+                texts(&row, COLUMNS),
+                [&Pods::id(number), name, image, "containerd", "captain"],
+                "{row:?}"
+            );
             assert_eq!(texts(&row, POD), ["shop", "api-7d4b9", name, Pods::UID], "{row:?}");
         }
     }
+}
+
+#[test]
+fn a_filter_by_name_lets_containers_through_from_their_first_program_on() {
+    let Some(image) = Image::for_runtime("containerd").filter(|_| require_bpf()) else { return };
+    let pods = Pods::new(image);
+    let mut settings = Settings::default();
+    settings.process.exec.filter = serde_json::from_str(r#"{"k8s": ["shop/log", ".+/ap."]}"#).unwrap();
+    settings.process.exit.filter =
+        serde_json::from_str(r#"{"image": ["registry\\.example/.*"], "container": ["log"]}"#).unwrap();
+    let collecting = Collecting::start_polling("process", settings, POLL);
+    let kinds = ["POD", "api", "log"];
+    for number in 0..starts() {
+        pods.run(number, kinds[number % kinds.len()]);
+    }
+    let collected = collecting.stop();
+    let (execs, exits) = (collected.rows("exec"), collected.rows("exit"));
+    // runc's own processes are in the container's cgroup too for a while.
+    let names = |rows: &[Row]| -> BTreeSet<String> {
+        rows.iter().map(|row| row.text("container_name").to_owned()).collect()
+    };
+    assert_eq!(names(&execs), BTreeSet::from(["api".to_owned(), "log".to_owned()]));
+    assert_eq!(names(&exits), BTreeSet::from(["log".to_owned()]));
+    for number in 0..starts() {
+        let command_line = program(number).join(" ");
+        let of_program: Vec<&Row> =
+            execs.iter().filter(|row| row.text("command_line") == command_line).collect();
+        let kind = kinds[number % kinds.len()];
+        assert_eq!(of_program.len(), usize::from(kind != "POD"), "{command_line}");
+        if kind == "log" {
+            let ended = |row: &&Row| row.text("entity_id") == of_program[0].text("entity_id");
+            assert_eq!(exits.iter().filter(ended).count(), 1, "{command_line}");
+        }
+    }
+}
+
+#[test]
+fn a_filter_by_unit_lets_services_through_that_come_later() {
+    if !require_bpf() {
+        return;
+    }
+    let mut settings = Settings::default();
+    let unit = |name: &str| format!("kumon-{name}-{}.service", std::process::id());
+    settings.process.exit.filter =
+        serde_json::from_str(&format!(r#"{{"unit": ["{}"]}}"#, unit("a"))).unwrap();
+    let Some(before) = Cgroup::new(&unit("b")) else { return };
+    let collecting = Collecting::start("process", settings);
+    let later = Cgroup::new(&unit("a")).unwrap();
+    for cgroup in [&before, &later] {
+        assert!(cgroup.command("true").status().unwrap().success());
+    }
+    let exits = collecting.stop().rows("exit");
+    assert_eq!(exits.iter().map(|row| row.text("unit")).collect::<Vec<_>>(), [&unit("a")]);
 }
 
 #[test]
@@ -174,16 +215,42 @@ fn a_cgroup_has_its_unit_and_a_process_of_the_node_its_user() {
     assert_eq!(texts(&exits[0], ["unit", "user_name", "container_name"]), [&name, "root", ""]);
 }
 
-/// The cgroups of a pod, where the kubelet would make them.
+/// Containers of pods, as the kubelet has containerd make them.
 struct Pods {
-    path: String,
+    containerd: Containerd,
+    cgroup: String,
 }
 
 impl Pods {
     const UID: &str = "8f5bd3ea-4f2c-4c3d-9f3e-0123456789ab";
 
-    fn new() -> Pods {
-        Pods { path: format!("/kumon-{}/kubepods/burstable/pod{}", std::process::id(), Pods::UID) }
+    fn new(image: Image) -> Pods {
+        let cgroup = format!("/kumon-{}/kubepods/burstable/pod{}", std::process::id(), Pods::UID);
+        Pods { containerd: Containerd::start(image), cgroup }
+    }
+
+    fn id(number: usize) -> String {
+        format!("{:056x}{number:08x}", std::process::id())
+    }
+
+    /// Runs a container to its end.
+    fn run(&self, number: usize, name: &str) {
+        let mut annotations = vec![
+            ("io.kubernetes.cri.sandbox-namespace", "shop"),
+            ("io.kubernetes.cri.sandbox-name", "api-7d4b9"),
+            ("io.kubernetes.cri.sandbox-uid", Pods::UID),
+        ];
+        annotations.extend(match name {
+            "POD" => vec![("io.kubernetes.cri.container-type", "sandbox")],
+            name => vec![
+                ("io.kubernetes.cri.container-type", "container"),
+                ("io.kubernetes.cri.container-name", name),
+                ("io.kubernetes.cri.image-name", "registry.example/api:1.2"),
+            ],
+        });
+        let (id, program) = (Pods::id(number), program(number));
+        let cgroup = format!("{}/{id}", self.cgroup);
+        run(&mut self.containerd.command(&id, &cgroup, &annotations, &as_strs(&program)));
     }
 }
 
@@ -191,7 +258,7 @@ impl Drop for Pods {
     /// runc leaves the folders above the containers', in each hierarchy.
     fn drop(&mut self) {
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            let mut folder: PathBuf = hierarchy.path().join(self.path.trim_start_matches('/'));
+            let mut folder: PathBuf = hierarchy.path().join(self.cgroup.trim_start_matches('/'));
             while std::fs::remove_dir(&folder).is_ok() {
                 folder.pop();
             }

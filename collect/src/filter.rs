@@ -4,7 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 
+use regex::Regex;
 use serde::{Deserialize, Deserializer, de};
+
+use crate::Names;
 
 /// Only processes that meet every key that is not empty, each by one of its values.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -22,7 +25,23 @@ pub struct Filter {
     /// Real user ids.
     #[serde(deserialize_with = "list")]
     pub uid: Vec<u32>,
+    /// Pods and their containers: `namespace/pod` or `namespace/container`.
+    #[serde(deserialize_with = "list")]
+    pub k8s: Vec<Pattern>,
+    /// Names of containers, as the column `container_name` has them.
+    #[serde(deserialize_with = "list")]
+    pub container: Vec<Pattern>,
+    /// Names of containers' images.
+    #[serde(deserialize_with = "list")]
+    pub image: Vec<Pattern>,
+    /// systemd's units.
+    #[serde(deserialize_with = "list")]
+    pub unit: Vec<Pattern>,
 }
+
+/// A regular expression that a name matches as a whole.
+#[derive(Debug, Clone)]
+pub struct Pattern(Regex);
 
 /// What a filter asks of a process.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +56,8 @@ pub struct Candidate<'a> {
     pub cgroup: &'a str,
     /// The inodes of the cgroup's folder and of all above it.
     pub cgroup_ids: &'a [u64],
+    /// Who runs in it.
+    pub names: &'a Names,
 }
 
 impl Filter {
@@ -56,6 +77,24 @@ impl Filter {
             && (self.uid.is_empty() || self.uid.contains(&process.uid))
             && (self.comm.is_empty() || self.comm.iter().any(|comm| comm.0.as_bytes() == process.comm))
             && (self.cgroup.is_empty() || self.cgroup.iter().any(in_cgroup))
+            && self.selects_names(process.names)
+    }
+
+    /// Whether it asks for names.
+    pub fn has_names(&self) -> bool {
+        [&self.k8s, &self.container, &self.image, &self.unit].iter().any(|patterns| !patterns.is_empty())
+    }
+
+    /// Whether it lets a cgroup through by the names of who runs there.
+    pub fn selects_names(&self, names: &Names) -> bool {
+        let one_is = |patterns: &[Pattern], name: &str| {
+            patterns.is_empty() || patterns.iter().any(|pattern| pattern.0.is_match(name))
+        };
+        let in_pod = |pattern: &Pattern| names.in_namespace().iter().any(|name| pattern.0.is_match(name));
+        (self.k8s.is_empty() || self.k8s.iter().any(in_pod))
+            && one_is(&self.container, names.container_name())
+            && one_is(&self.image, names.image())
+            && one_is(&self.unit, names.unit())
     }
 }
 
@@ -129,6 +168,26 @@ impl TryFrom<&str> for Cgroup {
     }
 }
 
+impl TryFrom<&str> for Pattern {
+    type Error = String;
+
+    fn try_from(text: &str) -> Result<Pattern, String> {
+        let whole = Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")));
+        whole.map(Pattern).map_err(|e| {
+            // Behind a picture of where.
+            let why = e.to_string();
+            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            format!("'{text}' is no regular expression: {why}")
+        })
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Pattern) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
 impl Sample {
     /// One in how many.
     pub fn get(self) -> u32 {
@@ -188,6 +247,13 @@ impl<'de> Deserialize<'de> for Comm {
     }
 }
 
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pattern, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Pattern::try_from(text.as_str()).map_err(de::Error::custom)
+    }
+}
+
 impl<'de> Deserialize<'de> for Cgroup {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Cgroup, D::Error> {
         struct Visitor;
@@ -219,6 +285,7 @@ mod tests {
     use std::path::Path;
 
     use super::{Candidate, Cgroup, Comm, Filter, Sample};
+    use crate::Names;
 
     fn parse(text: &str) -> Result<Filter, String> {
         serde_json::from_str(text).map_err(|e| e.to_string())
@@ -248,6 +315,8 @@ mod tests {
             (r#"{"cgroup": ["/a/../b"]}"#, "is no cgroup"),
             (r#"{"cgroup": [-5]}"#, "-5 is no cgroup's id"),
             (r#"{"cgroup": [true]}"#, "expected a cgroup's path or id"),
+            (r#"{"k8s": ["shop/*("]}"#, "'shop/*(' is no regular expression: unclosed group"),
+            (r#"{"unit": "nginx.service"}"#, "expected a list such as [one, another]"),
         ] {
             let message = parse(text).unwrap_err();
             assert!(message.contains(expected), "{text}: {message}");
@@ -264,6 +333,7 @@ mod tests {
             uid: 33,
             cgroup: "/a.slice/b.scope",
             cgroup_ids: &[12, 11, 1],
+            names: &Names::of_pod("shop", "api-7d4b9", "web", "registry.example/web:1"),
         };
         for (text, expected) in [
             ("{}", true),
@@ -278,6 +348,15 @@ mod tests {
             (r#"{"cgroup": ["/sys/fs/cgroup/a.slice/b.scope"]}"#, true),
             (r#"{"cgroup": ["/a.slice/b"]}"#, false),
             (r#"{"cgroup": ["/"]}"#, true),
+            (r#"{"k8s": [".+/api-.*"]}"#, true),
+            (r#"{"k8s": ["kube-system/.*", "shop/web"]}"#, true),
+            (r#"{"k8s": ["hop/web|shop/we|api"]}"#, false),
+            (r#"{"container": ["web"], "image": [".*/web:.*"]}"#, true),
+            (r#"{"container": ["web"], "image": ["nginx"]}"#, false),
+            (r#"{"container": ["we"]}"#, false),
+            (r#"{"unit": [".*"]}"#, true),
+            (r#"{"unit": [".+"]}"#, false),
+            (r#"{"unit": [".*"], "comm": ["other"]}"#, false),
         ] {
             let selects = parse(text).unwrap().selects(&process, Path::new("/sys/fs/cgroup"));
             assert_eq!(selects, expected, "{text}");

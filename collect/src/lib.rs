@@ -28,14 +28,14 @@ mod users;
 
 pub use active::{ActiveCollector, Loss, PollContext, ProgramCost, RateLimited};
 pub use budget::MaxRows;
-pub use cgroups::{CgroupNames, Cgroups, Names, cgroup2_mount};
+pub use cgroups::{CgroupNames, Cgroups, Follow, Names, cgroup2_mount};
 pub use clock::{Clock, boottime};
 pub use collector::{Cadence, Collector, Hook, LeftOut, Refusal};
 pub use containers::unreadable_runtimes;
 pub use emit::{Emitter, RowSink};
 pub use entity::Entities;
 pub use error::CollectorError;
-pub use filter::{Candidate, Cgroup, Comm, Filter, Sample, comm_words};
+pub use filter::{Candidate, Cgroup, Comm, Filter, Pattern, Sample, comm_words};
 pub use interval::Interval;
 pub use scheduler::Scheduler;
 pub use state::{CollectorState, Health};

@@ -51,7 +51,7 @@ pub struct Process<'a> {
 }
 
 /// Looks up what follows from a subject: its names.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Resolver {
     pub(crate) entities: Entities,
     pub(crate) cgroups: Cgroups,

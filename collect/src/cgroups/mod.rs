@@ -12,7 +12,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -31,17 +31,24 @@ const MAX_KNOWN: usize = 16_384;
 
 /// Who runs in this node's cgroups. What one collector has seen while it lived the others know as well: a summary
 /// is made when many a container is gone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Cgroups {
     node: Arc<Mutex<Node>>,
     answered: Arc<Condvar>,
+}
+
+/// Wants to know of cgroups that come and go, at once.
+pub trait Follow: Send + Sync {
+    /// One is there, or is known by other names.
+    fn is_there(&self, cgroup: u64, names: &Names);
+
+    fn is_gone(&self, cgroup: u64);
 }
 
 /// By cgroup id, which is the inode of the cgroup's folder.
 type Known = HashMap<u64, Arc<Names>>;
 
 /// Looked up in the cgroup v2 mount, and remembered.
-#[derive(Debug)]
 struct Node {
     /// Where cgroup v2 is mounted; none on nodes that have cgroup v1 only.
     mount: Option<PathBuf>,
@@ -61,6 +68,7 @@ struct Node {
     rest_until: u64,
     /// Those of `live` whose containers may become known.
     pending: HashSet<u64>,
+    followers: Vec<Weak<dyn Follow>>,
     /// Wakes the watch; none without one.
     bell: Option<Arc<OwnedFd>>,
     /// How many questions it was asked, and up to which one it has answered them.
@@ -131,6 +139,14 @@ impl Cgroups {
         names
     }
 
+    /// Tells it of all cgroups that are there, and from now on of those that come and go, as long as it is there itself.
+    pub fn follow(&self, follower: &Arc<impl Follow + 'static>) {
+        let mut node = self.lock();
+        node.live.iter().for_each(|(cgroup, names)| follower.is_there(*cgroup, names));
+        let weak = Arc::downgrade(follower);
+        node.followers.push(weak);
+    }
+
     /// Waits until the watch has looked at all that has happened until now.
     fn ask<'a>(&'a self, mut node: MutexGuard<'a, Node>) -> MutexGuard<'a, Node> {
         let Some(bell) = node.bell.clone() else { return node };
@@ -167,6 +183,7 @@ impl Node {
             walked: 0,
             rest_until: 0,
             pending: HashSet::new(),
+            followers: Vec::new(),
             bell: None,
             asked: 0,
             answered: 0,
@@ -212,6 +229,7 @@ impl Node {
     /// Takes note of one that is there. A `pending` one's container may become known.
     fn is_there(&mut self, cgroup: u64, names: Arc<Names>, pending: bool) {
         self.known.remove(&cgroup);
+        self.tell(|follower| follower.is_there(cgroup, &names));
         self.live.insert(cgroup, names);
         if pending {
             self.pending.insert(cgroup);
@@ -229,9 +247,14 @@ impl Node {
     fn is_gone(&mut self, cgroup: u64) {
         self.settle(cgroup);
         if let Some(names) = self.live.remove(&cgroup) {
+            self.tell(|follower| follower.is_gone(cgroup));
             self.make_room();
             self.known.insert(cgroup, names);
         }
+    }
+
+    fn tell(&mut self, of: impl Fn(&dyn Follow)) {
+        self.followers.retain(|follower| follower.upgrade().inspect(|follower| of(&**follower)).is_some());
     }
 
     /// Looks a cgroup up by its id, as root and others with CAP_DAC_READ_SEARCH can.

@@ -39,8 +39,37 @@ impl Names {
         &self.container_id
     }
 
+    pub(crate) fn unit(&self) -> &str {
+        &self.unit
+    }
+
+    pub(crate) fn container_name(&self) -> &str {
+        self.container.as_ref().map_or("", |container| &container.name)
+    }
+
+    pub(crate) fn image(&self) -> &str {
+        self.container.as_ref().map_or("", |container| &container.image)
+    }
+
+    /// `namespace/pod` and `namespace/container`; none outside of pods.
+    pub(crate) fn in_namespace(&self) -> Vec<String> {
+        let Some(Container { namespace, pod, in_pod, .. }) = self.container.as_deref() else {
+            return Vec::new();
+        };
+        let names = [pod, in_pod].into_iter().filter(|name| !name.is_empty());
+        names.map(|name| format!("{namespace}/{name}")).collect()
+    }
+
     pub(super) fn container(&self) -> Option<&Arc<Container>> {
         self.container.as_ref()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_pod(namespace: &str, pod: &str, container: &str, image: &str) -> Names {
+        let [namespace, pod, name, image] = [namespace, pod, container, image].map(str::to_owned);
+        let container =
+            Container { in_pod: name.clone(), namespace, pod, name, image, ..Container::default() };
+        Names { container: Some(Arc::new(container)), ..Names::default() }
     }
 
     /// The columns that they fill.
