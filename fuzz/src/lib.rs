@@ -145,7 +145,7 @@ fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
 /// A file of the kernel's: the first byte says which. Whatever stands in it is read, or refused.
 pub fn proc(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    match choice % 9 {
+    match choice % 11 {
         0 => _ = parse::stat(bytes),
         1 => _ = parse::load(bytes),
         2 => _ = parse::pressure(bytes),
@@ -157,6 +157,12 @@ pub fn proc(bytes: &[u8]) {
             let mounts = parse::mounts(bytes).unwrap_or_default();
             assert!(mounts.iter().all(|mount| mount.point.len() + mount.kind.len() <= bytes.len()));
         }
+        9 => {
+            parse::task_stat(bytes);
+            parse::task_ids(bytes);
+            parse::task_cgroup(bytes);
+        }
+        10 => parse::socket_lines(bytes, |_| ()),
         _ => _ = parse::pairs(bytes, &["MemTotal", "MemFree", "pgpgin", "oom_kill"]),
     }
 }

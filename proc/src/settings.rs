@@ -45,4 +45,6 @@ collectors! {
     filesystem: Filesystem, FilesystemSettings;
     netdev: Netdev, NetdevSettings;
     netstat: Netstat, NetstatSettings;
+    snapshot_process: SnapshotProcess, SnapshotProcessSettings;
+    snapshot_socket: SnapshotSocket, SnapshotSocketSettings;
 }

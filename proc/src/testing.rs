@@ -1,6 +1,7 @@
 //! A node of files that tests write.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use kumon_collect::capture::{Capture, CapturedRow};
 use kumon_collect::{ActiveCollector, Collector};
@@ -26,6 +27,13 @@ impl Node {
         let path = self.0.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    /// Makes a link to whatever `target` is.
+    pub(crate) fn link(&self, file: &str, target: &str) {
+        let path = self.0.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
     }
 
     fn collector(&self, metric: &str, settings: Settings) -> Box<dyn Collector> {
