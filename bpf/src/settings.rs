@@ -63,6 +63,8 @@ fn ring_buffer_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, 
 
 #[cfg(test)]
 mod tests {
+    use kumon_collect::settings::Section;
+
     use super::Settings;
 
     fn parse(text: &str) -> Result<Settings, String> {
@@ -71,7 +73,9 @@ mod tests {
 
     #[test]
     fn every_metric_of_single_events_has_a_budget_and_no_summary_has_one() {
-        for schema in kumon_schema::all() {
+        // What the kernel doesn't tell of as it happens, such as a snapshot, comes in no storms.
+        let metrics = Settings::metrics();
+        for schema in kumon_schema::all().iter().filter(|schema| metrics.contains(&&*schema.name)) {
             let metric = &schema.name;
             let parsed = parse(&format!(r#"{{"{metric}": {{"max_rows_per_second": 5}}}}"#));
             let is_event = schema.kind == kumon_schema::Kind::Event;

@@ -1,4 +1,5 @@
-//! The rows that a collector emits, to be looked at: for tests of collectors, which need no root for that.
+//! The rows that a collector emits, to be looked at: for a command that shows them, and for tests of collectors, which need
+//! no root for that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +24,16 @@ impl Capture {
     /// # Panics
     /// When this boot's id can't be read.
     pub fn new() -> Capture {
+        Capture::of(RowBatch::new(Arc::new(Common::default())))
+    }
+
+    /// The same with rows of that batch's format and common columns.
+    ///
+    /// # Panics
+    /// When this boot's id can't be read.
+    pub fn of(batch: RowBatch) -> Capture {
         let resolver = Resolver::new(Cgroups::of_this_node()).expect("/proc is mounted");
-        Capture { batch: RowBatch::new(Arc::new(Common::default())), resolver }
+        Capture { batch, resolver }
     }
 
     /// Lets `poll` emit rows, as at the last poll where `last`.
@@ -38,6 +47,11 @@ impl Capture {
             own_processes: &[],
             emitter,
         })
+    }
+
+    /// The records of a metric so far, as its file would have them.
+    pub fn records(&self, metric: &str) -> &[u8] {
+        self.batch.records(metric)
     }
 
     /// The rows of a metric so far.

@@ -145,7 +145,7 @@ fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
 /// A file of the kernel's: the first byte says which. Whatever stands in it is read, or refused.
 pub fn proc(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    match choice % 13 {
+    match choice % 15 {
         0 => _ = parse::stat(bytes),
         1 => _ = parse::load(bytes),
         2 => _ = parse::pressure(bytes),
@@ -161,11 +161,17 @@ pub fn proc(bytes: &[u8]) {
         9 => parse::cgroup_mounts(bytes, |mount, _| assert!(!mount.is_empty())),
         10 => parse::blkio(bytes, |_, disk| assert!(disk.iter().any(Option::is_some))),
         11 => parse::io_stat(bytes, |_, bytes, _| assert!(bytes[0].is_some())),
-        _ => {
+        12 => {
             let limit = parse::cpu_max(bytes);
             assert!(limit.is_none_or(f64::is_finite));
             _ = (parse::value(bytes), parse::first_process(bytes));
         }
+        13 => {
+            parse::task_stat(bytes);
+            parse::task_ids(bytes);
+            parse::task_cgroup(bytes);
+        }
+        _ => parse::socket_lines(bytes, |_| ()),
     }
 }
 

@@ -102,6 +102,7 @@ fn value(schema: &Schema, field: &Field, number: i64, column: i64) -> Value {
     let seconds = number * 7;
     match (field.ecs.as_str(), field.r#type) {
         ("@timestamp", _) => json!(format!("2026-11-21T10:{:02}:{:02}.5Z", seconds / 60, seconds % 60)),
+        ("process.start", _) => json!(format!("2026-11-21T09:00:{:02}.5Z", number % 60)),
         ("host.name", _) => json!("node"),
         ("kumon.runqlat.key", _) => json!(if number % 2 == 0 { "all" } else { "cgroup" }),
         ("kumon.cpu.name", _) => json!(if number % 2 == 0 { "all" } else { "0" }),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use kumon_shipper::elasticsearch::Authentication;
 
-use crate::commands::{AlertsCommand, CollectorsArgs, DeadLettersCommand, QueryArgs};
+use crate::commands::{AlertsCommand, CollectorsArgs, DeadLettersCommand, QueryArgs, SnapshotArgs};
 use crate::setup::Step;
 
 /// Observes this Linux node with eBPF, and stores what it sees where it can be queried.
@@ -77,6 +77,15 @@ Examples:
   kumon query agent 'kumon.agent.lost:*'
 Exit code: 0 rows, 1 no match or expired, 2 an error in the query.")]
     Query(QueryArgs),
+    /// Show the processes or sockets of this moment; needs no agent
+    #[command(after_help = "\
+Examples:
+  kumon snapshot process
+  kumon snapshot socket --format json | jq 'select(.\"kumon.snapshot_socket.state\" == \"LISTEN\")'
+  kumon snapshot process --format csv > processes.csv
+Whose sockets they are is seen of one's own processes only, unless root asks.
+Exit code: 0 done, 1 /proc can't be read, 2 wrong usage.")]
+    Snapshot(SnapshotArgs),
     /// Show the address of the running agent's web page, with its key
     Web,
     /// Manage rows that the output rejected for good or that could not be decoded

@@ -75,6 +75,7 @@ fn execute(cli: Cli, config: config::Config) -> Result<ExitCode> {
         Command::Status { json } => commands::status(&config, json),
         Command::Collectors(args) => commands::collectors(&config, &args),
         Command::Query(args) => commands::query(&config, &args),
+        Command::Snapshot(args) => commands::snapshot(&config, &args),
         Command::Web => commands::web(&config),
         Command::Alerts(command) => commands::alerts(&config, &command),
         Command::DeadLetters(command) => commands::dead_letters(&config, &command),

@@ -110,6 +110,44 @@ fn a_query_prints_tables_json_and_csv() {
 }
 
 #[test]
+fn a_snapshot_shows_what_stands_without_an_agent() {
+    let node = Node::new("");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (own, port) = (std::process::id(), listener.local_addr().unwrap().port());
+    let snapshot = |arguments: &[&str]| {
+        let ended = node.run(&[&["snapshot"], arguments].concat());
+        ended.expect(0, &[]);
+        ended.stdout
+    };
+    let json = |of: &str| -> Vec<Value> {
+        let lines = snapshot(&[of, "--format", "json"]);
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let processes = json("process");
+    let process = processes.iter().find(|row| row["process.pid"] == own).unwrap();
+    assert!(
+        process["process.start"].as_str().unwrap() <= process["@timestamp"].as_str().unwrap(),
+        "{process}"
+    );
+    let sockets = json("socket");
+    let listens = |row: &&Value| {
+        row["kumon.snapshot_socket.state"] == "LISTEN" && row["kumon.snapshot_socket.local.port"] == port
+    };
+    let socket = sockets.iter().find(listens).unwrap();
+    assert_eq!(socket["process.entity_id"], process["process.entity_id"], "{socket}");
+
+    let table = snapshot(&["process"]);
+    let cells: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert!(cells.starts_with(&["@timestamp", "process.pid"]), "{table}");
+    assert!(table.lines().any(|line| line.contains(&format!(" {own} "))), "{table}");
+    let csv = snapshot(&["socket", "--format", "csv"]);
+    fs::write(node.path("sockets.csv"), &csv).unwrap();
+    let rows = common::rows(&[node.path("sockets.csv")]);
+    assert!(rows.iter().any(|row| row["kumon.snapshot_socket.local.port"] == port.to_string()), "{csv}");
+    node.run(&["snapshot", "disk"]).expect(2, &["process", "socket"]);
+}
+
+#[test]
 fn no_match_a_wrong_query_and_expired_are_different_answers() {
     if !require_bpf() {
         return;

@@ -20,6 +20,9 @@ mod parse;
 mod pressure;
 mod root;
 mod settings;
+mod snapshot_process;
+mod snapshot_socket;
+mod tasks;
 #[cfg(test)]
 mod testing;
 

@@ -46,4 +46,6 @@ collectors! {
     netdev: Netdev, NetdevSettings;
     netstat: Netstat, NetstatSettings;
     container: Container, ContainerSettings;
+    snapshot_process: SnapshotProcess, SnapshotProcessSettings;
+    snapshot_socket: SnapshotSocket, SnapshotSocketSettings;
 }

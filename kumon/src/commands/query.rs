@@ -131,7 +131,7 @@ fn why_none(config: &Config, metric: &str) -> String {
 }
 
 /// Asks and prints; rows that no table has to be made of as they come, for there may be more than the memory holds.
-fn print(
+pub(super) fn print(
     out: &mut impl Write,
     search: &dyn Search,
     request: &SearchRequest,

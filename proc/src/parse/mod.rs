@@ -8,7 +8,9 @@ mod diskstats;
 mod mounts;
 mod net;
 mod pairs;
+mod socket;
 mod stat;
+mod task;
 mod totals;
 
 pub(crate) use cgroup::{
@@ -18,7 +20,9 @@ pub(crate) use diskstats::{DiskNumbers, diskstats};
 pub(crate) use mounts::{Mount, mounts};
 pub(crate) use net::{InterfaceNumbers, interfaces, protocols, sockets};
 pub(crate) use pairs::pairs;
+pub(crate) use socket::{SocketLine, socket_lines};
 pub(crate) use stat::{Stat, Times, stat};
+pub(crate) use task::{task_cgroup, task_ids, task_stat};
 pub(crate) use totals::{Pressure, load, pressure};
 
 /// The lines, without those that are empty.
