@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::alert::Alert;
 use crate::expression::Aggregation;
@@ -40,7 +41,17 @@ impl Connector {
     }
 }
 
-/// The body of `POST /api/alerting/rule/<id>`.
+/// What the several fields that an alert groups by are called together in its rule.
+const GROUP: &str = "kumon.group";
+
+/// The id of an alert's rule, which has to be a UUID. The same name gives the same one.
+pub fn rule_id(name: &str) -> Uuid {
+    /// KuMon's own, made at random once.
+    const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_9ad2_57c1_4a58_9e0b_3d1f_8a2c_41e7);
+    Uuid::new_v5(&NAMESPACE, name.as_bytes())
+}
+
+/// The body of `POST /api/alerting/rule/<id>`, see [`rule_id`].
 ///
 /// # Errors
 /// When Kibana's rules can't express the alert.
@@ -71,7 +82,7 @@ pub fn rule(alert: &Alert, interval: Duration) -> Result<Value, Unsupported> {
         fields => {
             params["groupBy"] = "top".into();
             params["termSize"] = MAX_GROUPS.into();
-            params["termField"] = if let [field] = fields { json!(field) } else { json!(fields) };
+            params["termField"] = if let [field] = fields { json!(field) } else { json!(GROUP) };
         }
     }
     let simple = alert.query.is_empty() && alert.group_by.len() <= 1;
@@ -79,7 +90,11 @@ pub fn rule(alert: &Alert, interval: Duration) -> Result<Value, Unsupported> {
         if simple { (".index-threshold", "threshold met") } else { (".es-query", "query matched") };
     if !simple {
         params["searchType"] = "esQuery".into();
-        params["esQuery"] = json!({"query": super::query(alert)}).to_string().into();
+        let mut query = json!({"query": super::query(alert)});
+        if alert.group_by.len() > 1 {
+            query["runtime_mappings"] = json!({GROUP: joined(&alert.group_by)});
+        }
+        params["esQuery"] = query.to_string().into();
         params["size"] = 10.into();
         // What a rule has counted once still belongs to the window.
         params["excludeHitsFromPreviousRun"] = false.into();
@@ -95,6 +110,13 @@ pub fn rule(alert: &Alert, interval: Duration) -> Result<Value, Unsupported> {
         "params": params,
         "actions": actions(alert, group),
     }))
+}
+
+/// The values of several fields as one text. Kibana 8.12 can't calculate a value by groups of several fields.
+fn joined(fields: &[String]) -> Value {
+    let script = "String group = ''; for (field in params.fields) { if (group != '') { group += ', ' } \
+        if (doc.containsKey(field) && doc[field].size() > 0) { group += doc[field].value.toString() } } emit(group)";
+    json!({"type": "keyword", "script": {"source": script, "params": {"fields": fields}}})
 }
 
 fn actions(alert: &Alert, group: &str) -> Value {

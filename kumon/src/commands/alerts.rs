@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use chrono::Utc;
 use clap::{Subcommand, ValueEnum};
-use kumon_alerts::render::{CONNECTORS, Form, rule, watch};
+use kumon_alerts::render::{CONNECTORS, Form, rule, rule_id, watch};
 use kumon_alerts::{Alert, AlertState, Alerts, Book, Time, acknowledge, evaluate, test, time_text};
 use kumon_query::did_you_mean;
 use kumon_shipper::elasticsearch::{Client, Method};
@@ -240,7 +240,8 @@ fn render(config: &Config, alert: &Alert, form: RenderAs, out: &mut impl Write) 
         RenderAs::Kibana => match rule(alert, interval) {
             Ok(rule) => {
                 let connectors = CONNECTORS.map(|c| serde_json::json!({"id": c.id, "body": c.body()}));
-                serde_json::json!({"connectors": connectors, "rule": {"id": format!("kumon-{}", alert.name), "body": rule}})
+                let id = rule_id(&alert.name).to_string();
+                serde_json::json!({"connectors": connectors, "rule": {"id": id, "body": rule}})
             }
             Err(e) => {
                 eprintln!("kumon: {}: {e}", alert.name);
