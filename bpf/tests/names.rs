@@ -6,8 +6,10 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use common::containers::{Containerd, Image, Podman, Runc, run};
@@ -15,9 +17,12 @@ use common::{Cgroup, Collected, Collecting, Row};
 use kumon_bpf::Settings;
 use kumon_testing::{repetitions, require_bpf, wait_for};
 
-/// How often a container is started.
-fn starts() -> usize {
-    repetitions(20, 100)
+/// Numbers of containers to start, of each test its own.
+fn numbers() -> Range<usize> {
+    const APART: usize = 1000;
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let first = NEXT.fetch_add(APART, Relaxed);
+    first..first + repetitions(20, 100)
 }
 
 /// As the agent polls. A container lives for a quarter of it.
@@ -26,7 +31,7 @@ const LIFE: &str = "0.05";
 
 /// A program that lives for 50 ms, and that nobody else runs.
 fn program(number: usize) -> [String; 2] {
-    ["/bin/sleep".to_owned(), format!("{LIFE}{:09}", std::process::id() as usize * 1000 + number)]
+    ["/bin/sleep".to_owned(), format!("{LIFE}{:07}{number:06}", std::process::id())]
 }
 
 fn as_strs(program: &[String]) -> Vec<&str> {
@@ -58,13 +63,14 @@ const POD: [&str; 4] = ["kubernetes_namespace", "pod_name", "kubernetes_containe
 fn containers_of_runc_that_live_for_50_ms_have_their_names() {
     let Some(image) = Image::for_runtime("runc").filter(|_| require_bpf()) else { return };
     let runc = Runc(image);
+    let numbers = numbers();
     let collecting = Collecting::start_polling("process", Settings::default(), POLL);
     let id = |number| format!("kumon-{}-{number}", std::process::id());
-    for number in 0..starts() {
+    for number in numbers.clone() {
         run(&mut runc.command(&id(number), &as_strs(&program(number))));
     }
     let collected = collecting.stop();
-    for number in 0..starts() {
+    for number in numbers.clone() {
         for row in rows_of(&collected, &program(number)) {
             let id = id(number);
             assert_eq!(texts(&row, COLUMNS), [&id, &id, "", "runc", "captain"], "{row:?}");
@@ -76,13 +82,14 @@ fn containers_of_runc_that_live_for_50_ms_have_their_names() {
 fn containers_of_podman_that_live_for_50_ms_have_their_names() {
     let Some(image) = Image::for_runtime("podman").filter(|_| require_bpf()) else { return };
     let podman = Podman::load(image);
+    let numbers = numbers();
     let collecting = Collecting::start_polling("process", Settings::default(), POLL);
     let name = |number| format!("kumon-{}-{number}", std::process::id());
-    for number in 0..starts() {
+    for number in numbers.clone() {
         run(&mut podman.command(&name(number), &as_strs(&program(number))));
     }
     let collected = collecting.stop();
-    for number in 0..starts() {
+    for number in numbers.clone() {
         for row in rows_of(&collected, &program(number)) {
             let [id, rest @ ..] = texts(&row, COLUMNS);
             assert_eq!(id.len(), 64, "{row:?}");
@@ -95,14 +102,15 @@ fn containers_of_podman_that_live_for_50_ms_have_their_names() {
 fn pods_of_containerd_whose_containers_live_for_50_ms_have_their_names() {
     let Some(image) = Image::for_runtime("containerd").filter(|_| require_bpf()) else { return };
     let pods = Pods::new(image);
+    let numbers = numbers();
     let collecting = Collecting::start_polling("process", Settings::default(), POLL);
     // A pause container, two others, and so on.
     let kinds = ["POD", "api", "log"];
-    for number in 0..starts() {
+    for number in numbers.clone() {
         pods.run(number, kinds[number % kinds.len()]);
     }
     let collected = collecting.stop();
-    for number in 0..starts() {
+    for number in numbers.clone() {
         let name = kinds[number % kinds.len()];
         let image = if name == "POD" { "" } else { "registry.example/api:1.2" };
         for row in rows_of(&collected, &program(number)) {
@@ -124,9 +132,10 @@ fn a_filter_by_name_lets_containers_through_from_their_first_program_on() {
     settings.process.exec.filter = serde_json::from_str(r#"{"k8s": ["shop/log", ".+/ap."]}"#).unwrap();
     settings.process.exit.filter =
         serde_json::from_str(r#"{"image": ["registry\\.example/.*"], "container": ["log"]}"#).unwrap();
+    let numbers = numbers();
     let collecting = Collecting::start_polling("process", settings, POLL);
     let kinds = ["POD", "api", "log"];
-    for number in 0..starts() {
+    for number in numbers.clone() {
         pods.run(number, kinds[number % kinds.len()]);
     }
     let collected = collecting.stop();
@@ -137,7 +146,7 @@ fn a_filter_by_name_lets_containers_through_from_their_first_program_on() {
     };
     assert_eq!(names(&execs), BTreeSet::from(["api".to_owned(), "log".to_owned()]));
     assert_eq!(names(&exits), BTreeSet::from(["log".to_owned()]));
-    for number in 0..starts() {
+    for number in numbers.clone() {
         let command_line = program(number).join(" ");
         let of_program: Vec<&Row> =
             execs.iter().filter(|row| row.text("command_line") == command_line).collect();
@@ -186,19 +195,19 @@ fn containers_that_were_there_before_have_their_names_and_new_ones_when_renamed(
     let exec = |name: &str, program: &[String]| {
         run(Command::new("podman").args(["--runtime", "runc", "exec", name]).args(program));
     };
-    exec(&before, &program(1));
+    let mut numbers = numbers().start..;
+    let first = program(numbers.next().unwrap());
+    exec(&before, &first);
     run(Command::new("podman").args(["rename", &before, &after]));
     // It is looked for now and then.
-    let mut number = 1;
     wait_for("the other name", Duration::from_secs(90), || {
-        number += 1;
-        exec(&after, &program(number));
+        exec(&after, &program(numbers.next().unwrap()));
         std::thread::sleep(Duration::from_secs(1));
         collecting.rows("exec").iter().any(|row| row.text("container_name") == after)
     });
     run(Command::new("podman").args(["rm", "--force", "--time", "0", &after]));
     container.wait(Duration::from_secs(30));
-    let [exec, exit] = rows_of(&collecting.stop(), &program(1));
+    let [exec, exit] = rows_of(&collecting.stop(), &first);
     assert_eq!([exec.text("container_name"), exit.text("container_name")], [&before; 2]);
 }
 
@@ -207,7 +216,7 @@ fn a_cgroup_has_its_unit_and_a_process_of_the_node_its_user() {
     let name = format!("kumon-{}.service", std::process::id());
     let Some(cgroup) = Cgroup::new(&name).filter(|_| require_bpf()) else { return };
     let collecting = Collecting::start("process", Settings::default());
-    assert!(cgroup.command("sleep").arg(&program(0)[1]).status().unwrap().success());
+    assert!(cgroup.command("sleep").arg(&program(numbers().start)[1]).status().unwrap().success());
     let collected = collecting.stop();
     let mut exits = collected.rows("exit");
     exits.retain(|row| row.text("cgroup_id") == cgroup.id().to_string());
@@ -225,7 +234,8 @@ impl Pods {
     const UID: &str = "8f5bd3ea-4f2c-4c3d-9f3e-0123456789ab";
 
     fn new(image: Image) -> Pods {
-        let cgroup = format!("/kumon-{}/kubepods/burstable/pod{}", std::process::id(), Pods::UID);
+        let own = format!("kumon-{}-{}", std::process::id(), numbers().start);
+        let cgroup = format!("/{own}/kubepods/burstable/pod{}", Pods::UID);
         Pods { containerd: Containerd::start(image), cgroup }
     }
 

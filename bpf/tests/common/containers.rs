@@ -90,7 +90,8 @@ pub struct Podman {
 
 impl Podman {
     pub fn load(image: Image) -> Podman {
-        let name = format!("kumon.test/busybox:{}", std::process::id());
+        let tag = image.folder().file_name().unwrap().to_string_lossy().replace('.', "").to_lowercase();
+        let name = format!("kumon.test/busybox:{tag}");
         let archive = image.folder().join("image.tar");
         run(Command::new("tar").arg("-C").arg(image.rootfs()).arg("-cf").arg(&archive).arg("."));
         run(Command::new("podman").args(["import", "--quiet"]).arg(archive).arg(&name));
@@ -145,8 +146,9 @@ impl Containerd {
         let mut daemon = Command::new("containerd");
         daemon.arg("--config").arg(settings).stdout(Stdio::null()).stderr(Stdio::null());
         let daemon = Child::spawn(&mut daemon);
-        let containerd =
-            Containerd { image, _daemon: daemon, namespace: format!("kumon-test-{}", std::process::id()) };
+        // One that nobody else has.
+        let namespace = image.folder().file_name().unwrap().to_string_lossy().replace('.', "kumon-test-");
+        let containerd = Containerd { image, _daemon: daemon, namespace };
         wait_for("containerd to answer", Duration::from_secs(30), || {
             containerd.ctr().arg("version").output().is_ok_and(|output| output.status.success())
         });

@@ -25,8 +25,10 @@ use crate::containers::{Container, Runtimes, Unreadable};
 const PRIORITY: i32 = -10;
 /// How long a start waits until those that are there have been seen.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// One whose container isn't known yet is tried again so often, then less often, then at each look at the renamed ones.
+/// One whose container isn't known yet is tried again so often for so long, unless there are more than a few.
 const SOON: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+const FEW: usize = 64;
+/// Then later and later, at the earliest after the first, until the second; and at last with those that may be renamed.
 const LATER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How often containers are looked at that may have another name.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -281,6 +283,7 @@ impl Watch {
     /// Tries those that are due, or all.
     fn try_pending(&mut self, all: bool) {
         let now = Instant::now();
+        let few = self.pending.len() <= FEW;
         let due: Vec<Pending> = self.pending.extract_if(.., |pending| all || pending.next <= now).collect();
         for mut pending in due {
             if self.live.get(&pending.path).is_none_or(|live| live.id != pending.id) {
@@ -293,7 +296,7 @@ impl Watch {
             } else if is_last || (age >= SOON.1 && CgroupNames::of(&pending.path).container_id.is_none()) {
                 self.cgroups.lock().settle(pending.id);
             } else {
-                pending.next = now + if age < SOON.1 { SOON.0 } else { LATER.0 };
+                pending.next = now + if few && age < SOON.1 { SOON.0 } else { LATER.0.max(age / 2) };
                 self.pending.push(pending);
             }
         }
