@@ -145,7 +145,7 @@ fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
 /// A file of the kernel's: the first byte says which. Whatever stands in it is read, or refused.
 pub fn proc(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    match choice % 12 {
+    match choice % 15 {
         0 => _ = parse::stat(bytes),
         1 => _ = parse::load(bytes),
         2 => _ = parse::pressure(bytes),
@@ -157,6 +157,9 @@ pub fn proc(bytes: &[u8]) {
         8 => parse::cgroup_mounts(bytes, |mount, _| assert!(!mount.is_empty())),
         9 => parse::blkio(bytes, |_, disk| assert!(disk.iter().any(Option::is_some))),
         10 => parse::io_stat(bytes, |_, bytes, _| assert!(bytes[0].is_some())),
+        11 => _ = parse::process_stat(bytes).inspect(|stat| assert!(stat.name.len() < bytes.len())),
+        12 => _ = (parse::statm(bytes), parse::owner(bytes)),
+        13 => _ = parse::cgroup_of(bytes).inspect(|path| assert!(path.starts_with(b"/"))),
         _ => {
             let limit = parse::cpu_max(bytes);
             assert!(limit.is_none_or(f64::is_finite));

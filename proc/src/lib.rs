@@ -17,6 +17,7 @@ mod netstat;
 mod node;
 mod parse;
 mod pressure;
+mod process;
 mod root;
 mod settings;
 #[cfg(test)]
