@@ -133,6 +133,17 @@ mod tests {
                 "system.network",
                 &["network.name:keyword", "network.in.bytes:long", "network.out.bytes:long"],
             ),
+            (
+                "process",
+                "system.process",
+                &[
+                    "process.cpu.total.pct:double",
+                    "process.cpu.start_time:date",
+                    "process.memory.rss.bytes:long",
+                    "process.memory.rss.pct:double",
+                    "process.state:keyword",
+                ],
+            ),
         ] {
             let schema = builtin(metric).unwrap();
             let types = |ecs: &str| {

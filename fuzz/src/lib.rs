@@ -145,7 +145,7 @@ fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
 /// A file of the kernel's: the first byte says which. Whatever stands in it is read, or refused.
 pub fn proc(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    match choice % 15 {
+    match choice % 18 {
         0 => _ = parse::stat(bytes),
         1 => _ = parse::load(bytes),
         2 => _ = parse::pressure(bytes),
@@ -171,7 +171,10 @@ pub fn proc(bytes: &[u8]) {
             parse::task_ids(bytes);
             parse::task_cgroup(bytes);
         }
-        _ => parse::socket_lines(bytes, |_| ()),
+        14 => parse::socket_lines(bytes, |_| ()),
+        15 => _ = parse::process_stat(bytes).inspect(|stat| assert!(stat.name.len() < bytes.len())),
+        16 => _ = (parse::statm(bytes), parse::owner(bytes)),
+        _ => _ = parse::cgroup_of(bytes).inspect(|path| assert!(path.starts_with(b"/"))),
     }
 }
 

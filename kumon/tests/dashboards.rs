@@ -101,7 +101,8 @@ fn node(elasticsearch: &Elasticsearch) -> Node {
          \x20 netstat: { interval: 2s }\n\
          \x20 container: { interval: 2s }\n\
          \x20 snapshot_process: { enabled: true, interval: 5s }\n\
-         \x20 snapshot_socket: { enabled: true, interval: 5s }\n";
+         \x20 snapshot_socket: { enabled: true, interval: 5s }\n\
+         \x20 process: { interval: 2s }\n";
     node.configure(&(node.output(elasticsearch) + collectors));
     node
 }
@@ -131,7 +132,7 @@ fn program_statistics() -> OwnedFd {
 #[test]
 fn panels_are_empty_but_fine_before_the_first_row_and_full_after_a_mixed_load() {
     let database = Kind::MariaDb;
-    let tools = ["losetup", "dd", "python3", "unshare"].into_iter().all(require_program);
+    let tools = ["losetup", "dd", "python3", "unshare", "ip"].into_iter().all(require_program);
     if !(require_bpf() && require_elasticsearch() && tools && database.required()) {
         return;
     }

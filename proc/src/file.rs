@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::{Errno, pread};
 
 use crate::error::ReadError;
@@ -66,8 +66,23 @@ impl Folder {
         Folder::open_at(CWD, path)
     }
 
+    /// The one of that name inside of it.
+    pub(crate) fn folder(&self, name: &str) -> io::Result<Folder> {
+        Folder::open_at(&self.0, Path::new(name))
+    }
+
     fn open_at(of: impl AsFd, path: &Path) -> io::Result<Folder> {
         Ok(Folder(openat(of, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+    }
+
+    /// What is in the folder of that name inside of it; `.` is itself.
+    pub(crate) fn entries(&self, name: &str) -> io::Result<Dir> {
+        Ok(Dir::new(openat(
+            &self.0,
+            name,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?)?)
     }
 
     /// What is in the file, read into `content`, which can be used again and again.
@@ -80,6 +95,12 @@ impl Folder {
     /// The same of a file that need not be there, or be readable.
     pub(crate) fn read_if_any<'a>(&self, file: &str, content: &'a mut Vec<u8>) -> &'a [u8] {
         self.read(file, content).unwrap_or_default()
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

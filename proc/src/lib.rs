@@ -18,6 +18,7 @@ mod netstat;
 mod node;
 mod parse;
 mod pressure;
+mod process;
 mod root;
 mod settings;
 mod snapshot_process;

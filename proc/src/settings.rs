@@ -7,11 +7,11 @@ use crate::metric::{MetricSettings, Reading};
 
 /// Puts together what the metrics of these folders have; each has a collector of its own.
 macro_rules! collectors {
-    ($($folder:ident: $Metric:ident, $Settings:ident;)*) => {
+    ($($folder:ident: $Metric:ident, $Settings:ident $(, $filter:ident)?;)*) => {
         kumon_collect::settings! {
             /// Settings of every metric; each key is optional.
             pub struct Settings {
-                metrics { $($folder: crate::$folder::$Settings;)* }
+                metrics { $($folder: crate::$folder::$Settings $(, $filter)?;)* }
                 internal {
                     /// Where /proc and /sys are.
                     root: Root = Root::default();
@@ -48,4 +48,5 @@ collectors! {
     container: Container, ContainerSettings;
     snapshot_process: SnapshotProcess, SnapshotProcessSettings;
     snapshot_socket: SnapshotSocket, SnapshotSocketSettings;
+    process: Process, ProcessSettings, filter;
 }

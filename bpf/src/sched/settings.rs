@@ -114,7 +114,7 @@ impl Default for CputimeSettings {
         CputimeSettings {
             enabled: true,
             interval: INTERVAL,
-            top: 30,
+            top: 20,
             threads: false,
             max_ended: 8_192,
             filter: Filter::default(),

@@ -1,13 +1,14 @@
 //! What the kernel's files say. Whatever stands in one, nothing here panics (fuzz/fuzz_targets/proc.rs).
 //!
 //! The crate `procfs` reads most of these files too. It isn't used: for each reading it makes a map of texts of many files,
-//! and it refuses a file for one word that it doesn't know.
+//! and it refuses a file for one word that it doesn't know. Of processes it takes as long (46 ms for the stat of 5,000).
 
 mod cgroup;
 mod diskstats;
 mod mounts;
 mod net;
 mod pairs;
+mod process;
 mod socket;
 mod stat;
 mod task;
@@ -20,6 +21,7 @@ pub(crate) use diskstats::{DiskNumbers, diskstats};
 pub(crate) use mounts::{Mount, mounts};
 pub(crate) use net::{InterfaceNumbers, interfaces, protocols, sockets};
 pub(crate) use pairs::pairs;
+pub(crate) use process::{cgroup_of, owner, process_stat, statm};
 pub(crate) use socket::{SocketLine, socket_lines};
 pub(crate) use stat::{Stat, Times, stat};
 pub(crate) use task::{task_cgroup, task_ids, task_stat};
