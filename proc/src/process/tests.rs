@@ -73,7 +73,7 @@ fn rows(reading: &mut Started) -> Vec<CapturedRow> {
     let mut rows = reading.rows();
     for row in &mut rows {
         assert!(row.remove("interval").is_some() && row.remove("timestamp").is_some());
-        for column in ["cpu_pct", "start", "entity_id", "cgroup_id"] {
+        for column in ["cpu_pct", "start", "entity_id", "cgroup_id", "user_name"] {
             row.remove(column);
         }
         assert_eq!(row.remove("event_module").as_deref(), Some("system"));
