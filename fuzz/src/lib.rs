@@ -145,7 +145,7 @@ fn decode(decoder: &mut Decoder, chunk: usize, bytes: &[u8]) -> Vec<Read> {
 /// A file of the kernel's: the first byte says which. Whatever stands in it is read, or refused.
 pub fn proc(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    match choice % 18 {
+    match choice % 17 {
         0 => _ = parse::stat(bytes),
         1 => _ = parse::load(bytes),
         2 => _ = parse::pressure(bytes),
@@ -166,14 +166,9 @@ pub fn proc(bytes: &[u8]) {
             assert!(limit.is_none_or(f64::is_finite));
             _ = (parse::value(bytes), parse::first_process(bytes));
         }
-        13 => {
-            parse::task_stat(bytes);
-            parse::task_ids(bytes);
-            parse::task_cgroup(bytes);
-        }
-        14 => parse::socket_lines(bytes, |_| ()),
-        15 => _ = parse::process_stat(bytes).inspect(|stat| assert!(stat.name.len() < bytes.len())),
-        16 => _ = (parse::statm(bytes), parse::owner(bytes)),
+        13 => parse::socket_lines(bytes, |_| ()),
+        14 => _ = parse::process_stat(bytes).inspect(|stat| assert!(stat.name.len() < bytes.len())),
+        15 => _ = (parse::statm(bytes), parse::owner(bytes)),
         _ => _ = parse::cgroup_of(bytes).inspect(|path| assert!(path.starts_with(b"/"))),
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Task {
     pub(crate) threads: u64,
     /// Nanoseconds of CLOCK_BOOTTIME.
     pub(crate) start: u64,
-    ids: Option<(u32, u32)>,
+    ids: Option<[u32; 2]>,
     cgroup: u64,
     seen: u64,
 }
@@ -44,8 +44,8 @@ impl Task {
             pid: self.pid,
             start: self.start,
             name: &self.name,
-            uid: self.ids.map(|(uid, _)| uid),
-            gid: self.ids.map(|(_, gid)| gid),
+            uid: self.ids.map(|[uid, _]| uid),
+            gid: self.ids.map(|[_, gid]| gid),
             cgroup: self.cgroup,
             seen: self.seen,
         })
@@ -89,13 +89,13 @@ impl Tasks {
     fn task(&self, pid: u32, seen: u64, cgroups: &mut HashMap<Vec<u8>, u64>) -> Option<Task> {
         let folder = self.folder(pid);
         let stat = fs::read(folder.join("stat")).ok()?;
-        let stat = parse::task_stat(&stat)?;
-        let ids = fs::read(folder.join("status")).ok().and_then(|text| parse::task_ids(&text));
+        let stat = parse::process_stat(&stat)?;
+        let ids = fs::read(folder.join("status")).ok().and_then(|text| parse::owner(&text));
         Some(Task {
             pid,
             name: stat.name.to_vec(),
             state: stat.state,
-            parent: stat.parent,
+            parent: stat.parent.try_into().ok()?,
             threads: stat.threads,
             start: stat.start.saturating_mul(self.tick),
             ids,
@@ -108,7 +108,7 @@ impl Tasks {
     fn cgroup(&self, folder: &Path, known: &mut HashMap<Vec<u8>, u64>) -> u64 {
         let Some(mount) = &self.cgroups else { return 0 };
         let text = fs::read(folder.join("cgroup")).unwrap_or_default();
-        let Some(path) = parse::task_cgroup(&text) else { return 0 };
+        let Some(path) = parse::cgroup_of(&text) else { return 0 };
         if let Some(id) = known.get(path) {
             return *id;
         }

@@ -11,7 +11,6 @@ mod pairs;
 mod process;
 mod socket;
 mod stat;
-mod task;
 mod totals;
 
 pub(crate) use cgroup::{
@@ -24,7 +23,6 @@ pub(crate) use pairs::pairs;
 pub(crate) use process::{cgroup_of, owner, process_stat, statm};
 pub(crate) use socket::{SocketLine, socket_lines};
 pub(crate) use stat::{Stat, Times, stat};
-pub(crate) use task::{task_cgroup, task_ids, task_stat};
 pub(crate) use totals::{Pressure, load, pressure};
 
 /// The lines, without those that are empty.

@@ -7,6 +7,8 @@ use super::{lines, number, pairs, words};
 pub(crate) struct ProcessStat<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) state: u8,
+    /// The parent's process id.
+    pub(crate) parent: u64,
     pub(crate) user: u64,
     pub(crate) system: u64,
     /// Of children that were waited for.
@@ -37,6 +39,7 @@ pub(crate) fn process_stat(text: &[u8]) -> Option<ProcessStat<'_>> {
                 stat.state = *word.first()?;
                 continue;
             }
+            4 => &mut stat.parent,
             14 => &mut stat.user,
             15 => &mut stat.system,
             16 => &mut stat.children_user,
@@ -52,7 +55,7 @@ pub(crate) fn process_stat(text: &[u8]) -> Option<ProcessStat<'_>> {
         *place = number(word)?;
         left -= 1;
     }
-    (left == 1).then_some(stat)
+    (left == 0).then_some(stat)
 }
 
 /// The numbers of /proc/<pid>/statm, in pages: all of the address space, what of it is in memory, what of that is shared,
@@ -91,6 +94,7 @@ mod tests {
             let expected = ProcessStat {
                 name: name.as_bytes(),
                 state: b'S',
+                parent: 1,
                 user: 12,
                 system: 13,
                 children_user: 14,

@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn process(node: &Node, pid: u32, name: &str, state: char, cmdline: &str) {
-        let rest = "1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 0 1000 200 18446744073709551615 1 1";
+        let rest = "1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 0 1000 200 18446744073709551615 1 1 0 0 0 0 0 4096 0 0 0 0 17 1 0 0 0";
         node.write(&format!("proc/{pid}/stat"), &format!("{pid} ({name}) {state} {rest}\n"));
         node.write(&format!("proc/{pid}/status"), "Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t100\t1\t1\t1\n");
         node.write(&format!("proc/{pid}/cmdline"), cmdline);
