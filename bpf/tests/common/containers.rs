@@ -173,3 +173,12 @@ impl Containerd {
         command
     }
 }
+
+impl Drop for Containerd {
+    /// It leaves the folders of its namespace.
+    fn drop(&mut self) {
+        for folder in ["io.containerd.runtime.v2.task", "runc"] {
+            let _ = std::fs::remove_dir(Path::new("/run/containerd").join(folder).join(&self.namespace));
+        }
+    }
+}
