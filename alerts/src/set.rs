@@ -11,8 +11,10 @@ use crate::alert::Alert;
 use crate::source::{AlertError, Draft, Override};
 
 /// The files of `elk/alerts/`, compiled in.
-const SHIPPED: [(&str, &str); 11] = [
+const SHIPPED: [(&str, &str); 13] = [
     ("agent-losses.yml", include_str!("../../elk/alerts/agent-losses.yml")),
+    ("container-oom.yml", include_str!("../../elk/alerts/container-oom.yml")),
+    ("container-throttled.yml", include_str!("../../elk/alerts/container-throttled.yml")),
     ("disk-latency.yml", include_str!("../../elk/alerts/disk-latency.yml")),
     ("disk-space.yml", include_str!("../../elk/alerts/disk-space.yml")),
     ("failed-execs.yml", include_str!("../../elk/alerts/failed-execs.yml")),
@@ -184,7 +186,8 @@ mod tests {
         assert_eq!(alerts.len(), SHIPPED.len() + 1);
         let off: Vec<&str> = alerts.iter().filter(|a| !a.enabled).map(|a| a.name.as_str()).collect();
         assert_eq!(off, ["my-execs", "node-silent"]);
-        assert_eq!(alerts[1].title, "Mine");
+        let replaced = alerts.iter().find(|alert| alert.name == "disk-latency");
+        assert_eq!(replaced.unwrap().title, "Mine");
     }
 
     #[test]

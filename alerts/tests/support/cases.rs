@@ -56,7 +56,31 @@ pub(crate) fn cases() -> Vec<Case> {
             }),
         )
     };
+    let container = |cgroup: &str, periods: i64, throttled: i64, oom_kills: i64| {
+        row(
+            60,
+            &json!({
+                "host.name": "a", "kumon.cgroup.path": cgroup, "kumon.container.cpu.periods": periods,
+                "kumon.container.cpu.throttled.periods": throttled,
+                "kumon.container.memory.oom_kills": oom_kills,
+            }),
+        )
+    };
+    let of_disk =
+        row(60, &json!({"host.name": "a", "kumon.cgroup.path": "/disk", "container.disk.read.bytes": 1}));
     vec![
+        case(
+            default("container-throttled"),
+            vec![
+                container("/busy", 100, 20, 0),
+                container("/busy", 100, 40, 0),
+                container("/idle", 100, 20, 0),
+                container("/without a quota", 0, 0, 1),
+                of_disk,
+            ],
+            &["host.name=a, kumon.cgroup.path=/busy"],
+        ),
+        case(default("container-oom"), vec![], &["host.name=a, kumon.cgroup.path=/without a quota"]),
         case(
             default("run-queue-latency"),
             vec![
