@@ -59,8 +59,10 @@ pub(crate) fn snapshot(config: &Config, args: &SnapshotArgs) -> Result<ExitCode>
         aggs: None,
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
-    print(&mut out, &rows, &request, args.format)?;
+    let printed = print(&mut out, &rows, &request, args.format);
+    // It fails too where whoever reads a pipe has seen enough, which is no failure of this command.
     out.flush()?;
+    printed?;
     Ok(ExitCode::SUCCESS)
 }
 
