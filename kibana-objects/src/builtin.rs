@@ -16,6 +16,7 @@ macro_rules! sources {
 const SOURCES: &[(&str, &str)] = sources![
     "kumon",
     "node",
+    "containers",
     "cpu",
     "storage",
     "network",

@@ -13,7 +13,7 @@ pub(crate) struct Load {
     cgroups: Vec<PathBuf>,
 }
 
-/// What happens in a round, within the container.
+/// What happens in a round, within the container and a network of its own.
 const ROUND: &str = r#"
 import os, signal, socket, struct, subprocess, sys, time
 folder, device = sys.argv[1:]
@@ -99,7 +99,8 @@ impl Load {
         let mut shell = Command::new("sh");
         let enter =
             self.cgroups.iter().map(|cgroup| format!("echo $$ >{}/cgroup.procs && ", cgroup.display()));
-        shell.args(["-c", &(enter.collect::<String>() + "exec python3 -c \"$@\""), "sh"]);
+        let run = "exec unshare --net sh -c 'ip link set lo up && exec python3 -c \"$@\"' sh \"$@\"";
+        shell.args(["-c", &(enter.collect::<String>() + run), "sh"]);
         shell.arg(ROUND).arg(self.folder.path()).arg(&self.device).stdin(Stdio::null());
         let ended = shell.status().unwrap();
         assert!(ended.success(), "the load ended with {ended}");
