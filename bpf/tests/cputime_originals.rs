@@ -9,7 +9,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{BusyCpus, Collecting, Original, Row, log2_histogram, nearly};
+use common::{BusyCpus, Collecting, Original, Row, log2_histogram};
 use kumon_bpf::Settings;
 use kumon_testing::{Child, require_bpf, require_program, wait_for};
 
@@ -94,7 +94,8 @@ fn a_process_is_off_the_cpu_as_long_as_cpudist_sees() {
     let least: u64 = theirs.iter().map(|(low, count)| low * count).sum();
     let most: u64 = theirs.iter().map(|(low, count)| (2 * low).max(2) * count).sum();
     let times: u64 = theirs.values().sum();
-    assert!(times as i64 >= nearly(SLEEPS), "{lines:?}");
+    // On a busy machine it misses up to one in a hundred.
+    assert!(times as i64 >= SLEEPS * 98 / 100, "{lines:?}");
     // It counts each return to the CPU; what happened before it looked, and the end, are not among them.
     let switches = (row.number("voluntary_switches") + row.number("involuntary_switches")) as u64;
     assert!(switches.abs_diff(times) <= times / 50 + 2, "{switches} {times}");

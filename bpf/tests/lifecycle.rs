@@ -119,6 +119,8 @@ fn starts_and_stops_of_all_collectors_leave_no_program_map_link_or_descriptor() 
         return;
     }
     raise_descriptor_limit();
+    // The first one begins to watch cgroups, which goes on as long as the process.
+    drop(Collecting::start("process", Settings::default()).stop());
     let (before, open) = (Objects::held(), descriptors());
     let mut loaded = Objects::default();
     let agents: Vec<_> = (0..AGENTS).map(|_| std::thread::spawn(start_and_stop)).collect();

@@ -38,6 +38,7 @@ fn sum(rows: &[Row], column: &str) -> i64 {
 fn settings(interval: Duration) -> Settings {
     let mut settings = Settings::default();
     settings.sched.cputime.interval = interval;
+    settings.sched.cputime.top = 1_000;
     settings.sched.runqlat.interval = interval;
     settings
 }

@@ -84,10 +84,12 @@ impl Load {
         std::fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
         let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output().ok()?;
         let device = String::from_utf8(made.stdout).ok().filter(|_| made.status.success())?;
-        // As container runtimes name their cgroups.
-        let id = format!("{:064x}", std::process::id());
-        let folders = mounts.iter().map(|mount| PathBuf::from(mount).join(format!("docker-{id}.scope")));
-        let cgroups: Vec<PathBuf> = folders.filter(|folder| std::fs::create_dir(folder).is_ok()).collect();
+        // As systemd and container runtimes name their cgroups: a container in a service.
+        let pid = std::process::id();
+        let cgroup = format!("kumon-test-{pid}.service/docker-{pid:064x}.scope");
+        let folders = mounts.iter().map(|mount| PathBuf::from(mount).join(&cgroup));
+        let cgroups: Vec<PathBuf> =
+            folders.filter(|folder| std::fs::create_dir_all(folder).is_ok()).collect();
         if cgroups.is_empty() {
             return None;
         }
@@ -112,6 +114,7 @@ impl Drop for Load {
         let _ = Command::new("losetup").args(["--detach", &self.device]).status();
         for cgroup in &self.cgroups {
             let _ = std::fs::remove_dir(cgroup);
+            let _ = cgroup.parent().map(std::fs::remove_dir);
         }
     }
 }
