@@ -36,8 +36,8 @@ fn processes_are_what_ps_tells() {
     }
     // A child with a secret, which has a thread and an owner that ps knows too.
     let mut command = Command::new("sh");
-    command.args(["-c", "sleep 600; exit $#", "sh", "--password=hunter2", "an argument"]);
-    let child = Child::spawn(command.stdin(Stdio::null()));
+    command.args(["-c", "read line", "sh", "--password=hunter2", "an argument"]);
+    let child = Child::spawn(command.stdin(Stdio::piped()));
     // Each is the same at some moment: in between, threads and children come and go.
     let mut compared = BTreeSet::new();
     wait_for("each process to be as ps tells", Duration::from_secs(60), || {
@@ -75,7 +75,7 @@ fn processes_are_what_ps_tells() {
     println!("{} processes are the same", compared.len());
     let rows = snapshot("snapshot_process");
     let row = rows.iter().find(|row| row["pid"] == child.id().to_string()).unwrap();
-    assert_eq!(row["command_line"], "sh -c sleep 600; exit $# sh --password=*** an argument");
+    assert_eq!(row["command_line"], "sh -c read line sh --password=*** an argument");
     assert_eq!(number(row, "ppid"), u64::from(std::process::id()));
     // `Mon Nov 30 15:10:44 2026`, to the second.
     let started = output("ps", &["-o", "lstart=", "-p", &child.id().to_string()]);
