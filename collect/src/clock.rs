@@ -32,6 +32,11 @@ impl Clock {
     }
 }
 
+/// Nanoseconds of a clock tick, in which /proc counts times (USER_HZ).
+pub fn tick() -> u64 {
+    1_000_000_000 / rustix::param::clock_ticks_per_second()
+}
+
 impl Default for Clock {
     fn default() -> Clock {
         Clock::new()

@@ -2,6 +2,8 @@
 
 use std::{fs, io};
 
+use crate::clock::tick;
+
 /// Makes entity ids of this boot.
 #[derive(Debug, Clone)]
 pub struct Entities {
@@ -18,7 +20,7 @@ impl Entities {
     pub fn of_this_boot() -> io::Result<Entities> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let boot = boot.trim().replace('-', "");
-        Ok(Entities { boot, tick: 1_000_000_000 / rustix::param::clock_ticks_per_second() })
+        Ok(Entities { boot, tick: tick() })
     }
 
     /// The id of the process `pid` (thread group id) that was started at `start` ns of CLOCK_BOOTTIME.

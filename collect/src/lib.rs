@@ -29,7 +29,7 @@ mod users;
 pub use active::{ActiveCollector, Loss, PollContext, ProgramCost, RateLimited};
 pub use budget::MaxRows;
 pub use cgroups::{CgroupNames, Cgroups, Follow, Names, cgroup2_mount};
-pub use clock::{Clock, boottime};
+pub use clock::{Clock, boottime, tick};
 pub use collector::{Cadence, Collector, Hook, LeftOut, Refusal};
 pub use containers::unreadable_runtimes;
 pub use emit::{Emitter, RowSink};

@@ -4,7 +4,7 @@ use kumon_query::SearchResponse;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::model::{Chart, ChartKind, Content, Operation, Over, Panel, Rows, Unit};
+use crate::model::{Chart, ChartKind, Content, Over, Panel, Rows, Unit};
 use crate::request::TimeRange;
 use crate::walk::{Key, Leaf, leaves};
 
@@ -158,7 +158,7 @@ impl Line {
 fn fill(chart: &Chart, lines: &mut [Line]) {
     for (number, line) in lines.iter_mut().enumerate() {
         let value = &chart.values[if chart.breakdown.is_empty() { number } else { 0 }];
-        let adds_up = matches!(value.operation, Operation::Count | Operation::Sum | Operation::Distinct)
+        let adds_up = value.operation.is_zero_without_rows()
             && !matches!(value.per, Some(crate::Per::Row | crate::Per::Field(_)));
         if adds_up && line.numbers.iter().any(Option::is_some) {
             line.numbers.iter_mut().for_each(|number| *number = number.or(Some(0.0)));

@@ -1,6 +1,7 @@
 //! The collectors that read what the kernel counts by itself, in /proc and /sys: a module for each metric. They need
 //! neither BPF nor a capability.
 
+mod cgroups;
 mod container;
 mod counter;
 mod cpu;

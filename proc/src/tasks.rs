@@ -1,16 +1,15 @@
 //! The processes that there are, of the folders of /proc.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use kumon_collect::{Process, Subject, cgroup2_mount};
+use kumon_collect::{Process, Subject, tick};
 
 use crate::Root;
+use crate::cgroups::Cgroups;
 use crate::error::ReadError;
+use crate::file::Folder;
+use crate::hierarchies::Hierarchies;
 use crate::parse;
 
 /// Reads them.
@@ -19,8 +18,6 @@ pub(crate) struct Tasks {
     proc: PathBuf,
     /// Where cgroup v2 is mounted; none on nodes that have cgroup v1 only.
     cgroups: Option<PathBuf>,
-    /// Nanoseconds of a clock tick.
-    tick: u64,
 }
 
 /// A process.
@@ -34,6 +31,7 @@ pub(crate) struct Task {
     /// Nanoseconds of CLOCK_BOOTTIME.
     pub(crate) start: u64,
     ids: Option<[u32; 2]>,
+    /// 0 where it can't be found out.
     cgroup: u64,
     seen: u64,
 }
@@ -54,21 +52,19 @@ impl Task {
 
 impl Tasks {
     pub(crate) fn of_node(root: &Root) -> Result<Tasks, ReadError> {
-        let mounts = fs::read_to_string(root.path("/proc/self/mountinfo")).unwrap_or_default();
-        let tasks = Tasks {
-            proc: root.path("/proc"),
-            cgroups: cgroup2_mount(&mounts),
-            tick: 1_000_000_000 / rustix::param::clock_ticks_per_second(),
-        };
+        let cgroups = Hierarchies::find(root).ok().and_then(|hierarchies| hierarchies.unified);
+        let tasks = Tasks { proc: root.path("/proc"), cgroups };
         tasks.pids()?;
         Ok(tasks)
     }
 
     /// All of them, by their ids.
     pub(crate) fn all(&self) -> Result<Vec<Task>, ReadError> {
-        let (seen, mut cgroups) = (kumon_collect::boottime(), HashMap::new());
+        let (seen, mut cgroups) = (kumon_collect::boottime(), Cgroups::new(self.cgroups.clone()));
+        let mut content = Vec::new();
         // Those that have ended meanwhile are no more.
-        Ok(self.pids()?.into_iter().filter_map(|pid| self.task(pid, seen, &mut cgroups)).collect())
+        let pids = self.pids()?.into_iter();
+        Ok(pids.filter_map(|pid| self.task(pid, seen, &mut cgroups, &mut content)).collect())
     }
 
     /// Sorted.
@@ -86,35 +82,24 @@ impl Tasks {
         self.proc.join(pid.to_string())
     }
 
-    fn task(&self, pid: u32, seen: u64, cgroups: &mut HashMap<Vec<u8>, u64>) -> Option<Task> {
-        let folder = self.folder(pid);
-        let stat = fs::read(folder.join("stat")).ok()?;
-        let stat = parse::process_stat(&stat)?;
-        let ids = fs::read(folder.join("status")).ok().and_then(|text| parse::owner(&text));
-        Some(Task {
+    fn task(&self, pid: u32, seen: u64, cgroups: &mut Cgroups, content: &mut Vec<u8>) -> Option<Task> {
+        let folder = Folder::open(&self.folder(pid)).ok()?;
+        let stat = parse::process_stat(folder.read("stat", content).ok()?)?;
+        let mut task = Task {
             pid,
             name: stat.name.to_vec(),
             state: stat.state,
             parent: stat.parent.try_into().ok()?,
             threads: stat.threads,
-            start: stat.start.saturating_mul(self.tick),
-            ids,
-            cgroup: self.cgroup(&folder, cgroups),
+            start: stat.start.saturating_mul(tick()),
+            ids: None,
+            cgroup: 0,
             seen,
-        })
-    }
-
-    /// The id of its cgroup, which is the inode of the cgroup's folder; 0 where it can't be found out.
-    fn cgroup(&self, folder: &Path, known: &mut HashMap<Vec<u8>, u64>) -> u64 {
-        let Some(mount) = &self.cgroups else { return 0 };
-        let text = fs::read(folder.join("cgroup")).unwrap_or_default();
-        let Some(path) = parse::cgroup_of(&text) else { return 0 };
-        if let Some(id) = known.get(path) {
-            return *id;
+        };
+        task.ids = parse::owner(folder.read_if_any("status", content));
+        if let Some((_, [own, ..])) = cgroups.of(&folder, content) {
+            task.cgroup = *own;
         }
-        let below = OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path));
-        let id = fs::metadata(mount.join(below)).map_or(0, |folder| folder.ino());
-        known.insert(path.to_vec(), id);
-        id
+        Some(task)
     }
 }

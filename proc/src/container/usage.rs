@@ -93,8 +93,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(hierarchies: Hierarchies) -> Reader {
-        let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second();
-        Reader { hierarchies, tick, content: Vec::new() }
+        Reader { hierarchies, tick: kumon_collect::tick(), content: Vec::new() }
     }
 
     /// What the cgroup with that path has used; none where it is gone.

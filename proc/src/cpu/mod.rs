@@ -54,7 +54,7 @@ impl Metric for Cpu {
         let before = stat.read_as(parse::stat)?;
         Ok(Cpu {
             per_cpu: settings.per_cpu,
-            tick: 1_000_000_000 / rustix::param::clock_ticks_per_second(),
+            tick: kumon_collect::tick(),
             stat,
             load: KernelFile::at(root.path("/proc/loadavg")),
             pressure: Pressure::of("cpu", root),

@@ -1,10 +1,8 @@
 //! What only some processes are asked for.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-
 use rustix::fs::{AtFlags, statat};
 
+use crate::cgroups::Cgroups;
 use crate::file::Folder;
 use crate::parse;
 
@@ -53,45 +51,4 @@ fn descriptors(process: &Folder) -> Option<u64> {
     let names = process.entries("fd").ok()?.flatten();
     Some(names.filter(|entry| entry.file_name().to_bytes().first().is_some_and(u8::is_ascii_digit)).count()
         as u64)
-}
-
-/// Cgroups (v2) by their paths, looked up once in a reading.
-pub(super) struct Cgroups {
-    /// Where cgroup v2 is mounted.
-    mount: Option<PathBuf>,
-    known: HashMap<String, Vec<u64>>,
-}
-
-impl Cgroups {
-    pub(super) fn new(mount: Option<PathBuf>) -> Cgroups {
-        Cgroups { mount, known: HashMap::new() }
-    }
-
-    /// Begins another reading.
-    pub(super) fn begin(&mut self) {
-        self.known.clear();
-    }
-
-    pub(super) fn mount(&self) -> &Path {
-        self.mount.as_deref().unwrap_or(Path::new(""))
-    }
-
-    /// The path of a process's cgroup, and the inodes of its folder and of all above it.
-    pub(super) fn of(&mut self, process: &Folder, content: &mut Vec<u8>) -> Option<(&str, &[u64])> {
-        let path = std::str::from_utf8(parse::cgroup_of(process.read_if_any("cgroup", content))?).ok()?;
-        if !self.known.contains_key(path) {
-            let folders = self.folders(path);
-            self.known.insert(path.to_owned(), folders);
-        }
-        let (path, folders) = self.known.get_key_value(path)?;
-        Some((path, folders))
-    }
-
-    /// None of a cgroup that is gone.
-    fn folders(&self, path: &str) -> Vec<u64> {
-        let Some(mount) = &self.mount else { return Vec::new() };
-        let folder = mount.join(path.trim_start_matches('/'));
-        let up = folder.ancestors().take_while(|folder| folder.starts_with(mount));
-        up.map_while(|folder| Some(rustix::fs::stat(folder).ok()?.st_ino)).collect()
-    }
 }

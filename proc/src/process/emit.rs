@@ -21,8 +21,7 @@ pub(super) struct Scale {
 
 impl Scale {
     pub(super) fn of_kernel() -> Scale {
-        let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second();
-        Scale { tick, page: rustix::param::page_size() as u64 }
+        Scale { tick: kumon_collect::tick(), page: rustix::param::page_size() as u64 }
     }
 
     pub(super) fn ticks(self, nanoseconds: u64) -> u64 {

@@ -14,10 +14,11 @@ use kumon_collect::settings::interval;
 use kumon_collect::{Candidate, Emitter, Filter, boottime, top};
 use serde::Deserialize;
 
-use self::details::{Cgroups, Details, Io};
+use self::details::{Details, Io};
 use self::emit::{Row, Scale};
 use self::list::{Listed, Processes, Times};
 use crate::Root;
+use crate::cgroups::Cgroups;
 use crate::counter::added;
 use crate::error::ReadError;
 use crate::file::KernelFile;
@@ -189,6 +190,7 @@ impl Process {
         let Some([uid, _]) = parse::owner(folder.read_if_any("status", content)) else { return false };
         let mount = cgroups.mount().to_owned();
         let (cgroup, cgroup_ids) = cgroups.of(&folder, content).unwrap_or_default();
+        let cgroup = std::str::from_utf8(cgroup).unwrap_or_default();
         let names = match cgroup_ids.first() {
             Some(own) if settings.filter.has_names() => {
                 kumon_collect::Cgroups::of_this_node().names(*own, self.scale.time(process.start))
