@@ -8,7 +8,7 @@ mod support;
 
 use std::time::Duration;
 
-use kumon_alerts::render::{rule, rule_id};
+use kumon_alerts::render::{Connector, RuleSettings, Service, own_connectors, rule, rule_id};
 use kumon_testing::{Elasticsearch, require_elasticsearch};
 use serde_json::{Value, json};
 use support::{alert, row};
@@ -37,7 +37,7 @@ fn a_rule_groups_by_several_fields() {
         "title: Slow\nmetric: biolatency\naggregation: avg(kumon.biolatency.p99)\nthreshold: '> 1'\n\
          group_by: [host.name, kumon.disk.name]\nseverity: warning\n",
     );
-    let rule = rule(&slow, Duration::from_secs(60)).unwrap();
+    let rule = rule(&slow, Duration::from_secs(60), &RuleSettings::default()).unwrap();
     let params = &rule["params"];
     let query: Value = serde_json::from_str(params["esQuery"].as_str().unwrap()).unwrap();
     let search = json!({
@@ -57,8 +57,46 @@ fn a_rule_groups_by_several_fields() {
 }
 
 #[test]
-fn the_id_of_a_rule_is_a_uuid_that_stays() {
-    assert_eq!(rule_id("disk-latency"), rule_id("disk-latency"));
-    assert_ne!(rule_id("disk-latency"), rule_id("node-silent"));
-    assert_eq!(rule_id("disk-latency").get_version_num(), 5);
+fn a_rule_and_a_connector_have_a_uuid_that_stays_and_is_another_in_each_space() {
+    let id = rule_id("disk-latency", None);
+    assert_eq!(rule_id("disk-latency", None), id);
+    assert_eq!(id.len(), "6f0c9ad2-57c1-5a58-9e0b-3d1f8a2c41e7".len());
+    assert_ne!(rule_id("disk-latency", Some("operations")), id);
+    assert_ne!(rule_id("node-silent", None), id);
+    let [(log, _), (index, _)] = own_connectors(None);
+    assert_ne!(log.id, index.id);
+    assert_ne!(own_connectors(Some("operations"))[0].0.id, log.id);
+}
+
+#[test]
+fn each_connector_is_told_of_both_ends_in_the_form_of_its_type() {
+    let alert = alert(
+        "slow",
+        "title: Slow\nmetric: exec\naggregation: count\nthreshold: '> 1'\nseverity: warning\nrecovery: true\n",
+    );
+    for (service, keys) in [
+        (Service::Email, &["message", "subject", "to"][..]),
+        (Service::Index, &["documents"]),
+        (Service::PagerDuty, &["dedupKey", "eventAction", "severity", "summary"]),
+        (Service::ServerLog, &["level", "message"]),
+        (Service::Slack, &["message"]),
+        (Service::Teams, &["message"]),
+        (Service::Webhook, &["body"]),
+    ] {
+        let connectors = vec![Connector { id: "ours".into(), service }];
+        let settings = RuleSettings { connectors, to: vec!["ops@example.org".into()] };
+        let rule = rule(&alert, Duration::from_secs(60), &settings).unwrap();
+        let actions = rule["actions"].as_array().unwrap();
+        let groups: Vec<&Value> = actions.iter().map(|action| &action["group"]).collect();
+        assert_eq!(groups, ["threshold met", "recovered"], "{service:?}");
+        for action in actions {
+            assert_eq!(action["id"], "ours");
+            let given: Vec<&String> = action["params"].as_object().unwrap().keys().collect();
+            assert_eq!(given, keys, "{service:?}");
+        }
+        assert!(actions[1]["params"].to_string().contains(match service {
+            Service::PagerDuty => "resolve",
+            _ => "recovered",
+        }));
+    }
 }

@@ -11,51 +11,108 @@ use crate::expression::Aggregation;
 /// Kibana's own limit of groups is 1000.
 const MAX_GROUPS: u32 = 100;
 
-/// A connector that the rules refer to: `POST /api/actions/connector/<id>`.
-#[derive(Debug, Clone, Copy)]
+/// A connector of Kibana's that rules notify through.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connector {
-    pub id: &'static str,
-    pub name: &'static str,
-    pub r#type: &'static str,
+    pub id: String,
+    pub service: Service,
 }
 
-/// Those of the free licence.
-pub const CONNECTORS: [Connector; 2] = [
-    Connector { id: "kumon-server-log", name: "KuMon: Kibana's log", r#type: ".server-log" },
-    Connector { id: "kumon-index", name: "KuMon: the index kumon-rules", r#type: ".index" },
-];
+/// What a connector notifies with: those of Kibana's types that a message is enough for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    Email,
+    /// Documents for an index of Elasticsearch's.
+    Index,
+    PagerDuty,
+    /// Kibana's log.
+    ServerLog,
+    Slack,
+    Teams,
+    Webhook,
+}
+
+/// What rules do beside being evaluated.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleSettings {
+    pub connectors: Vec<Connector>,
+    /// Whom connectors for mail write to.
+    pub to: Vec<String>,
+}
+
+impl Service {
+    pub const ALL: [Service; 7] = [
+        Service::Email,
+        Service::Index,
+        Service::PagerDuty,
+        Service::ServerLog,
+        Service::Slack,
+        Service::Teams,
+        Service::Webhook,
+    ];
+
+    /// Kibana's `connector_type_id`.
+    pub fn type_id(self) -> &'static str {
+        match self {
+            Service::Email => ".email",
+            Service::Index => ".index",
+            Service::PagerDuty => ".pagerduty",
+            Service::ServerLog => ".server-log",
+            Service::Slack => ".slack",
+            Service::Teams => ".teams",
+            Service::Webhook => ".webhook",
+        }
+    }
+}
+
+/// KuMon's own connectors, of types that the free licence has, with the body of `POST /api/actions/connector/<id>`. A
+/// space beside the default one has its own: Kibana has each id only once.
+pub fn own_connectors(space: Option<&str>) -> [(Connector, Value); 2] {
+    let connector = |name: &str, service: Service, title: &str, config: Value| {
+        let body = json!({
+            "name": title, "connector_type_id": service.type_id(), "config": config, "secrets": {},
+        });
+        (Connector { id: uuid(&format!("connector:{name}"), space), service }, body)
+    };
+    let of_index = json!({"index": "kumon-rules", "executionTimeField": "@timestamp"});
+    [
+        connector("log", Service::ServerLog, "KuMon: Kibana's log", json!({})),
+        connector("index", Service::Index, "KuMon: the index kumon-rules", of_index),
+    ]
+}
 
 /// What Kibana's rules can't do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Kibana's rules have no {0}; let KuMon or Watcher evaluate this alert")]
 pub struct Unsupported(&'static str);
 
-impl Connector {
-    /// The body of the request that makes it.
-    pub fn body(&self) -> Value {
-        let config = match self.r#type {
-            ".index" => json!({"index": "kumon-rules", "executionTimeField": "@timestamp"}),
-            _ => json!({}),
-        };
-        json!({"name": self.name, "connector_type_id": self.r#type, "config": config, "secrets": {}})
-    }
-}
-
 /// What the several fields that an alert groups by are called together in its rule.
 const GROUP: &str = "kumon.group";
 
-/// The id of an alert's rule, which has to be a UUID. The same name gives the same one.
-pub fn rule_id(name: &str) -> Uuid {
+/// Whether Kibana's rules can express the alert.
+pub fn has_rule(alert: &Alert) -> bool {
+    rule(alert, alert.window, &RuleSettings::default()).is_ok()
+}
+
+/// The id of an alert's rule in a space; none is the default space. Kibana takes UUIDs only.
+pub fn rule_id(name: &str, space: Option<&str>) -> String {
+    uuid(name, space)
+}
+
+/// The same name and space give the same one.
+fn uuid(name: &str, space: Option<&str>) -> String {
     /// KuMon's own, made at random once.
     const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_9ad2_57c1_4a58_9e0b_3d1f_8a2c_41e7);
-    Uuid::new_v5(&NAMESPACE, name.as_bytes())
+    // Neither an alert's name nor a space's has a slash.
+    let name = space.map_or_else(|| name.to_owned(), |space| format!("{space}/{name}"));
+    Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
 }
 
 /// The body of `POST /api/alerting/rule/<id>`, see [`rule_id`].
 ///
 /// # Errors
 /// When Kibana's rules can't express the alert.
-pub fn rule(alert: &Alert, interval: Duration) -> Result<Value, Unsupported> {
+pub fn rule(alert: &Alert, interval: Duration, settings: &RuleSettings) -> Result<Value, Unsupported> {
     let (aggregation, field) = match &alert.aggregation {
         Aggregation::Count => ("count", None),
         Aggregation::Of(function, field) => (function.name(), Some(field)),
@@ -108,7 +165,7 @@ pub fn rule(alert: &Alert, interval: Duration) -> Result<Value, Unsupported> {
         "tags": ["kumon", alert.name, alert.severity.name()],
         "schedule": {"interval": format!("{every}{every_unit}")},
         "params": params,
-        "actions": actions(alert, group),
+        "actions": actions(alert, group, settings),
     }))
 }
 
@@ -119,36 +176,49 @@ fn joined(fields: &[String]) -> Value {
     json!({"type": "keyword", "script": {"source": script, "params": {"fields": fields}}})
 }
 
-fn actions(alert: &Alert, group: &str) -> Value {
+fn actions(alert: &Alert, group: &str, settings: &RuleSettings) -> Value {
     let (throttle, unit) = in_units(alert.throttle);
     let frequency = json!({
         "summary": false, "notify_when": "onThrottleInterval", "throttle": format!("{throttle}{unit}"),
     });
     let change = json!({"summary": false, "notify_when": "onActionGroupChange", "throttle": null});
-    let [log, index] = CONNECTORS;
-    let document = |state: &str| {
-        json!({"documents": [{
-            "alert": alert.name, "severity": alert.severity.name(), "state": state,
-            "group": "{{alert.id}}", "value": "{{context.value}}", "condition": alert.condition(),
-        }]})
-    };
-    let line = |state: &str, level: &str| {
-        let message = format!("{state}: {} ({{{{alert.id}}}}): {}", alert.title, alert.condition());
-        json!({"level": level, "message": message})
-    };
-    let mut actions = vec![
-        json!({"id": log.id, "group": group, "params": line(alert.severity.name(), "warn"), "frequency": frequency}),
-        json!({"id": index.id, "group": group, "params": document("firing"), "frequency": frequency}),
-    ];
-    if alert.recovery {
-        actions.push(
-            json!({"id": log.id, "group": "recovered", "params": line("recovered", "info"), "frequency": change}),
-        );
-        actions.push(
-            json!({"id": index.id, "group": "recovered", "params": document("recovered"), "frequency": change}),
-        );
+    let mut actions = Vec::new();
+    for connector in &settings.connectors {
+        let mut add = |group: &str, recovered: bool, frequency: &Value| {
+            let params = params(alert, connector.service, recovered, &settings.to);
+            actions
+                .push(json!({"id": connector.id, "group": group, "params": params, "frequency": frequency}));
+        };
+        add(group, false, &frequency);
+        if alert.recovery {
+            add("recovered", true, &change);
+        }
     }
     Value::Array(actions)
+}
+
+/// What a connector is told, in the form that its type takes. Kibana fills in what stands in braces.
+fn params(alert: &Alert, service: Service, recovered: bool, to: &[String]) -> Value {
+    let word = if recovered { "recovered" } else { alert.severity.name() };
+    let message = format!("{word}: {} ({{{{alert.id}}}}): {}", alert.title, alert.condition());
+    let document = json!({
+        "alert": alert.name, "severity": alert.severity.name(),
+        "state": if recovered { "recovered" } else { "firing" },
+        "group": "{{alert.id}}", "value": "{{context.value}}", "condition": alert.condition(),
+    });
+    match service {
+        Service::Email => {
+            json!({"to": to, "subject": format!("[KuMon] {word}: {}", alert.title), "message": message})
+        }
+        Service::Index => json!({"documents": [document]}),
+        Service::PagerDuty => json!({
+            "eventAction": if recovered { "resolve" } else { "trigger" },
+            "dedupKey": "{{rule.id}}:{{alert.id}}", "summary": message, "severity": alert.severity.name(),
+        }),
+        Service::ServerLog => json!({"level": if recovered { "info" } else { "warn" }, "message": message}),
+        Service::Slack | Service::Teams => json!({"message": message}),
+        Service::Webhook => json!({"body": document.to_string()}),
+    }
 }
 
 /// Kibana takes whole numbers of one unit.

@@ -7,7 +7,7 @@ mod watcher;
 use kumon_query::{Fields, SearchRequest, to_elasticsearch};
 use serde_json::Value;
 
-pub use kibana::{CONNECTORS, Connector, Unsupported, rule, rule_id};
+pub use kibana::{Connector, RuleSettings, Service, Unsupported, has_rule, own_connectors, rule, rule_id};
 pub use watcher::{Form, WatchEmail, WatchSlack, WatcherSettings, watch};
 
 use crate::alert::Alert;

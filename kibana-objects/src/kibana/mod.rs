@@ -12,6 +12,7 @@ mod lens;
 mod lucene;
 mod object;
 mod search;
+mod space;
 
 use crate::catalog::Catalog;
 use crate::model::Dashboard;
@@ -19,6 +20,7 @@ use crate::model::Dashboard;
 pub use lucene::lucene;
 pub use object::{Reference, SavedObject, SavedObjectType, TAG};
 pub(crate) use search::id_of_metric;
+pub use space::in_space;
 
 /// All objects, in an order in which each stands behind what it refers to: the tag, the data views and searches of
 /// the catalog's metrics, the searches of single panels, the dashboards.

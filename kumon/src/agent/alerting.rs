@@ -40,7 +40,8 @@ impl Alerting {
         if !config.alerts.enabled || config.alerts.evaluated_by == EvaluatedBy::Watcher {
             return Alerting { running: None, left_out: Vec::new() };
         }
-        let Alerts { usable, wrong } = alerts::load(config);
+        let Alerts { mut usable, wrong } = alerts::load(config);
+        usable.retain(|alert| config.alerts.evaluator(alert) == EvaluatedBy::Kumon);
         let mut left_out: Vec<String> = wrong.iter().map(ToString::to_string).collect();
         let running = run(usable, config, store).unwrap_or_else(|e| {
             left_out.push(format!("no alerts are evaluated: {}", explain(&e)));

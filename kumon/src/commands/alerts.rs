@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use chrono::Utc;
 use clap::{Subcommand, ValueEnum};
-use kumon_alerts::render::{CONNECTORS, Form, rule, rule_id, watch};
+use kumon_alerts::render::{Form, RuleSettings, own_connectors, rule, rule_id, watch};
 use kumon_alerts::{Alert, AlertState, Alerts, Book, Time, acknowledge, evaluate, test, time_text};
 use kumon_query::did_you_mean;
 use kumon_shipper::elasticsearch::{Client, Method};
@@ -107,6 +107,10 @@ fn who_evaluates(config: &Config) -> &'static str {
         (EvaluatedBy::Watcher, ..) => {
             "evaluated by Watcher (alerts.evaluated_by); 'kumon setup' installs the watches"
         }
+        (EvaluatedBy::Kibana, ..) => {
+            "evaluated by Kibana (alerts.evaluated_by); 'kumon setup' installs the rules. Agents evaluate what no rule \
+             can express"
+        }
         (_, false, _) => "not evaluated on this node (alerts.enabled)",
         (.., Scope::Node) => "evaluated by this node's agent, of its own rows",
         (.., Scope::All) => "evaluated by this node's agent, of all nodes' rows",
@@ -117,6 +121,9 @@ fn status(config: &Config, alerts: &Alerts, out: &mut impl Write) -> Result<Exit
     if config.alerts.evaluated_by == EvaluatedBy::Watcher {
         writeln!(out, "{}; Kibana shows them under Stack Management, Watcher", who_evaluates(config))?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if config.alerts.evaluated_by == EvaluatedBy::Kibana {
+        writeln!(out, "{}; Kibana shows them under Stack Management, Rules", who_evaluates(config))?;
     }
     let folder = config.path.alerts();
     let book = Book::read(&folder).with_context(|| format!("{}: can't be read", folder.display()))?;
@@ -202,8 +209,13 @@ fn try_channels(config: &Config, alert: &Alert, out: &mut impl Write) -> Result<
 }
 
 fn ack(config: &Config, alert: &Alert, out: &mut impl Write) -> Result<ExitCode> {
-    if config.alerts.evaluated_by == EvaluatedBy::Watcher {
-        return ack_watch(config, alert, out);
+    match config.alerts.evaluator(alert) {
+        EvaluatedBy::Kumon => {}
+        EvaluatedBy::Watcher => return ack_watch(config, alert, out),
+        EvaluatedBy::Kibana => {
+            eprintln!("kumon: Kibana evaluates {}: mute its rule there", alert.name);
+            return Ok(ExitCode::from(WRONG_USAGE));
+        }
     }
     let folder = config.path.alerts();
     let book = Book::read(&folder).with_context(|| format!("{}: can't be read", folder.display()))?;
@@ -237,17 +249,21 @@ fn render(config: &Config, alert: &Alert, form: RenderAs, out: &mut impl Write) 
     let interval: Duration = config.alerts.interval;
     let body = match form {
         RenderAs::Watcher => watch(alert, interval, &config.alerts.watcher, Form::Current),
-        RenderAs::Kibana => match rule(alert, interval) {
-            Ok(rule) => {
-                let connectors = CONNECTORS.map(|c| serde_json::json!({"id": c.id, "body": c.body()}));
-                let id = rule_id(&alert.name).to_string();
-                serde_json::json!({"connectors": connectors, "rule": {"id": id, "body": rule}})
+        RenderAs::Kibana => {
+            let own = own_connectors(None);
+            let connectors = own.iter().map(|(connector, _)| connector.clone()).collect();
+            match rule(alert, interval, &RuleSettings { connectors, to: Vec::new() }) {
+                Ok(rule) => {
+                    let connectors = own.map(|(c, body)| serde_json::json!({"id": c.id, "body": body}));
+                    let id = rule_id(&alert.name, None);
+                    serde_json::json!({"connectors": connectors, "rule": {"id": id, "body": rule}})
+                }
+                Err(e) => {
+                    eprintln!("kumon: {}: {e}", alert.name);
+                    return Ok(ExitCode::FAILURE);
+                }
             }
-            Err(e) => {
-                eprintln!("kumon: {}: {e}", alert.name);
-                return Ok(ExitCode::FAILURE);
-            }
-        },
+        }
     };
     writeln!(out, "{}", serde_json::to_string_pretty(&body)?)?;
     Ok(ExitCode::SUCCESS)

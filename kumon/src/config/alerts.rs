@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kumon_alerts::render::WatcherSettings;
-use kumon_alerts::{Override, Selection};
+use kumon_alerts::render::{WatcherSettings, has_rule};
+use kumon_alerts::{Alert, Override, Selection};
 use serde::Deserialize;
 
 use super::{ConfigError, file};
@@ -23,6 +23,7 @@ pub(crate) struct AlertsConfig {
     pub(crate) disabled: Vec<String>,
     pub(crate) r#override: BTreeMap<String, Override>,
     pub(crate) watcher: WatcherSettings,
+    pub(crate) kibana: RulesConfig,
 }
 
 /// Whose rows an agent evaluates.
@@ -42,6 +43,18 @@ pub(crate) enum EvaluatedBy {
     #[default]
     Kumon,
     Watcher,
+    /// Kibana's rules; what those can't express is still evaluated by the agents.
+    Kibana,
+}
+
+/// The section `alerts.kibana`: whom rules notify.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RulesConfig {
+    /// Connectors of Kibana's by id or name; empty: KuMon's own, which setup makes.
+    pub(crate) connectors: Vec<String>,
+    /// Addresses that connectors for mail write to.
+    pub(crate) to: Vec<String>,
 }
 
 impl Default for AlertsConfig {
@@ -56,11 +69,20 @@ impl Default for AlertsConfig {
             disabled,
             r#override,
             watcher: WatcherSettings::default(),
+            kibana: RulesConfig::default(),
         }
     }
 }
 
 impl AlertsConfig {
+    /// Who evaluates an alert.
+    pub(crate) fn evaluator(&self, alert: &Alert) -> EvaluatedBy {
+        match self.evaluated_by {
+            EvaluatedBy::Kibana if !has_rule(alert) => EvaluatedBy::Kumon,
+            evaluated_by => evaluated_by,
+        }
+    }
+
     /// Which alerts there are.
     pub(crate) fn selection(&self) -> Selection {
         Selection {

@@ -92,7 +92,7 @@ mod tests {
         let page = include_str!("../../../docs/alerts.md");
         let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
         let sections: Vec<&str> = blocks.filter(|block| !block.starts_with("title:")).collect();
-        assert_eq!(sections.len(), 3, "{sections:?}");
+        assert_eq!(sections.len(), 4, "{sections:?}");
         for section in sections {
             let config = parse(section).unwrap_or_else(|e| panic!("{section}: {e}"));
             kumon_alerts::check_channels(&config.channels).unwrap();

@@ -4,6 +4,7 @@
 //! [`records`] what is to be done with each. A new step is a variant of [`Step`]; a new kind of object is one of
 //! [`object::Kind`].
 
+mod alerting;
 mod api_key;
 mod difference;
 mod estimate;
@@ -22,7 +23,6 @@ mod roles;
 mod step;
 mod stream;
 mod templates;
-mod watches;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ use crate::WRONG_USAGE;
 use crate::cli::SetupArgs;
 use crate::config::{Config, NamedOutput, Outputs, choose};
 use estimate::Rates;
-use kibana::Kibana;
+use kibana::{Kibana, Target};
 use object::Object;
 use place::Place;
 use records::{Author, Records};
@@ -49,8 +49,7 @@ type Work = Vec<(Step, Vec<Object>)>;
 /// # Errors
 /// When the cluster can't be reached or refuses something. What was done until then stays; a repetition goes on.
 pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
-    let steps = Step::ALL.into_iter().filter(|step| args.only.is_empty() || args.only.contains(step));
-    let work = steps.map(|step| Ok((step, step.objects(config)?))).collect::<Result<Work>>()?;
+    let work = work(config, args, &Target::unseen())?;
     let mut out = io::stdout().lock();
     if args.dry_run && args.only == [Step::Kibana] {
         for (_, objects) in &work {
@@ -61,7 +60,8 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
     let outputs = config.outputs()?;
     let Some((output, mut options)) = target(&outputs, args.output.as_deref())? else {
         if args.dry_run && args.output.is_none() {
-            let wanted = work.iter().filter(|(step, _)| watches::why_unwanted(*step, config, true).is_none());
+            let wanted =
+                work.iter().filter(|(step, _)| alerting::why_unwanted(*step, config, true).is_none());
             for (step, objects) in wanted {
                 for object in objects {
                     report::request(object, &mut out)?;
@@ -85,7 +85,17 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
     options.authentication = credentials(args, &options)?;
     let section = config.kibana.as_ref().filter(|_| is_first);
     let kibana = section.map(|section| Kibana::new(section, &options.authentication)).transpose()?;
-    let places = Places { client: Client::new(options)?, kibana, is_first };
+    let target = if work.iter().any(|(step, _)| step.is_of_kibana()) {
+        kibana
+            .as_ref()
+            .map(|kibana| kibana.target(&config.alerts))
+            .transpose()?
+            .unwrap_or_else(Target::unseen)
+    } else {
+        Target::unseen()
+    };
+    let places = Places { client: Client::new(options)?, kibana, is_first, target };
+    let work = self::work(config, args, &places.target)?;
     if args.dry_run {
         dry_run(&places, config, work, args, &mut out)?;
         return Ok(ExitCode::SUCCESS);
@@ -93,6 +103,11 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
     let complete = change(&places, config, work, args, &mut out)
         .context("setup is not complete; it is safe to repeat")?;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn work(config: &Config, args: &SetupArgs, target: &Target) -> Result<Work> {
+    let steps = Step::ALL.into_iter().filter(|step| args.only.is_empty() || args.only.contains(step));
+    steps.map(|step| Ok((step, step.objects(config, target)?))).collect()
 }
 
 /// The Elasticsearch output that is to be set up, and how to reach it; none where the output has nothing to set up.
@@ -132,18 +147,19 @@ struct Places {
     kibana: Option<Kibana>,
     /// Whether it is the first Elasticsearch among the outputs, whose Watcher and Kibana are used.
     is_first: bool,
+    target: Target,
 }
 
 impl Places {
     /// None where there is none: that is said.
     fn of(&self, step: Step, out: &mut impl Write) -> Result<Option<&dyn Place>> {
-        match (step, &self.kibana) {
-            (Step::Kibana, None) => {
-                writeln!(out, "{}", if self.is_first { kibana::BY_HAND } else { kibana::OF_THE_FIRST })?;
+        match &self.kibana {
+            _ if !step.is_of_kibana() => Ok(Some(&self.client)),
+            Some(kibana) => Ok(Some(kibana)),
+            None => {
+                writeln!(out, "{}", kibana::why_not(step, self.is_first))?;
                 Ok(None)
             }
-            (Step::Kibana, Some(kibana)) => Ok(Some(kibana)),
-            _ => Ok(Some(&self.client)),
         }
     }
 }
@@ -158,7 +174,7 @@ fn dry_run(
 ) -> Result<()> {
     let records = Records::new(&places.client, Author::this(crate::host::common()?.host_name));
     for (step, objects) in beside_others(work, &records, args.force)? {
-        if let Some(why) = watches::why_unwanted(step, config, places.is_first) {
+        if let Some(why) = alerting::why_unwanted(step, config, places.is_first) {
             writeln!(out, "{why}")?;
             continue;
         }
@@ -206,21 +222,23 @@ fn install(
 ) -> Result<()> {
     let client = &places.client;
     for (step, objects) in work {
-        let Some(place) = places.of(*step, out)? else { continue };
-        let objects = if let Some(why) = watches::why_unwanted(*step, config, places.is_first) {
+        let unwanted = alerting::why_unwanted(*step, config, places.is_first);
+        if let Some(why) = unwanted {
             writeln!(out, "{why}")?;
-            &[]
-        } else {
-            objects.as_slice()
-        };
+            if step.is_of_kibana() && places.kibana.is_none() {
+                continue;
+            }
+        }
+        let Some(place) = places.of(*step, out)? else { continue };
+        let objects = if unwanted.is_some() { &[] } else { objects.as_slice() };
         let outcomes = install::install(objects, place, records, args.force)?;
         report.step(&outcomes, out)?;
         match step {
             Step::Ilm => estimate::print(config, &Rates::counted(client)?, "", out)?,
             Step::Templates => templates::roll_over(client, &outcomes, out)?,
             Step::Kibana => kibana::create_streams(client, config, out)?,
-            Step::Watches => {
-                let unwanted = watches::unwanted(objects, records)?;
+            Step::Watches | Step::Rules => {
+                let unwanted = alerting::unwanted(*step, objects, &places.target, records)?;
                 report.step(&install::remove(&unwanted, place, records, args.force)?, out)?;
             }
             Step::Roles | Step::Pipelines => {}

@@ -11,6 +11,8 @@ pub(super) struct Object {
     pub(super) path: String,
     /// What a PUT sends.
     pub(super) body: Value,
+    /// The space of Kibana that the name is of; none where it is the default space's, or no space's.
+    pub(super) space: Option<String>,
 }
 
 /// What an object is.
@@ -26,6 +28,8 @@ pub(super) enum Kind {
     Search,
     Dashboard,
     Watch,
+    Connector,
+    Rule,
 }
 
 impl Kind {
@@ -42,6 +46,8 @@ impl Kind {
             Kind::Search => "saved search",
             Kind::Dashboard => "dashboard",
             Kind::Watch => "watch",
+            Kind::Connector => "connector",
+            Kind::Rule => "rule",
         }
     }
 
@@ -58,7 +64,18 @@ impl Kind {
 
     /// Whether Kibana keeps it.
     pub(super) fn is_of_kibana(self) -> bool {
-        matches!(self, Kind::Tag | Kind::DataView | Kind::Search | Kind::Dashboard)
+        self.saved_object_type().is_some() || matches!(self, Kind::Connector | Kind::Rule)
+    }
+
+    /// Kibana's name of the type, of what its API for exports and imports has.
+    pub(super) fn saved_object_type(self) -> Option<&'static str> {
+        match self {
+            Kind::Tag => Some("tag"),
+            Kind::DataView => Some("index-pattern"),
+            Kind::Search => Some("search"),
+            Kind::Dashboard => Some("dashboard"),
+            _ => None,
+        }
     }
 
     fn api(self) -> &'static str {
@@ -73,6 +90,8 @@ impl Kind {
             Kind::Search => "api/saved_objects/search",
             Kind::Dashboard => "api/saved_objects/dashboard",
             Kind::Watch => "_watcher/watch",
+            Kind::Connector => "api/actions/connector",
+            Kind::Rule => "api/alerting/rule",
         }
     }
 }
@@ -85,19 +104,35 @@ impl Object {
             Kind::Role => body["metadata"] = mark,
             Kind::Policy => body["policy"]["_meta"] = mark,
             Kind::Component | Kind::Template | Kind::Pipeline => body["_meta"] = mark,
-            // A watch is marked where it is made.
-            Kind::Tag | Kind::DataView | Kind::Search | Kind::Dashboard | Kind::Watch => {}
+            // A watch and a rule are marked where they are made.
+            Kind::Tag
+            | Kind::DataView
+            | Kind::Search
+            | Kind::Dashboard
+            | Kind::Watch
+            | Kind::Connector
+            | Kind::Rule => {}
         }
-        Object { kind, path: format!("{}/{name}", kind.api()), name, body }
+        Object { body, ..Object::named(kind, name) }
     }
 
     /// One of which only the name is known: it can be looked at and deleted.
     pub(super) fn named(kind: Kind, name: String) -> Object {
-        Object { kind, path: format!("{}/{name}", kind.api()), name, body: Value::Null }
+        Object { kind, path: format!("{}/{name}", kind.api()), name, body: Value::Null, space: None }
+    }
+
+    /// The same as one of that space.
+    pub(super) fn in_space(self, space: Option<&str>) -> Object {
+        Object { space: space.map(str::to_owned), ..self }
     }
 
     /// What people call it: `ILM policy kumon.exec`.
     pub(super) fn title(&self) -> String {
+        // Their names are UUIDs.
+        let title = self.body["name"].as_str().filter(|_| matches!(self.kind, Kind::Connector | Kind::Rule));
+        if let Some(title) = title {
+            return format!("{} '{title}'", self.kind.label());
+        }
         format!("{} {}", self.kind.label(), self.name)
     }
 

@@ -88,7 +88,8 @@ fn content(kind: Kind, name: &str, mut answer: Value) -> Value {
         Kind::Component => answer["component_templates"][0]["component_template"].take(),
         Kind::Template => answer["index_templates"][0]["index_template"].take(),
         Kind::Watch => answer["watch"].take(),
-        Kind::Tag | Kind::DataView | Kind::Search | Kind::Dashboard => answer,
+        // Kibana keeps these.
+        Kind::Tag | Kind::DataView | Kind::Search | Kind::Dashboard | Kind::Connector | Kind::Rule => answer,
     };
     // Elasticsearch 9 notes when a template was made and changed. Whether a role can be used depends on the licence.
     if let Some(content) = content.as_object_mut() {

@@ -125,7 +125,8 @@ impl<'a> Records<'a> {
             let source = &hit["_source"];
             let kind = kinds.iter().find(|kind| source["kind"] == kind.label());
             if let (Some(kind), Some(name)) = (kind, source["name"].as_str()) {
-                objects.push((Object::named(*kind, name.to_owned()), author(source)));
+                let object = Object::named(*kind, name.to_owned()).in_space(source["space"].as_str());
+                objects.push((object, author(source)));
             }
         }
         objects.sort_by(|(a, _), (b, _)| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
@@ -169,6 +170,7 @@ impl<'a> Records<'a> {
             let document = json!({
                 "kind": object.kind.label(),
                 "name": object.name,
+                "space": object.space,
                 "fingerprint": record.fingerprint,
                 "installed": record.installed,
                 "node": record.author.as_ref().map(|author| &author.node),

@@ -4,10 +4,11 @@ use std::io::Write;
 
 use anyhow::Result;
 
+use super::kibana::Target;
 use super::object::Object;
 use super::records::{self, Records};
 use super::report::Report;
-use super::{Places, Step, Work, api_key, install, watches};
+use super::{Places, Step, Work, alerting, api_key, install};
 use crate::config::Config;
 
 /// Removes the steps' objects: those of this configuration, and those that only the records know, such as pipelines of
@@ -24,9 +25,9 @@ pub(super) fn remove(
     let keys_too = work.iter().any(|(step, _)| *step == Step::Roles);
     for (step, objects) in work.into_iter().rev() {
         let Some(place) = places.of(step, out)? else { continue };
-        let is_unwanted = watches::why_unwanted(step, config, places.is_first).is_some();
+        let is_unwanted = alerting::why_unwanted(step, config, places.is_first).is_some();
         let objects = if is_unwanted { Vec::new() } else { objects };
-        let objects = with_recorded(objects, step, records)?;
+        let objects = with_recorded(objects, step, &places.target, records)?;
         report.step(&install::remove(&objects, place, records, force)?, out)?;
     }
     if keys_too {
@@ -37,10 +38,15 @@ pub(super) fn remove(
     records.delete_if_empty()
 }
 
-fn with_recorded(mut objects: Vec<Object>, step: Step, records: &Records) -> Result<Vec<Object>> {
+fn with_recorded(
+    mut objects: Vec<Object>,
+    step: Step,
+    target: &Target,
+    records: &Records,
+) -> Result<Vec<Object>> {
     let recorded = records.of_kinds(step.kinds())?.into_iter().map(|(object, _)| object);
     let is_known = |object: &Object| objects.iter().any(|known| records::id(known) == records::id(object));
-    let further: Vec<Object> = recorded.filter(|object| !is_known(object)).collect();
+    let further: Vec<Object> = recorded.filter(|object| target.has(object) && !is_known(object)).collect();
     objects.extend(further);
     Ok(objects)
 }

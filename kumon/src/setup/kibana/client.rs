@@ -26,6 +26,7 @@ pub(in crate::setup) struct Kibana {
     http: Client,
     /// The URL of the space, without a slash at its end.
     base: String,
+    space: Option<String>,
 }
 
 /// What Kibana answered.
@@ -59,12 +60,26 @@ impl Kibana {
         if let Some(space) = &config.space {
             base += &format!("/s/{space}");
         }
-        Ok(Kibana { http, base })
+        Ok(Kibana { http, base, space: config.space.clone() })
+    }
+
+    /// The space that it talks to; none is the default one.
+    pub(super) fn space(&self) -> Option<&str> {
+        self.space.as_deref()
+    }
+
+    pub(super) fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.send(Method::GET, path, None)
     }
 
     /// A request with a JSON body.
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
         self.send(Method::POST, path, Some(("application/json", body.to_string())))
+    }
+
+    /// A request with a JSON body that replaces what is there.
+    pub(super) fn put(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.send(Method::PUT, path, Some(("application/json", body.to_string())))
     }
 
     /// A request that sends a file as a form does (RFC 7578). The file is JSON lines: none of them can be the boundary.

@@ -1,34 +1,56 @@
-//! Dashboards, searches and data views, as Kibana's saved objects.
+//! What setup puts into Kibana: dashboards, searches and data views; alerts as rules.
 
+mod api;
 mod client;
+mod exchange;
 mod place;
+mod target;
 
 use std::io::Write;
 
 use anyhow::Result;
-use kumon_dashboards::kibana::{SavedObject, SavedObjectType, render};
+use kumon_dashboards::kibana::{SavedObject, SavedObjectType, in_space, render};
 use kumon_shipper::elasticsearch::{Client, Method};
 
+use super::Step;
 use super::object::{Kind, Object};
 use super::place::{Missing, missing};
 use crate::config::Config;
 use crate::dashboards;
 
 pub(super) use client::Kibana;
+pub(super) use target::Target;
 
-/// What to do where no Kibana is configured.
-pub(super) const BY_HAND: &str = "skipped dashboards, searches and data views: the configuration has no kibana.url; \
+const BY_HAND: &str = "skipped dashboards, searches and data views: the configuration has no kibana.url; \
     'kumon setup --dry-run --only kibana > kumon.ndjson' makes the file that Kibana takes under Stack Management, \
     Saved Objects, Import";
 
-/// Why there are none in any further cluster.
-pub(super) const OF_THE_FIRST: &str = "skipped dashboards, searches and data views: kibana.url is that of the first \
+const OF_THE_FIRST: &str = "skipped dashboards, searches and data views: kibana.url is that of the first \
     Elasticsearch of 'outputs'";
 
+const NO_RULES: &str = "skipped rules: the configuration has no kibana.url; 'kumon alerts render NAME --as kibana' \
+    prints what its API takes";
+
+const RULES_OF_THE_FIRST: &str = "skipped rules: kibana.url is that of the first Elasticsearch of 'outputs'";
+
+/// Why a step is skipped that would put something into Kibana.
+pub(super) fn why_not(step: Step, is_first: bool) -> &'static str {
+    match (step, is_first) {
+        (Step::Rules, true) => NO_RULES,
+        (Step::Rules, false) => RULES_OF_THE_FIRST,
+        (_, true) => BY_HAND,
+        (_, false) => OF_THE_FIRST,
+    }
+}
+
 /// Everything for the dashboards, in an order in which each stands behind what it refers to.
-pub(super) fn objects(config: &Config) -> Result<Vec<Object>> {
+pub(super) fn objects(config: &Config, target: &Target) -> Result<Vec<Object>> {
     let dashboards = dashboards::load(config)?;
-    Ok(render(&dashboards.dashboards, &dashboards.catalog).into_iter().map(object).collect())
+    let mut objects = render(&dashboards.dashboards, &dashboards.catalog);
+    if let Some(space) = &target.space {
+        objects = in_space(objects, space);
+    }
+    Ok(objects.into_iter().map(|saved| object(saved).in_space(target.space.as_deref())).collect())
 }
 
 fn object(saved: SavedObject) -> Object {

@@ -1,57 +1,25 @@
-//! Kibana as a place for objects, through its API for exports and imports: it is there for good, while the older
-//! API for single saved objects is deprecated.
+//! Kibana as a place for objects.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::object::Object;
 use super::super::place::{Missing, Place, Refused};
 use super::client::{Answer, Kibana};
-
-/// What changes by itself: dates, versions, and the stamps of migrations after an upgrade of Kibana.
-const NOT_CONTENT: &[&str] = &[
-    "version",
-    "created_at",
-    "created_by",
-    "updated_at",
-    "updated_by",
-    "namespaces",
-    "originId",
-    "coreMigrationVersion",
-    "typeMigrationVersion",
-    "managed",
-];
+use super::{api, exchange};
 
 impl Place for Kibana {
     fn read(&self, object: &Object) -> Result<Option<Value>, Refused> {
-        let wanted = [json!({"type": object.body["type"], "id": object.body["id"]})];
-        let body = json!({"objects": wanted, "excludeExportDetails": true});
-        let answer = self.post("api/saved_objects/_export", &body)?;
-        if answer.status == 400 && is_missing(&answer) {
-            return Ok(None);
+        match object.kind.saved_object_type() {
+            Some(r#type) => exchange::read(self, r#type, &object.name),
+            None => api::read(self, object),
         }
-        let answer = self.accepted(answer)?;
-        let mut exported: Value = serde_json::from_str(&answer.text).map_err(|e| {
-            let text = format!("its export is no JSON: {e}");
-            let wrong = Answer { status: answer.status, text, location: None };
-            self.refusal(&wrong)
-        })?;
-        if let Some(exported) = exported.as_object_mut() {
-            exported.retain(|key, _| !NOT_CONTENT.contains(&key.as_str()));
-        }
-        Ok(Some(exported))
     }
 
     fn write(&self, object: &Object) -> Result<(), Refused> {
-        let answer = self.post_file("api/saved_objects/_import?overwrite=true", &object.body.to_string())?;
-        let answer = self.accepted(answer)?;
-        let report: Value = serde_json::from_str(&answer.text).unwrap_or_default();
-        if report["success"] == true {
-            return Ok(());
+        match object.kind.saved_object_type() {
+            Some(_) => exchange::write(self, object),
+            None => api::write(self, object),
         }
-        Err(Refused::Rejected(match report["errors"][0]["error"].as_object() {
-            Some(error) => format!("Kibana did not import it: {}", json!(error)),
-            None => format!("Kibana did not import it: {}", answer.reason()),
-        }))
     }
 
     fn delete(&self, object: &Object) -> Result<(), Refused> {
@@ -61,7 +29,7 @@ impl Place for Kibana {
 
 impl Kibana {
     /// The answer, when it is a success.
-    fn accepted(&self, answer: Answer) -> Result<Answer, Refused> {
+    pub(super) fn accepted(&self, answer: Answer) -> Result<Answer, Refused> {
         match answer.status {
             200..300 => Ok(answer),
             400 => Err(Refused::Rejected(answer.reason())),
@@ -69,10 +37,4 @@ impl Kibana {
             _ => Err(Refused::Failed(self.refusal(&answer))),
         }
     }
-}
-
-/// Whether an export failed because the object isn't there.
-fn is_missing(answer: &Answer) -> bool {
-    let body: Value = serde_json::from_str(&answer.text).unwrap_or_default();
-    body["attributes"]["objects"][0]["error"]["statusCode"] == 404
 }
