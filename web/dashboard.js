@@ -14,21 +14,28 @@ export async function showDashboard(place, dashboard, options, range, change, re
   place.append(
     element('p', { class: 'quiet' }, dashboard.description),
     element('form', { class: 'controls' }, ...controls),
-    element('div', { class: 'grid' }, ...panels.map(({ panel, body }) => frame(panel, body))));
+    element('div', { class: 'grid' }, ...panels.map(({ panel, body }) => frame(panel, body, filters))));
   // Charts are as wide as their place, which has a width only in the document.
   ready();
   await Promise.all(panels.map(({ panel, body }) => fill(dashboard, panel, body, range, filters)));
 }
 
-function frame(panel, body) {
+function frame(panel, body, filters) {
   const { x, y, width, height } = panel.place;
   const plain = panel.shows === 'text' || panel.shows === 'links';
   const made = element('section', { class: plain ? 'panel plain' : 'panel', id: `panel-${panel.id}` },
-    plain ? null : element('h2', {}, panel.title), body);
+    plain ? null : element('h2', {}, title(panel, filters)), body);
   made.style.gridColumn = `${x + 1} / span ${width}`;
   made.style.gridRow = `${y + 1} / span ${height}`;
   made.style.setProperty('--rows', height);
   return made;
+}
+
+/** The panel's title, and what it shows nevertheless where its rows don't have what was chosen. */
+function title(panel, filters) {
+  const without = filters.map(({ field }) => panel.without[field]).filter(Boolean);
+  if (without.length === 0) return panel.title;
+  return `${panel.title} (${without.length === 1 ? without[0] : 'whole node'})`;
 }
 
 async function fill(dashboard, panel, body, range, filters) {

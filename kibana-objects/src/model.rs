@@ -20,6 +20,35 @@ pub struct Dashboard {
     pub panels: Vec<Panel>,
 }
 
+impl Dashboard {
+    /// The drop-downs that leave a panel alone, since its rows don't have the field; none where it shows no rows.
+    pub fn foreign_controls(&self, panel: &Panel) -> Vec<&Control> {
+        let has_rows = panel.content.metric().is_some();
+        self.controls.iter().filter(|control| has_rows && !panel.can_filter(&control.field)).collect()
+    }
+
+    /// The metrics that have a drop-down's field, of those that the dashboard shows; each once.
+    pub(crate) fn metrics_of(&self, control: &Control) -> Vec<&Metric> {
+        let mut metrics: Vec<&Metric> = Vec::new();
+        for metric in self.panels.iter().filter_map(|panel| panel.content.metric()) {
+            let is_known = metrics.iter().any(|known| known.name == metric.name);
+            if metric.has_values(&control.field) && !is_known {
+                metrics.push(metric);
+            }
+        }
+        metrics
+    }
+}
+
+impl Control {
+    /// What a panel shows that it leaves alone: `all processes`.
+    pub fn without(&self) -> String {
+        let label = self.label.to_lowercase();
+        let ending = if label.ends_with('s') { "es" } else { "s" };
+        format!("all {label}{ending}")
+    }
+}
+
 /// A drop-down that narrows the dashboard to values of a field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Control {

@@ -79,7 +79,7 @@ impl TimeRange {
 impl Panel {
     /// What the panel asks of the rows in `range` that pass all `filters`. None where it shows no rows (text, links).
     ///
-    /// A filter without values lets everything pass. A filter on a field that the panel's metric doesn't have matches nothing, as in Kibana;
+    /// A filter without values lets everything pass, and so does one on a field that the panel's metric doesn't have;
     /// [`Panel::can_filter`] tells beforehand.
     pub fn request(&self, range: TimeRange, filters: &[Filter]) -> Option<SearchRequest> {
         let (metric, query, limit, aggs) = match &self.content {
@@ -88,11 +88,9 @@ impl Panel {
             Content::Chart(chart) => (&chart.metric, &chart.query, 0, aggregations(chart, range)),
         };
         let mut parts: Vec<String> = (!query.is_empty()).then(|| format!("({query})")).into_iter().collect();
-        parts.extend(
-            filters.iter().filter(|filter| !filter.values.is_empty()).map(|filter| {
-                if self.can_filter(&filter.field) { filter.query() } else { "NOT *".to_owned() }
-            }),
-        );
+        let applied =
+            filters.iter().filter(|filter| !filter.values.is_empty() && self.can_filter(&filter.field));
+        parts.extend(applied.map(Filter::query));
         Some(SearchRequest {
             metric: metric.name.clone(),
             query: parts.join(" AND "),

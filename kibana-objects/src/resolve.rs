@@ -64,9 +64,6 @@ pub(crate) fn id_of(text: &str) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
-/// The metric of a panel of rows that stands for one of each metric; its title has `{metric}` where their names go.
-const EACH_METRIC: &str = "*";
-const METRIC_IN_TITLE: &str = "{metric}";
 /// Stands in a text for the links to the saved searches of all metrics.
 const SAVED_SEARCHES: &str = "{saved searches}";
 
@@ -81,10 +78,8 @@ impl Resolving<'_> {
         let mut mistakes = Vec::new();
         let controls = source.controls.into_iter().map(|control| self.control(control));
         let controls = keep(controls, &mut mistakes);
-        let panels: Vec<PanelSource> =
-            source.panels.into_iter().flat_map(|panel| self.of_each_metric(panel)).collect();
         let (mut ids, mut sizes) = (HashMap::new(), Vec::new());
-        for panel in &panels {
+        for panel in &source.panels {
             sizes.push(size(panel).unwrap_or_else(|mistake| {
                 mistakes.push(mistake);
                 (WIDTH, 1)
@@ -99,7 +94,7 @@ impl Resolving<'_> {
             }
         }
         let places = layout::flow(&sizes);
-        let panels = panels.into_iter().zip(places).map(|(panel, place)| {
+        let panels = source.panels.into_iter().zip(places).map(|(panel, place)| {
             let (title, id) = (panel.title.value.clone(), id_of(&panel.title.value));
             Ok(Panel { id, title, place, content: self.content(panel)? })
         });
@@ -108,23 +103,6 @@ impl Resolving<'_> {
             return Err(mistakes);
         }
         Ok(Dashboard { name, title: source.title, description: source.description, controls, panels })
-    }
-
-    /// A panel as it is, or the panels that it stands for.
-    fn of_each_metric(&self, panel: PanelSource) -> Vec<PanelSource> {
-        let is_of_each = |metric: &Spanned<String>| metric.value == EACH_METRIC;
-        if panel.kind.value != Kind::Rows || !panel.metric.as_ref().is_some_and(is_of_each) {
-            return vec![panel];
-        }
-        let of = |metric: &Metric| {
-            let mut panel = panel.clone();
-            panel.title.value = panel.title.value.replace(METRIC_IN_TITLE, &metric.name);
-            if let Some(of) = &mut panel.metric {
-                of.value.clone_from(&metric.name);
-            }
-            panel
-        };
-        self.catalog.events_first().into_iter().map(of).collect()
     }
 
     /// A field that some metric has.

@@ -33,7 +33,7 @@ pub(super) fn render(dashboard: &Dashboard) -> SavedObject {
         "kibanaSavedObjectMeta": search_source("", None),
     });
     if !dashboard.controls.is_empty() {
-        attributes["controlGroupInput"] = controls(&dashboard.controls, &mut references);
+        attributes["controlGroupInput"] = controls(dashboard, &mut references);
     }
     SavedObject { r#type: SavedObjectType::Dashboard, id: id(&dashboard.name), attributes, references }
 }
@@ -43,6 +43,7 @@ fn id(name: &str) -> String {
 }
 
 fn render_panel(dashboard: &Dashboard, panel: &Panel, references: &mut Vec<Reference>) -> Value {
+    let panel = &Panel { title: title(dashboard, panel), ..panel.clone() };
     let (place, id) = (panel.place, &panel.id);
     let mut json = json!({
         "panelIndex": id,
@@ -86,6 +87,15 @@ fn render_panel(dashboard: &Dashboard, panel: &Panel, references: &mut Vec<Refer
     json
 }
 
+/// The panel's title, with what it goes on to show whatever is chosen in a drop-down.
+fn title(dashboard: &Dashboard, panel: &Panel) -> String {
+    match dashboard.foreign_controls(panel).as_slice() {
+        [] => panel.title.clone(),
+        [control] => format!("{} ({})", panel.title, control.without()),
+        _ => format!("{} (whole node)", panel.title),
+    }
+}
+
 fn markdown(text: &str) -> Value {
     let search_source = json!({"query": {"query": "", "language": "kuery"}, "filter": []});
     json!({
@@ -114,9 +124,10 @@ fn links(targets: &[Link]) -> (Value, Vec<Reference>) {
 }
 
 /// The drop-downs.
-fn controls(controls: &[Control], references: &mut Vec<Reference>) -> Value {
+fn controls(dashboard: &Dashboard, references: &mut Vec<Reference>) -> Value {
     let mut panels = Map::new();
-    for (order, Control { field, label }) in controls.iter().enumerate() {
+    for (order, control) in dashboard.controls.iter().enumerate() {
+        let Control { field, label } = control;
         let id = format!("control-{}", id_of(field));
         panels.insert(
             id.clone(),
@@ -129,7 +140,11 @@ fn controls(controls: &[Control], references: &mut Vec<Reference>) -> Value {
             }),
         );
         let name = format!("controlGroup_{id}:optionsListDataView");
-        references.push(Reference::new(SavedObjectType::DataView, data_view::ALL, name));
+        references.push(Reference::new(
+            SavedObjectType::DataView,
+            data_view::id_of_control(dashboard, control),
+            name,
+        ));
     }
     let ignore = json!({
         "ignoreFilters": false, "ignoreQuery": false, "ignoreTimerange": false, "ignoreValidations": false,

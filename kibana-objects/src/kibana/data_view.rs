@@ -1,15 +1,17 @@
-//! Data views: one for each metric, and one over all for the drop-downs.
+//! Data views: one for each metric, one over all, and those that drop-downs take their values from.
+
+use std::collections::BTreeMap;
 
 use kumon_schema::FieldType;
 use serde_json::{Map, Value, json};
 
 use super::object::{Reference, SavedObject, SavedObjectType, encoded};
 use crate::catalog::{Catalog, Metric};
-use crate::model::Unit;
+use crate::model::{Control, Dashboard, Unit};
 use crate::resolve::id_of;
 
 /// The id of the data view over all metrics.
-pub(super) const ALL: &str = "kumon-all";
+const ALL: &str = "kumon-all";
 
 /// The id of a metric's data view.
 pub(super) fn id(metric: &Metric) -> String {
@@ -24,6 +26,34 @@ pub(super) fn of_metric(metric: &Metric) -> SavedObject {
         labels(metric),
         formats(metric),
     )
+}
+
+/// The data view that a drop-down takes its values from: those in the dashboard's own rows.
+pub(super) fn id_of_control(dashboard: &Dashboard, control: &Control) -> String {
+    match dashboard.metrics_of(control).as_slice() {
+        [metric] => id(metric),
+        _ => id_of_dashboard(dashboard),
+    }
+}
+
+fn id_of_dashboard(dashboard: &Dashboard) -> String {
+    format!("kumon-of-{}", dashboard.name)
+}
+
+/// The data view over a dashboard's metrics, where a drop-down needs more than one.
+pub(super) fn of_dashboard(dashboard: &Dashboard) -> Option<SavedObject> {
+    let id = id_of_dashboard(dashboard);
+    let of_several = dashboard.controls.iter().filter(|control| id_of_control(dashboard, control) == id);
+    let metrics = of_several.flat_map(|control| dashboard.metrics_of(control));
+    let metrics: BTreeMap<&str, &Metric> = metrics.map(|metric| (metric.name.as_str(), metric)).collect();
+    if metrics.is_empty() {
+        return None;
+    }
+    let patterns: Vec<&str> = metrics.values().map(|metric| metric.pattern.as_str()).collect();
+    let labels = metrics.values().flat_map(|metric| labels(metric)).collect();
+    let formats = metrics.values().flat_map(|metric| formats(metric)).collect();
+    let name = format!("KuMon: values for the dashboard {}", dashboard.title);
+    Some(data_view(id, &patterns.join(","), &name, labels, formats))
 }
 
 pub(super) fn of_all(catalog: &Catalog) -> SavedObject {

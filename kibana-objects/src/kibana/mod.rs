@@ -23,11 +23,12 @@ pub(crate) use search::id_of_metric;
 pub use space::in_space;
 
 /// All objects, in an order in which each stands behind what it refers to: the tag, the data views and searches of
-/// the catalog's metrics, the searches of single panels, the dashboards.
+/// the catalog's metrics, the data views of the dashboards' drop-downs, the searches of single panels, the dashboards.
 pub fn render(dashboards: &[Dashboard], catalog: &Catalog) -> Vec<SavedObject> {
     let mut objects = vec![object::tag()];
     objects.push(data_view::of_all(catalog));
     objects.extend(catalog.metrics().iter().map(|metric| data_view::of_metric(metric)));
+    objects.extend(dashboards.iter().filter_map(data_view::of_dashboard));
     objects.extend(catalog.metrics().iter().map(search::of_metric));
     objects.extend(dashboards.iter().flat_map(search::of_panels));
     objects.extend(dashboards.iter().map(dashboard::render));

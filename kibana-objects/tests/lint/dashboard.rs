@@ -36,7 +36,8 @@ pub(crate) fn lint(dashboard: &Value, objects: &[Value], findings: &mut Vec<Stri
     }
     let control_group = &attributes["controlGroupInput"];
     if !control_group.is_null() {
-        used.extend(lint_controls(control_group, objects, findings));
+        lint_titles(control_group, dashboard, &panels, objects, findings);
+        used.extend(lint_controls(control_group, dashboard, objects, findings));
     }
     for missing in used.iter().filter(|name| !names.contains(name.as_str())) {
         findings.push(format!("the reference {missing} is missing"));
@@ -98,12 +99,17 @@ fn needed(panel: &Value, id: &str, objects: &[Value], findings: &mut Vec<String>
     names.into_iter().map(|name| format!("{id}:{name}")).collect()
 }
 
-fn lint_controls(group: &Value, objects: &[Value], findings: &mut Vec<String>) -> Vec<String> {
+fn lint_controls(
+    group: &Value,
+    dashboard: &Value,
+    objects: &[Value],
+    findings: &mut Vec<String>,
+) -> Vec<String> {
     let controls = decoded(&group["panelsJSON"]).unwrap_or_else(|e| {
         findings.push(format!("controlGroupInput.panelsJSON {e}"));
         Value::Null
     });
-    let fields = objects::fields("kumon-all", objects).unwrap_or_default();
+    let views = panel_views(dashboard, objects);
     let mut names = Vec::new();
     for (id, control) in controls.as_object().into_iter().flatten() {
         if control["explicitInput"]["id"] != *id {
@@ -113,13 +119,69 @@ fn lint_controls(group: &Value, objects: &[Value], findings: &mut Vec<String>) -
             findings.push(format!("the control {id} has the type {}", control["type"]));
         }
         let field = control["explicitInput"]["fieldName"].as_str().unwrap_or_default();
+        let name = format!("controlGroup_{id}:optionsListDataView");
+        let view = references(dashboard).into_iter().find(|reference| reference[2] == name);
+        let fields = view.and_then(|[_, view, _]| objects::fields(view, objects)).unwrap_or_default();
         if !fields.contains(field) {
-            findings.push(format!("the control's field {field} is in no schema"));
+            findings.push(format!("the control's field {field} is in no schema of its data view"));
+        }
+        if let Some([_, view, _]) = view {
+            let foreign =
+                objects::streams(view, objects).into_iter().filter(|stream| !views.contains(stream));
+            findings.extend(foreign.map(|stream| format!("the control {field} offers values of {stream}")));
         }
         if control["explicitInput"]["title"] == field {
             findings.push(format!("the control {field} has no label"));
         }
-        names.push(format!("controlGroup_{id}:optionsListDataView"));
+        names.push(name);
     }
     names
+}
+
+/// A panel that a drop-down can't narrow has to say what it shows.
+fn lint_titles(
+    group: &Value,
+    dashboard: &Value,
+    panels: &[Value],
+    objects: &[Value],
+    findings: &mut Vec<String>,
+) {
+    let controls = decoded(&group["panelsJSON"]).unwrap_or_default();
+    let controls = controls.as_object().into_iter().flatten();
+    let fields: Vec<&str> =
+        controls.filter_map(|(_, control)| control["explicitInput"]["fieldName"].as_str()).collect();
+    for panel in panels {
+        let id = panel["panelIndex"].as_str().unwrap_or_default();
+        let of_panel =
+            references(dashboard).into_iter().filter(|[_, _, name]| name.starts_with(&format!("{id}:")));
+        let known: Vec<HashSet<String>> = of_panel
+            .flat_map(|reference| view_of(reference, objects))
+            .filter_map(|view| objects::fields(&view, objects))
+            .collect();
+        let is_narrowed = |field: &&str| known.iter().all(|known| known.contains(*field));
+        let says = panel["title"].as_str().is_some_and(|title| title.ends_with(')'));
+        if !fields.iter().all(is_narrowed) && !says {
+            findings.push(format!("panel {id} doesn't say that a drop-down leaves it alone"));
+        }
+    }
+}
+
+/// The data streams that the dashboard's panels show.
+fn panel_views(dashboard: &Value, objects: &[Value]) -> HashSet<String> {
+    let shown = references(dashboard).into_iter().filter(|[_, _, name]| !name.starts_with("controlGroup_"));
+    let views = shown.flat_map(|reference| view_of(reference, objects));
+    views.flat_map(|view| objects::streams(&view, objects)).collect()
+}
+
+/// The data view that a reference leads to, by way of a search where it does.
+fn view_of([r#type, id, _]: [&str; 3], objects: &[Value]) -> Option<String> {
+    match r#type {
+        "index-pattern" => Some(id.to_owned()),
+        "search" => {
+            let search = objects.iter().find(|object| object["type"] == "search" && object["id"] == id)?;
+            let view = references(search).into_iter().find(|[r#type, ..]| *r#type == "index-pattern");
+            view.map(|[_, view, _]| view.to_owned())
+        }
+        _ => None,
+    }
 }

@@ -136,6 +136,27 @@ pub(crate) const ALL: &[Mutation] = &[
         "is in no schema",
     ),
     (
+        "a control over all metrics",
+        |o| {
+            let references = find(o, "dashboard")["references"].as_array_mut().unwrap();
+            let of_control = |r: &&mut Value| r["name"].as_str().unwrap().starts_with("controlGroup_");
+            references.iter_mut().find(of_control).unwrap()["id"] = "kumon-all".into();
+        },
+        "offers values of",
+    ),
+    (
+        "a title as if everything could be narrowed",
+        |o| {
+            let storage = o.iter_mut().find(|o| o["id"] == "kumon-dashboard-storage").unwrap();
+            within(&mut storage["attributes"]["panelsJSON"], |panels| {
+                let mut panels = panels.as_array_mut().unwrap().iter_mut();
+                let ends = |panel: &&mut Value| panel["title"].as_str().unwrap().ends_with("(all processes)");
+                panels.find(ends).unwrap()["title"] = "Mean latency".into();
+            });
+        },
+        "a drop-down leaves it alone",
+    ),
+    (
         "a control without reference",
         |o| {
             controls(o, |c| {
@@ -382,8 +403,9 @@ fn attributes<'a>(objects: &'a mut [Value], r#type: &str) -> &'a mut serde_json:
     object(&mut find(objects, r#type)["attributes"])
 }
 
+/// The last panel of raw rows.
 fn last(panels: &mut [Value]) -> &mut Value {
-    panels.last_mut().unwrap()
+    panels.iter_mut().rfind(|panel| panel["type"] == "search").unwrap()
 }
 
 fn grid(panel: &Value, x: Value) -> Value {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use kumon_schema::Schema;
 use serde_json::Value;
 
 use crate::{decoded, readable, references};
@@ -149,16 +150,24 @@ pub(crate) fn is_of_summaries(data_view: &str, objects: &[Value]) -> bool {
 
 /// The fields that a data view shows, by the schemas of the data streams that its pattern matches.
 pub(crate) fn fields(data_view: &str, objects: &[Value]) -> Option<HashSet<String>> {
+    let fields = schemas(data_view, objects)?.into_iter().flat_map(|schema| &schema.fields);
+    Some(fields.map(|field| field.ecs.clone()).collect())
+}
+
+/// The data streams that a data view's pattern matches.
+pub(crate) fn streams(data_view: &str, objects: &[Value]) -> Vec<String> {
+    let schemas = schemas(data_view, objects).unwrap_or_default();
+    schemas.into_iter().map(|schema| schema.data_stream("default")).collect()
+}
+
+fn schemas(data_view: &str, objects: &[Value]) -> Option<Vec<&'static Schema>> {
     let view = objects.iter().find(|object| identity(object) == ("index-pattern", data_view))?;
     let patterns: Vec<&str> = view["attributes"]["title"].as_str()?.split(',').collect();
     let matches = |stream: &str| {
         let fits = |pattern: &&str| stream.starts_with(pattern.trim_end_matches('*'));
         patterns.iter().any(fits)
     };
-    let schemas = kumon_schema::all().iter().filter(|schema| matches(&schema.data_stream("default")));
-    let fields: HashSet<String> =
-        schemas.flat_map(|schema| schema.fields.iter().map(|field| field.ecs.clone())).collect();
-    Some(fields)
+    Some(kumon_schema::all().iter().filter(|schema| matches(&schema.data_stream("default"))).collect())
 }
 
 /// The type of a field in Elasticsearch.

@@ -1,6 +1,6 @@
 //! What the page asks for, as JSON.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -84,6 +84,8 @@ struct PanelView<'a> {
     id: &'a str,
     title: &'a str,
     place: Place,
+    /// Of each drop-down that leaves it alone, by its field: what it shows instead, such as `all processes`.
+    without: BTreeMap<&'a str, String>,
     #[serde(flatten)]
     shows: Shows<'a>,
 }
@@ -272,13 +274,13 @@ impl<'a> DashboardView<'a> {
             title: &dashboard.title,
             description: &dashboard.description,
             controls: &dashboard.controls,
-            panels: dashboard.panels.iter().map(PanelView::of).collect(),
+            panels: dashboard.panels.iter().map(|panel| PanelView::of(dashboard, panel)).collect(),
         }
     }
 }
 
 impl<'a> PanelView<'a> {
-    fn of(panel: &'a Panel) -> PanelView<'a> {
+    fn of(dashboard: &'a Dashboard, panel: &'a Panel) -> PanelView<'a> {
         let shows = match &panel.content {
             Content::Text(text) => Shows::Text { text },
             Content::Links(links) => {
@@ -291,6 +293,8 @@ impl<'a> PanelView<'a> {
             Content::Chart(chart) => Shows::Chart { chart: chart.kind },
             Content::Rows(rows) => Shows::Rows { metric: &rows.metric.name, query: &rows.query },
         };
-        PanelView { id: &panel.id, title: &panel.title, place: panel.place, shows }
+        let foreign = dashboard.foreign_controls(panel).into_iter();
+        let without = foreign.map(|control| (control.field.as_str(), control.without())).collect();
+        PanelView { id: &panel.id, title: &panel.title, place: panel.place, without, shows }
     }
 }
