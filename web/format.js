@@ -22,6 +22,7 @@ const UNITS = {
   per_second: (value) => `${scaled(value, COUNTS)}/s`,
   bytes_per_second: (value) => `${scaled(value, SIZES)}/s`,
   at_a_time: (value) => scaled(value, COUNTS),
+  time: (value) => time(value),
   fraction: (value) => `${rounded(value * 100)} %`,
 };
 

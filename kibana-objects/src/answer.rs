@@ -4,7 +4,7 @@ use kumon_query::SearchResponse;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::model::{Chart, ChartKind, Content, Over, Panel, Rows, Unit};
+use crate::model::{Chart, ChartKind, Content, Over, Panel, Rows, Unit, Value};
 use crate::request::TimeRange;
 use crate::walk::{Key, Leaf, leaves};
 
@@ -78,12 +78,12 @@ pub enum Cell {
 }
 
 impl Panel {
-    /// What the panel shows, when `response` answers [`Panel::request`] of the same range.
-    pub fn answer(&self, range: TimeRange, response: &SearchResponse) -> Answer {
-        match &self.content {
-            Content::Text(_) | Content::Links(_) => Answer::Nothing,
-            Content::Rows(rows) => Answer::Table(raw(rows, response)),
-            Content::Chart(chart) => {
+    /// What the panel shows, when `responses` answer [`Panel::requests`] of the same range, one each.
+    pub fn answer(&self, range: TimeRange, responses: &[SearchResponse]) -> Answer {
+        match (&self.content, responses) {
+            (Content::Rows(rows), [response, ..]) => Answer::Table(raw(rows, response)),
+            (Content::Joined(parts), responses) => Answer::Table(joined(parts, range, responses)),
+            (Content::Chart(chart), [response, ..]) => {
                 let leaves = leaves(chart, range, response);
                 if chart.kind == ChartKind::Number {
                     let first = &chart.values[0];
@@ -96,6 +96,7 @@ impl Panel {
                     Answer::Table(table(chart, leaves))
                 }
             }
+            _ => Answer::Nothing,
         }
     }
 }
@@ -195,6 +196,38 @@ fn table(chart: &Chart, leaves: Vec<Leaf>) -> Table {
         rows: leaves.into_iter().map(row).collect(),
         total: None,
     }
+}
+
+/// One table of several: a line for each value of the breakdown that any of them has, those with the largest first value first.
+fn joined(parts: &[Chart], range: TimeRange, responses: &[SearchResponse]) -> Table {
+    let keys = parts.first().map_or(0, |part| part.breakdown.len());
+    let mut columns: Vec<Column> = Vec::new();
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    for (part, response) in parts.iter().zip(responses) {
+        let of_part = table(part, leaves(part, range, response));
+        let before = columns.len().max(keys);
+        columns.extend(of_part.columns.into_iter().skip(if columns.is_empty() { 0 } else { keys }));
+        for cells in of_part.rows {
+            let at = rows.iter().position(|row| row[..keys] == cells[..keys]).unwrap_or_else(|| {
+                let mut row = cells[..keys].to_vec();
+                row.extend(parts.iter().flat_map(|part| &part.values).map(|value| without_rows(value)));
+                rows.push(row);
+                rows.len() - 1
+            });
+            for (place, cell) in cells.into_iter().skip(keys).enumerate() {
+                rows[at][before + place] = cell;
+            }
+        }
+    }
+    let first =
+        |row: &Vec<Cell>| if let Some(Cell::Number(number)) = row.get(keys) { *number } else { f64::MIN };
+    rows.sort_by(|a, b| first(b).total_cmp(&first(a)));
+    Table { columns, rows, total: None }
+}
+
+/// What a value is where there are no rows to calculate it from.
+fn without_rows(value: &Value) -> Cell {
+    if value.operation.is_zero_without_rows() { Cell::Number(0.0) } else { Cell::Empty }
 }
 
 fn raw(rows: &Rows, response: &SearchResponse) -> Table {

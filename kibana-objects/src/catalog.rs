@@ -60,6 +60,7 @@ impl Metric {
             "ns" => Unit::Nanoseconds,
             "bytes" => Unit::Bytes,
             "fraction" => Unit::Fraction,
+            _ if self.fields.kind(field) == Some(FieldKind::Date) => Unit::Time,
             _ => Unit::Count,
         }
     }

@@ -109,6 +109,34 @@ impl Checking<'_> {
         Ok(chart)
     }
 
+    /// The parts of a table whose values have each their metric, in the order in which the metrics come first.
+    pub(crate) fn joined(&self, panel: PanelSource) -> Result<Vec<Chart>, Mistake> {
+        let place = panel.kind.referenced;
+        if let Some(query) = &panel.query {
+            let message = "a table of several metrics has no 'query'; its values may have";
+            return Err(Mistake::new(query.referenced, message));
+        }
+        let values = self.needed("values", panel.values.clone(), place)?;
+        let (referenced, defined) = (values.referenced, values.defined);
+        let mut parts: Vec<(Spanned<String>, Vec<ValueSource>)> = Vec::new();
+        for mut value in values.value {
+            // The panel has none.
+            let metric = self.needed("metric", value.metric.take(), place)?;
+            if let Some(per) = &value.per {
+                return Err(Mistake::new(per.referenced, "values of several metrics have no 'per'"));
+            }
+            match parts.iter_mut().find(|(known, _)| known.value == metric.value) {
+                Some((_, values)) => values.push(value),
+                None => parts.push((metric, vec![value])),
+            }
+        }
+        let part = |(metric, part): (Spanned<String>, Vec<ValueSource>)| {
+            let values = Some(Spanned::new(part, referenced, defined));
+            self.chart(ChartKind::Table, PanelSource { metric: Some(metric), values, ..panel.clone() })
+        };
+        parts.into_iter().map(part).collect()
+    }
+
     /// Whether the number of values and breakdowns fits the kind.
     fn shape(
         &self,
@@ -187,6 +215,9 @@ fn dimension(metric: &Metric, name: &Spanned<String>) -> Result<String, Mistake>
 fn value(chart: &Chart, source: ValueSource) -> Result<Value, Mistake> {
     let (metric, operation) = (&chart.metric, source.operation.value);
     let place = source.operation.referenced;
+    if let Some(metric) = source.metric {
+        return Err(Mistake::new(metric.referenced, "only values of a table without 'metric' have one each"));
+    }
     let field = match (operation, source.field) {
         (Operation::Count, None) => None,
         (Operation::Count, Some(field)) => {
@@ -195,6 +226,9 @@ fn value(chart: &Chart, source: ValueSource) -> Result<Value, Mistake> {
         }
         (_, None) => return Err(Mistake::new(place, "this operation needs a 'field'; only count has none")),
         (Operation::Distinct, Some(field)) => Some(dimension(metric, &field)?),
+        (Operation::Min | Operation::Max, Some(name)) if field(metric, &name)? == FieldKind::Date => {
+            Some(name.value)
+        }
         (_, Some(field)) => Some(number(metric, &field)?),
     };
     if let (Operation::Average, Some(name)) = (operation, &field) {

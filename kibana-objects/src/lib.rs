@@ -3,7 +3,7 @@
 //! `kibana-objects/dashboards/*.yml`, and a user's own files of the same form, are read to [`Dashboard`]s
 //! ([`builtin`], [`read`]). One model has two renderings:
 //! - [`kibana::render`]: saved objects for Kibana 8.12 and later, as `kumon setup` imports them;
-//! - [`Panel::request`] and [`Panel::answer`]: the question that a panel asks of anything with the trait
+//! - [`Panel::requests`] and [`Panel::answer`]: the questions that a panel asks of anything with the trait
 //!   [`kumon_query::Search`] (Elasticsearch, the embedded store, a running agent), and what the answer shows.
 //!
 //! ```
@@ -11,10 +11,10 @@
 //! # fn show(search: &impl kumon_query::Search) -> Result<(), Box<dyn std::error::Error>> {
 //! let range = TimeRange { since: 1_795_255_200_000_000_000, until: 1_795_256_100_000_000_000 };
 //! for panel in builtin().iter().flat_map(|dashboard| &dashboard.panels) {
-//!     if let Some(request) = panel.request(range, &[]) {
-//!         let answer = panel.answer(range, &search.search(&request)?);
-//!         println!("{}: {}", panel.title, serde_json::to_string(&answer)?);
-//!     }
+//!     let requests = panel.requests(range, &[]);
+//!     let responses = requests.iter().map(|request| search.search(request)).collect::<Result<Vec<_>, _>>()?;
+//!     let answer = panel.answer(range, &responses);
+//!     println!("{}: {}", panel.title, serde_json::to_string(&answer)?);
 //! }
 //! # Ok(())
 //! # }

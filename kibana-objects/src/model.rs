@@ -23,14 +23,14 @@ pub struct Dashboard {
 impl Dashboard {
     /// The drop-downs that leave a panel alone, since its rows don't have the field; none where it shows no rows.
     pub fn foreign_controls(&self, panel: &Panel) -> Vec<&Control> {
-        let has_rows = panel.content.metric().is_some();
+        let has_rows = !panel.content.metrics().is_empty();
         self.controls.iter().filter(|control| has_rows && !panel.can_filter(&control.field)).collect()
     }
 
     /// The metrics that have a drop-down's field, of those that the dashboard shows; each once.
     pub(crate) fn metrics_of(&self, control: &Control) -> Vec<&Metric> {
         let mut metrics: Vec<&Metric> = Vec::new();
-        for metric in self.panels.iter().filter_map(|panel| panel.content.metric()) {
+        for metric in self.panels.iter().flat_map(|panel| panel.content.metrics()) {
             let is_known = metrics.iter().any(|known| known.name == metric.name);
             if metric.has_values(&control.field) && !is_known {
                 metrics.push(metric);
@@ -75,6 +75,8 @@ pub enum Content {
     /// Ways to other dashboards.
     Links(Vec<Link>),
     Chart(Chart),
+    /// A table of several metrics, one part each, joined where the values of the same breakdown are the same.
+    Joined(Vec<Chart>),
     /// The newest rows as they are.
     Rows(Rows),
 }
@@ -191,6 +193,8 @@ pub enum Unit {
     Fraction,
     /// How many did it at a time, such as threads that waited: time of all of them by the time that passed.
     AtATime,
+    /// A point in time, ms since the Unix epoch.
+    Time,
 }
 
 impl Value {
@@ -220,12 +224,13 @@ impl Operation {
 }
 
 impl Content {
-    /// The metric whose rows are shown.
-    pub fn metric(&self) -> Option<&Metric> {
+    /// The metrics whose rows are shown.
+    pub fn metrics(&self) -> Vec<&Metric> {
         match self {
-            Content::Chart(chart) => Some(&chart.metric),
-            Content::Rows(rows) => Some(&rows.metric),
-            Content::Text(_) | Content::Links(_) => None,
+            Content::Chart(chart) => vec![&chart.metric],
+            Content::Joined(parts) => parts.iter().map(|part| &*part.metric).collect(),
+            Content::Rows(rows) => vec![&rows.metric],
+            Content::Text(_) | Content::Links(_) => Vec::new(),
         }
     }
 }

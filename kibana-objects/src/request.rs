@@ -4,6 +4,7 @@ use kumon_query::SearchRequest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
+use crate::catalog::Metric;
 use crate::model::{Chart, Content, Operation, Over, Panel, Per, Value};
 
 /// Rows that a panel of raw rows shows.
@@ -77,33 +78,50 @@ impl TimeRange {
 }
 
 impl Panel {
-    /// What the panel asks of the rows in `range` that pass all `filters`. None where it shows no rows (text, links).
+    /// What the panel asks of the rows in `range` that pass all `filters`: a question for each metric. None where it shows no rows
+    /// (text, links).
     ///
     /// A filter without values lets everything pass, and so does one on a field that the panel's metric doesn't have;
     /// [`Panel::can_filter`] tells beforehand.
-    pub fn request(&self, range: TimeRange, filters: &[Filter]) -> Option<SearchRequest> {
-        let (metric, query, limit, aggs) = match &self.content {
-            Content::Text(_) | Content::Links(_) => return None,
-            Content::Rows(rows) => (&rows.metric, &rows.query, ROWS, None),
-            Content::Chart(chart) => (&chart.metric, &chart.query, 0, aggregations(chart, range)),
+    pub fn requests(&self, range: TimeRange, filters: &[Filter]) -> Vec<SearchRequest> {
+        let of_chart = |chart: &Chart| {
+            self.request(&chart.metric, &chart.query, range, filters, 0, aggregations(chart, range))
         };
+        match &self.content {
+            Content::Text(_) | Content::Links(_) => Vec::new(),
+            Content::Rows(rows) => vec![self.request(&rows.metric, &rows.query, range, filters, ROWS, None)],
+            Content::Chart(chart) => vec![of_chart(chart)],
+            Content::Joined(parts) => parts.iter().map(of_chart).collect(),
+        }
+    }
+
+    fn request(
+        &self,
+        metric: &Metric,
+        query: &str,
+        range: TimeRange,
+        filters: &[Filter],
+        limit: usize,
+        aggs: Option<Json>,
+    ) -> SearchRequest {
         let mut parts: Vec<String> = (!query.is_empty()).then(|| format!("({query})")).into_iter().collect();
         let applied =
             filters.iter().filter(|filter| !filter.values.is_empty() && self.can_filter(&filter.field));
         parts.extend(applied.map(Filter::query));
-        Some(SearchRequest {
+        SearchRequest {
             metric: metric.name.clone(),
             query: parts.join(" AND "),
             since: Some(range.since),
             until: Some(range.until),
             limit: Some(limit),
             aggs,
-        })
+        }
     }
 
     /// Whether the panel's rows have the field.
     pub fn can_filter(&self, field: &str) -> bool {
-        self.content.metric().is_some_and(|metric| metric.has_values(field))
+        let metrics = self.content.metrics();
+        !metrics.is_empty() && metrics.iter().all(|metric| metric.has_values(field))
     }
 }
 

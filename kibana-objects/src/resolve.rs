@@ -132,6 +132,9 @@ impl Resolving<'_> {
                 Ok(Content::Links(links.collect::<Result<_, _>>()?))
             }
             Kind::Rows => checking.rows(panel).map(Content::Rows),
+            Kind::Chart(ChartKind::Table) if panel.metric.is_none() => {
+                checking.joined(panel).map(Content::Joined)
+            }
             Kind::Chart(kind) => checking.chart(kind, panel).map(Content::Chart),
         }
     }

@@ -37,6 +37,8 @@ pub(crate) struct PanelSource {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ValueSource {
+    /// Of a table of several metrics.
+    pub(crate) metric: Option<Spanned<String>>,
     pub(crate) operation: Spanned<Operation>,
     pub(crate) field: Option<Spanned<String>>,
     /// `second`, `row`, or a field.

@@ -40,6 +40,26 @@ fn mistakes_are_named_with_their_place_and_what_is_allowed() {
             "kind: number, metric: exec, top: 5",
             &["a panel of kind 'number' has no 'top'; it has: metric, query, values"],
         ),
+        (
+            "kind: number, metric: exec, values: [{ metric: exit, operation: count }]",
+            &["only values of a table without 'metric' have one each"],
+        ),
+        (
+            "kind: table, breakdown: [host.name], values: [{ metric: exec, operation: count }, { operation: count }]",
+            &["needs 'metric'"],
+        ),
+        (
+            "kind: table, breakdown: [kumon.disk.name], values: [{ metric: exec, operation: count }]",
+            &["the metric 'exec' has no field 'kumon.disk.name'"],
+        ),
+        (
+            "kind: table, query: '*', breakdown: [host.name], values: [{ metric: exec, operation: count }]",
+            &["a table of several metrics has no 'query'"],
+        ),
+        (
+            "kind: table, breakdown: [host.name], values: [{ metric: exec, operation: count, per: row }]",
+            &["values of several metrics have no 'per'"],
+        ),
         ("kind: links, text: x", &["has no 'text'; it has: links"]),
         ("kind: links, links: [shopp]", &["there is no dashboard 'shopp'; did you mean 'shop'?"]),
         (
@@ -194,5 +214,5 @@ fn an_input_can_be_shown_and_its_fields_are_not_checked() {
                 values: [{ operation: average, field: load }] }\n";
     let file = SourceFile { path: "shop.yml".into(), text: text.into() };
     let dashboards = read(&[file], &catalog).unwrap();
-    assert_eq!(dashboards[0].panels[0].content.metric().unwrap().pattern, "logs-app.events-*");
+    assert_eq!(dashboards[0].panels[0].content.metrics()[0].pattern, "logs-app.events-*");
 }

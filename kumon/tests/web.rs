@@ -186,6 +186,11 @@ fn a_browser_draws_every_dashboard() {
     }
     let cpu = page.browse("/#/cpu?range=15m");
     assert!(cpu.contains("class=\"uplot") && cpu.contains("class=\"heat\""), "{cpu}");
+    // Nobody told that process's waits apart: those of the whole node stay, and say so.
+    let narrowed = page.browse("/#/cpu?range=15m&process.name=no-such-process");
+    assert!(narrowed.contains("<h2>CPU time</h2>"), "{narrowed}");
+    let (_, waits) = narrowed.split_once("<h2>Mean wait for a CPU (all processes)</h2>").unwrap();
+    assert!(!waits.split("</section>").next().unwrap().contains(">–<"), "{waits}");
     page.agent.terminate().expect(0, &[]);
 }
 

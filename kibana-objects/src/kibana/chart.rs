@@ -19,17 +19,7 @@ pub(super) fn visualization(panel: &Panel, chart: &Chart, columns: &Columns) -> 
         // Names stand better beside their bars than below them.
         ChartKind::Bar => ("lnsXY", xy(chart, columns, "bar_horizontal_stacked")),
         ChartKind::HeatMap => ("lnsHeatmap", heat_map(columns)),
-        ChartKind::Table => {
-            let ids = columns.by.iter().chain(&columns.values);
-            let state = json!({
-                "layerId": LAYER, "layerType": "data",
-                "columns": ids.map(|id| table_column(columns, id)).collect::<Vec<_>>(),
-                "paging": {"size": 10, "enabled": true},
-                "sorting": {"columnId": first, "direction": "desc"},
-                "rowHeight": "single",
-            });
-            ("lnsDatatable", state)
-        }
+        ChartKind::Table => ("lnsDatatable", table(columns)),
         ChartKind::Pie => {
             let layer = json!({
                 "layerId": LAYER, "layerType": "data", "primaryGroups": columns.by, "metrics": [first],
@@ -39,6 +29,18 @@ pub(super) fn visualization(panel: &Panel, chart: &Chart, columns: &Columns) -> 
             ("lnsPie", json!({"shape": "donut", "layers": [layer]}))
         }
     }
+}
+
+/// A table, the largest of the first value first.
+pub(super) fn table(columns: &Columns) -> Value {
+    let ids = columns.by.iter().chain(&columns.values);
+    json!({
+        "layerId": LAYER, "layerType": "data",
+        "columns": ids.map(|id| table_column(columns, id)).collect::<Vec<_>>(),
+        "paging": {"size": 10, "enabled": true},
+        "sorting": {"columnId": columns.values[0], "direction": "desc"},
+        "rowHeight": "single",
+    })
 }
 
 fn xy(chart: &Chart, columns: &Columns, series: &str) -> Value {

@@ -45,17 +45,7 @@ impl Columns {
             let id = format!("v{number}");
             columns.values.push(id.clone());
             if is_plain(value) {
-                let mut column = operation(&chart.metric, value);
-                column["label"] = value.label.clone().into();
-                column["customLabel"] = true.into();
-                column["params"]["format"] = format(chart, value);
-                if value.per == Some(Per::Second) {
-                    column["timeScale"] = "s".into();
-                }
-                if chart.kind == ChartKind::Number && value.operation.is_zero_without_rows() {
-                    column["params"]["emptyAsNull"] = false.into();
-                }
-                columns.add(id, column);
+                columns.add(id, plain(chart, value));
             } else {
                 for (id, column) in formula::columns(chart, &id, value) {
                     columns.add(id, column);
@@ -65,10 +55,49 @@ impl Columns {
         columns
     }
 
+    /// Of a table of several metrics, whose rows a data view has together.
+    pub(super) fn of_joined(parts: &[Chart]) -> Columns {
+        let mut columns = Columns::default();
+        let Some(first) = parts.first() else { return columns };
+        for field in &first.breakdown {
+            let id = format!("by{}", columns.by.len());
+            columns.by.push(id.clone());
+            columns.add(id, terms(first, field, first.top, &Order::Rows));
+        }
+        for part in parts {
+            for value in &part.values {
+                let id = format!("v{}", columns.values.len());
+                columns.values.push(id.clone());
+                let mut column = plain(part, value);
+                column["filter"] = search::query_of_one(&part.metric, &value.query);
+                columns.add(id, column);
+            }
+        }
+        columns
+    }
+
     fn add(&mut self, id: String, column: Json) {
         self.order.push(id.clone());
         self.columns.insert(id, column);
     }
+}
+
+/// The column of a value that one calculates.
+fn plain(chart: &Chart, value: &Value) -> Json {
+    let mut column = operation(&chart.metric, value);
+    column["label"] = value.label.clone().into();
+    column["customLabel"] = true.into();
+    match format(chart, value) {
+        Some(format) => column["params"]["format"] = format,
+        None => column["dataType"] = "date".into(),
+    }
+    if value.per == Some(Per::Second) {
+        column["timeScale"] = "s".into();
+    }
+    if chart.kind == ChartKind::Number && value.operation.is_zero_without_rows() {
+        column["params"]["emptyAsNull"] = false.into();
+    }
+    column
 }
 
 /// Whether a column of its own kind calculates the value; other values need a formula.
@@ -150,9 +179,9 @@ fn terms(chart: &Chart, field: &str, size: usize, order: &Order) -> Json {
     })
 }
 
-/// How Lens writes a number.
-pub(super) fn format(chart: &Chart, value: &Value) -> Json {
-    match value.unit {
+/// How Lens writes a number; none of a time.
+pub(super) fn format(chart: &Chart, value: &Value) -> Option<Json> {
+    Some(match value.unit {
         Unit::Count if is_whole(&chart.metric, value) => {
             json!({"id": "number", "params": {"decimals": 0, "compact": false}})
         }
@@ -164,7 +193,8 @@ pub(super) fn format(chart: &Chart, value: &Value) -> Json {
         Unit::Nanoseconds => json!({"id": "duration", "params": {
             "decimals": 2, "compact": true, "fromUnit": "nanoseconds", "toUnit": "humanizePrecise",
         }}),
-    }
+        Unit::Time => return None,
+    })
 }
 
 /// Whether the value can't but be a whole number.

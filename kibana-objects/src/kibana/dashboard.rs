@@ -62,6 +62,10 @@ fn render_panel(dashboard: &Dashboard, panel: &Panel, references: &mut Vec<Refer
             }
             ("lens", config, own)
         }
+        Content::Joined(parts) => {
+            let (config, own) = lens::render_joined(panel, parts, data_view::id_of_dashboard(dashboard));
+            ("lens", config, own)
+        }
         Content::Rows(rows) => {
             let name = format!("panel_{id}");
             let search = search::id(dashboard, id, rows);

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::object::{Reference, SavedObject, SavedObjectType, encoded};
 use crate::catalog::{Catalog, Metric};
-use crate::model::{Control, Dashboard, Unit};
+use crate::model::{Content, Control, Dashboard, Unit};
 use crate::resolve::id_of;
 
 /// The id of the data view over all metrics.
@@ -36,15 +36,19 @@ pub(super) fn id_of_control(dashboard: &Dashboard, control: &Control) -> String 
     }
 }
 
-fn id_of_dashboard(dashboard: &Dashboard) -> String {
+/// The data view over a dashboard's metrics.
+pub(super) fn id_of_dashboard(dashboard: &Dashboard) -> String {
     format!("kumon-of-{}", dashboard.name)
 }
 
-/// The data view over a dashboard's metrics, where a drop-down needs more than one.
+/// The data view over a dashboard's metrics, where a drop-down or a table needs more than one.
 pub(super) fn of_dashboard(dashboard: &Dashboard) -> Option<SavedObject> {
     let id = id_of_dashboard(dashboard);
     let of_several = dashboard.controls.iter().filter(|control| id_of_control(dashboard, control) == id);
-    let metrics = of_several.flat_map(|control| dashboard.metrics_of(control));
+    let of_controls = of_several.flat_map(|control| dashboard.metrics_of(control));
+    let joined = dashboard.panels.iter().filter(|panel| matches!(panel.content, Content::Joined(_)));
+    let of_tables = joined.flat_map(|panel| panel.content.metrics());
+    let metrics = of_controls.chain(of_tables);
     let metrics: BTreeMap<&str, &Metric> = metrics.map(|metric| (metric.name.as_str(), metric)).collect();
     if metrics.is_empty() {
         return None;

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::chart::visualization;
+use super::chart::{table, visualization};
 use super::column::Columns;
 use super::data_view;
-use super::object::{Reference, SavedObjectType};
+use super::object::{self, Reference, SavedObjectType};
 use super::search;
 use crate::model::{Chart, ChartKind, Panel};
 
@@ -20,14 +20,30 @@ pub(super) fn render(panel: &Panel, chart: &Chart) -> (Value, Vec<Reference>) {
         let only = columns.values[0].clone();
         columns.columns[&only]["label"] = panel.title.clone().into();
     }
+    let query = search::lens_query(&chart.metric, &chart.query);
+    config(panel, data_view::id(&chart.metric), &query, visualization(panel, chart, &columns), &columns)
+}
+
+/// The same of a table of several metrics, whose rows that data view has.
+pub(super) fn render_joined(panel: &Panel, parts: &[Chart], data_view: String) -> (Value, Vec<Reference>) {
+    let columns = Columns::of_joined(parts);
+    config(panel, data_view, &object::query(""), ("lnsDatatable", table(&columns)), &columns)
+}
+
+fn config(
+    panel: &Panel,
+    data_view: String,
+    query: &Value,
+    (r#type, visualization): (&str, Value),
+    columns: &Columns,
+) -> (Value, Vec<Reference>) {
     let name = format!("indexpattern-datasource-layer-{LAYER}");
-    let references = vec![Reference::new(SavedObjectType::DataView, data_view::id(&chart.metric), name)];
-    let (r#type, visualization) = visualization(panel, chart, &columns);
+    let references = vec![Reference::new(SavedObjectType::DataView, data_view, name)];
     let state = json!({
         "adHocDataViews": {},
         "internalReferences": [],
         "filters": [],
-        "query": search::lens_query(&chart.metric, &chart.query),
+        "query": query,
         "datasourceStates": {
             "formBased": {"layers": {LAYER: {
                 "columnOrder": columns.order, "columns": columns.columns, "incompleteColumns": {}, "sampling": 1,

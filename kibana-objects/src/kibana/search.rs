@@ -110,6 +110,13 @@ pub(super) fn query(metric: &Metric, query: &str) -> String {
     lucene(&condition)
 }
 
+/// The query for a metric's rows among those of others.
+pub(super) fn query_of_one(metric: &Metric, text: &str) -> Value {
+    let streams = format!("_index:*{}", metric.pattern);
+    let query = query(metric, text);
+    super::object::query(&if query.is_empty() { streams } else { format!("{streams} AND ({query})") })
+}
+
 /// The attribute of Lens panels.
 pub(super) fn lens_query(metric: &Metric, text: &str) -> Value {
     super::object::query(&query(metric, text))

@@ -119,14 +119,15 @@ fn lint_type(column: &Value, field: &str, find: &mut impl FnMut(String)) {
         ("terms", "long" | "double") => "number",
         ("terms", "keyword") => "string",
         ("terms", other) => other,
-        ("date_histogram", _) => "date",
+        ("date_histogram", _) | ("min" | "max", "date") => "date",
         _ => "number",
     };
     if column["dataType"] != expected {
         find(format!("dataType is {}, not {expected}", column["dataType"]));
     }
     let calculates = matches!(operation, "sum" | "average" | "min" | "max" | "median" | "percentile");
-    if calculates && !matches!(field, "long" | "double") {
+    let is_time = field == "date" && matches!(operation, "min" | "max");
+    if calculates && !is_time && !matches!(field, "long" | "double") {
         find(format!("a {operation} of a {field}"));
     }
 }

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use kumon_dashboards::{Answer, ChartKind, Content, Control, Dashboard, Filter, Panel, Place, TimeRange};
+use kumon_dashboards::{ChartKind, Content, Control, Dashboard, Filter, Panel, Place, TimeRange};
 use kumon_query::{Search, SearchError, SearchRequest, SearchResponse};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -151,8 +151,9 @@ pub(super) async fn panel(State(api): State<Arc<Api>>, Json(question): Json<Pane
         let panel =
             dashboard.panels.iter().find(|panel| panel.id == question.panel).ok_or(Refusal::NoPanel)?;
         let range = question.range.into();
-        let Some(request) = panel.request(range, &question.filters) else { return Ok(Answer::Nothing) };
-        Ok(panel.answer(range, &api.search(&request)?))
+        let requests = panel.requests(range, &question.filters);
+        let responses = requests.iter().map(|request| api.search(request)).collect::<Result<Vec<_>, _>>()?;
+        Ok(panel.answer(range, &responses))
     })
     .await
 }
@@ -192,7 +193,7 @@ pub(super) async fn rows(State(api): State<Arc<Api>>, Json(question): Json<RowsQ
 
 fn metrics_with<'a>(dashboard: &'a Dashboard, field: &str) -> BTreeSet<&'a str> {
     let panels = dashboard.panels.iter().filter(|panel| panel.can_filter(field));
-    panels.filter_map(|panel| panel.content.metric()).map(|metric| metric.name.as_str()).collect()
+    panels.flat_map(|panel| panel.content.metrics()).map(|metric| metric.name.as_str()).collect()
 }
 
 fn values_request(metric: &str, field: &str, range: TimeRange) -> SearchRequest {
@@ -291,6 +292,7 @@ impl<'a> PanelView<'a> {
                 Shows::Links { links: links.iter().map(view).collect() }
             }
             Content::Chart(chart) => Shows::Chart { chart: chart.kind },
+            Content::Joined(_) => Shows::Chart { chart: ChartKind::Table },
             Content::Rows(rows) => Shows::Rows { metric: &rows.metric.name, query: &rows.query },
         };
         let foreign = dashboard.foreign_controls(panel).into_iter();
