@@ -117,9 +117,7 @@ impl Answer {
 
 fn series(chart: &Chart, range: TimeRange, leaves: Vec<Leaf>) -> Series {
     let interval = chart.interval(range) / 1_000_000;
-    let first = range.since.div_euclid(1_000_000).div_euclid(interval) * interval;
-    let steps = (range.until / 1_000_000 - first + interval - 1) / interval;
-    let times: Vec<i64> = (0..steps.max(0)).map(|step| first + step * interval).collect();
+    let times = steps(range, interval);
     let mut lines: Vec<Line> = Vec::new();
     // Without a breakdown each value is a line, also where no rows are.
     if chart.breakdown.is_empty() {
@@ -147,6 +145,17 @@ fn series(chart: &Chart, range: TimeRange, leaves: Vec<Leaf>) -> Series {
     }
     fill(chart, &mut lines);
     Series { times, interval, unit: chart.values[0].unit, lines }
+}
+
+/// Where the steps begin that the range covers whole (ms): of others it has a part of the rows only, which would look like a drop,
+/// or all of a row that is told for more time than the part. Where it covers none whole, those that it touches.
+fn steps(range: TimeRange, interval: i64) -> Vec<i64> {
+    let (since, until) = (range.since.div_euclid(1_000_000), range.until.div_euclid(1_000_000));
+    let first = since.div_euclid(interval) * interval;
+    let touched = (0..).map(|step| first + step * interval).take_while(|start| *start < until);
+    let whole: Vec<i64> =
+        touched.clone().filter(|start| *start >= since && start + interval <= until).collect();
+    if whole.is_empty() { touched.collect() } else { whole }
 }
 
 impl Line {
@@ -273,5 +282,20 @@ fn text(key: &Key) -> String {
         Key::Text(text) => text.clone(),
         Key::Number(number) => number.to_string(),
         Key::Time(time) => time.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::steps;
+    use crate::TimeRange;
+
+    #[test]
+    fn a_step_that_the_range_covers_in_part_is_left_out_unless_there_is_no_other() {
+        let range = |since: i64, until: i64| TimeRange { since: since * 1_000_000, until: until * 1_000_000 };
+        assert_eq!(steps(range(20_000, 50_000), 10_000), [20_000, 30_000, 40_000]);
+        assert_eq!(steps(range(20_001, 49_999), 10_000), [30_000]);
+        assert_eq!(steps(range(22_000, 27_000), 10_000), [20_000]);
+        assert_eq!(steps(range(28_000, 33_000), 10_000), [20_000, 30_000]);
     }
 }

@@ -14,14 +14,16 @@ const HEAT_MAP_LINES: usize = 64;
 /// Steps of a time axis, at most.
 const STEPS: i64 = 90;
 
-const SECOND: i64 = 1_000_000_000;
+pub(crate) const SECOND: i64 = 1_000_000_000;
+/// What a row of most summaries covers by default, ns.
+pub(crate) const USUAL_INTERVAL: i64 = 10 * SECOND;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// Steps of time axes. None is shorter than the interval that most summaries cover by default.
+/// Steps of time axes. None is shorter than what a row covers: it would have all of a row or nothing.
 const INTERVALS: &[i64] = &[
-    10 * SECOND,
+    USUAL_INTERVAL,
     30 * SECOND,
     MINUTE,
     5 * MINUTE,

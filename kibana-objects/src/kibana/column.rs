@@ -1,13 +1,14 @@
 //! The columns of a Lens layer: what Lens asks Elasticsearch for.
 
 use kumon_query::FieldKind;
+use kumon_schema::Kind;
 use serde_json::{Map, Value as Json, json};
 
 use super::formula;
 use super::search;
 use crate::catalog::Metric;
 use crate::model::{Chart, ChartKind, Operation, Per, Unit, Value};
-use crate::request::{Level, Order, TimeRange};
+use crate::request::{Level, Order, SECOND, TimeRange, USUAL_INTERVAL};
 
 /// What Lens calls the rows themselves.
 const RECORDS: &str = "___records___";
@@ -31,7 +32,7 @@ impl Columns {
         // The range doesn't matter: Kibana chooses the step of the time axis.
         for level in chart.levels(TimeRange { since: 0, until: 0 }) {
             match level {
-                Level::Time { .. } => columns.add(TIME.into(), date_histogram()),
+                Level::Time { .. } => columns.add(TIME.into(), date_histogram(&chart.metric)),
                 Level::Terms { field, size, order } => {
                     // A label has its place in the order before it; the number that it stands for needs none.
                     let field = chart.metric.labelled(&field).unwrap_or(&field).to_owned();
@@ -136,12 +137,17 @@ pub(super) fn aggregation(operation: Operation, field: Option<&str>) -> Json {
     })
 }
 
-fn date_histogram() -> Json {
+fn date_histogram(metric: &Metric) -> Json {
+    // What is given is the smallest; Kibana takes larger ones where the range would have more steps than it draws.
+    let interval = match metric.kind {
+        Kind::Event => "auto".to_owned(),
+        Kind::Summary => format!("{}s", metric.rows_apart().max(USUAL_INTERVAL) / SECOND),
+    };
     json!({
         "label": "Time", "customLabel": true, "dataType": "date", "operationType": "date_histogram",
         "sourceField": "@timestamp", "isBucketed": true, "scale": "interval",
         // A step that the range covers in part only would look like a drop.
-        "params": {"interval": "auto", "includeEmptyRows": true, "dropPartials": true},
+        "params": {"interval": interval, "includeEmptyRows": true, "dropPartials": true},
     })
 }
 

@@ -136,6 +136,11 @@ pub(crate) const ALL: &[Mutation] = &[
         "is in no schema",
     ),
     (
+        "steps as short as Kibana likes",
+        |o| lens(o, "time", |_, layer| layer["columns"]["time"]["params"]["interval"] = "auto".into()),
+        "shorter than what a row covers",
+    ),
+    (
         "a control over all metrics",
         |o| {
             let references = find(o, "dashboard")["references"].as_array_mut().unwrap();

@@ -68,6 +68,10 @@ pub(crate) fn chart(config: &Value, is_summary: bool, find: &mut impl FnMut(Stri
     let empty = Map::new();
     for (id, column) in layer["columns"].as_object().unwrap_or(&empty) {
         let find = &mut |what| find(format!("column {id}: {what}"));
+        if is_summary && column["operationType"] == "date_histogram" && column["params"]["interval"] == "auto"
+        {
+            find("a step may be shorter than what a row covers".into());
+        }
         self::column(column, find);
         let is_shown = state["visualization"]["metricAccessor"] == id.as_str();
         let is_zero =
