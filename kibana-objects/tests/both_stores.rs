@@ -9,13 +9,13 @@ mod support;
 
 use std::sync::OnceLock;
 
-use kumon_dashboards::kibana::lucene;
+use kumon_dashboards::kibana::{kql, lucene};
 use kumon_dashboards::{Answer, Cell, Chart, Content, Filter, Panel, TimeRange, builtin};
 use kumon_query::{Fields, Search, SearchRequest, SearchResponse, parse_query, to_elasticsearch};
 use kumon_schema::{Field, FieldType, Schema};
 use kumon_shipper::Sink;
 use kumon_store::{Store, StoreOptions, StoreSink};
-use kumon_testing::{Elasticsearch, require_elasticsearch};
+use kumon_testing::{Elasticsearch, kql_to_elasticsearch, require_elasticsearch};
 use serde_json::{Value, json};
 use support::File;
 
@@ -275,11 +275,19 @@ fn query_texts_for_kibana_find_what_the_queries_mean() {
     queries.sort_unstable();
     queries.dedup();
     assert!(queries.len() > 40, "{}", queries.len());
+    let mut in_kql = 0;
     for (metric, query) in queries {
         let meant = ask(elasticsearch, &support::request(metric, query)).total;
         let text = lucene(&parse_query(query, &Fields::of_metric(metric)).unwrap());
         let body = json!({"query": {"query_string": {"query": text, "analyze_wildcard": true}}});
         let (status, found) = elasticsearch.request("POST", &format!("{metric}/_count"), body);
         assert_eq!((status, found["count"].as_u64()), (200, Some(meant)), "{query}: {text}: {found}");
+        if let Some(text) = kql(&parse_query(query, &Fields::of_metric(metric)).unwrap()) {
+            let body = json!({"query": kql_to_elasticsearch(&text)});
+            let (status, found) = elasticsearch.request("POST", &format!("{metric}/_count"), body);
+            assert_eq!((status, found["count"].as_u64()), (200, Some(meant)), "{query}: {text}: {found}");
+            in_kql += 1;
+        }
     }
+    assert!(in_kql > 40, "{in_kql}");
 }

@@ -15,7 +15,9 @@ use databases::{Database, Kind};
 use kumon_dashboards::kibana::{SavedObject, SavedObjectType, lucene, render};
 use kumon_dashboards::{Answer, Catalog, Content, Panel, TimeRange, builtin};
 use kumon_query::{Fields, SearchRequest, SearchResponse, parse_query, to_elasticsearch};
-use kumon_testing::{Elasticsearch, require, require_bpf, require_elasticsearch, require_program};
+use kumon_testing::{
+    Elasticsearch, kql_to_elasticsearch, require, require_bpf, require_elasticsearch, require_program,
+};
 use load::Load;
 use serde_json::{Value, json};
 
@@ -60,9 +62,9 @@ fn found(node: &Elasticsearch, search: &Value, pattern: &str) -> u64 {
     let source = search["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"].as_str().unwrap();
     let source: Value = serde_json::from_str(source).unwrap();
     let text = source["query"]["query"].as_str().unwrap();
-    let query = match text {
-        "" => json!({"match_all": {}}),
-        text => json!({"query_string": {"query": text, "analyze_wildcard": true}}),
+    let query = match source["query"]["language"].as_str() {
+        Some("kuery") => kql_to_elasticsearch(text),
+        _ => json!({"query_string": {"query": text, "analyze_wildcard": true}}),
     };
     let body = json!({"query": query, "sort": search["attributes"]["sort"][0][0], "track_total_hits": true});
     let (status, answer) = node.request("POST", &format!("{pattern}/_search"), body);

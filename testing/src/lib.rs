@@ -2,6 +2,7 @@
 
 mod disk;
 mod elasticsearch;
+mod kql;
 mod log;
 mod process;
 
@@ -14,6 +15,7 @@ pub use disk::{Hang, HangingDisk, SmallDisk};
 pub use elasticsearch::{
     Elasticsearch, require_elasticsearch, require_elasticsearch_6, require_elasticsearch_8,
 };
+pub use kql::kql_to_elasticsearch;
 pub use log::{keep_log, logged};
 pub use process::Child;
 

@@ -114,7 +114,7 @@ fn is_plain(value: &Value) -> bool {
 pub(super) fn operation(metric: &Metric, value: &Value) -> Json {
     let mut column = aggregation(value.operation, value.field.as_deref());
     if !value.query.is_empty() {
-        column["filter"] = search::lens_query(metric, &value.query);
+        column["filter"] = search::query(metric, &value.query);
     }
     column
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::data_view;
 use super::lens;
-use super::object::{Reference, SavedObject, SavedObjectType, encoded, search_source};
+use super::object::{Reference, SavedObject, SavedObjectType, encoded, in_kql, search_source};
 use super::search;
 use crate::model::{ChartKind, Content, Control, Dashboard, Link, Panel};
 use crate::resolve::id_of;
@@ -30,7 +30,7 @@ pub(super) fn render(dashboard: &Dashboard) -> SavedObject {
             "hidePanelTitles": false,
         })),
         "panelsJSON": encoded(&panels.into()),
-        "kibanaSavedObjectMeta": search_source("", None),
+        "kibanaSavedObjectMeta": search_source(&in_kql(""), None),
     });
     if !dashboard.controls.is_empty() {
         attributes["controlGroupInput"] = controls(dashboard, &mut references);

@@ -59,7 +59,7 @@ pub(super) fn columns(chart: &Chart, id: &str, value: &Value) -> Vec<(String, Js
 const NANOSECONDS: u64 = 1_000_000_000;
 
 fn text(metric: &Metric, value: &Value) -> String {
-    let dividend = call(value.operation, value.field.as_deref(), &search::query(metric, &value.query));
+    let dividend = call(value.operation, value.field.as_deref(), &search::in_formula(metric, &value.query));
     match &value.per {
         Some(Per::Second) if value.is_time_by_time() => {
             format!("normalize_by_unit({dividend}, unit='s') / {NANOSECONDS}")

@@ -20,14 +20,14 @@ pub(super) fn render(panel: &Panel, chart: &Chart) -> (Value, Vec<Reference>) {
         let only = columns.values[0].clone();
         columns.columns[&only]["label"] = panel.title.clone().into();
     }
-    let query = search::lens_query(&chart.metric, &chart.query);
+    let query = search::query(&chart.metric, &chart.query);
     config(panel, data_view::id(&chart.metric), &query, visualization(panel, chart, &columns), &columns)
 }
 
 /// The same of a table of several metrics, whose rows that data view has.
 pub(super) fn render_joined(panel: &Panel, parts: &[Chart], data_view: String) -> (Value, Vec<Reference>) {
     let columns = Columns::of_joined(parts);
-    config(panel, data_view, &object::query(""), ("lnsDatatable", table(&columns)), &columns)
+    config(panel, data_view, &object::in_kql(""), ("lnsDatatable", table(&columns)), &columns)
 }
 
 fn config(

@@ -1,6 +1,6 @@
 //! Queries in the language of Elasticsearch's `query_string`, which Kibana calls Lucene.
 //!
-//! KQL, Kibana's other language, has no `?` and can't be tried without Kibana; this one Elasticsearch itself reads.
+//! Formulas have it, and what KQL can't say; Elasticsearch itself reads it.
 
 use std::ops::Bound;
 

@@ -8,6 +8,7 @@ mod column;
 mod dashboard;
 mod data_view;
 mod formula;
+mod kql;
 mod lens;
 mod lucene;
 mod object;
@@ -17,6 +18,7 @@ mod space;
 use crate::catalog::Catalog;
 use crate::model::Dashboard;
 
+pub use kql::kql;
 pub use lucene::lucene;
 pub use object::{Reference, SavedObject, SavedObjectType, TAG};
 pub(crate) use search::id_of_metric;

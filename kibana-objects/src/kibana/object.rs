@@ -102,16 +102,20 @@ pub(super) fn encoded(value: &Value) -> Value {
 }
 
 /// The attribute by which searches and dashboards tell what they search.
-pub(super) fn search_source(query: &str, index_reference: Option<&str>) -> Value {
-    let mut source = json!({"query": self::query(query), "filter": []});
+pub(super) fn search_source(query: &Value, index_reference: Option<&str>) -> Value {
+    let mut source = json!({"query": query, "filter": []});
     if let Some(name) = index_reference {
         source["indexRefName"] = name.into();
     }
     json!({"searchSourceJSON": encoded(&source)})
 }
 
-/// A query that is in Lucene's language already. An empty one is for people to fill in, in the language that they know.
-pub(super) fn query(query: &str) -> Value {
-    let language = if query.is_empty() { "kuery" } else { "lucene" };
-    json!({"language": language, "query": query})
+/// A query that is in KQL.
+pub(super) fn in_kql(query: &str) -> Value {
+    json!({"language": "kuery", "query": query})
+}
+
+/// A query that is in Lucene's language.
+pub(super) fn in_lucene(query: &str) -> Value {
+    json!({"language": "lucene", "query": query})
 }

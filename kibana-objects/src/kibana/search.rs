@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use kumon_query::parse_query;
+use kumon_query::{Condition, parse_query};
 use serde_json::{Map, Value, json};
 
 use super::data_view;
+use super::kql::kql;
 use super::lucene::lucene;
-use super::object::{Reference, SavedObject, SavedObjectType, search_source};
+use super::object::{Reference, SavedObject, SavedObjectType, in_kql, in_lucene, search_source};
 use crate::catalog::Metric;
 use crate::check::usual_columns;
 use crate::model::{Content, Dashboard, Rows};
@@ -100,24 +101,25 @@ fn widths(columns: &[String]) -> Value {
     widths.map(|(column, width)| (column.to_owned(), json!({"width": width}))).collect::<Map<_, _>>().into()
 }
 
-/// A query of the model in Lucene's language.
-pub(super) fn query(metric: &Metric, query: &str) -> String {
-    if query.is_empty() {
-        return String::new();
-    }
-    // Whoever reads a dashboard's file has understood its queries; one that isn't understood finds nothing.
-    let condition = parse_query(query, &metric.fields).unwrap_or(kumon_query::Condition::None);
-    lucene(&condition)
+/// A query of the model: in KQL where that can say it, as this is what people go on typing in the bar.
+pub(super) fn query(metric: &Metric, text: &str) -> Value {
+    let condition = condition(metric, text);
+    kql(&condition).map_or_else(|| in_lucene(&lucene(&condition)), |query| in_kql(&query))
 }
 
-/// The query for a metric's rows among those of others.
+/// A query of the model for a formula, in Lucene's language.
+pub(super) fn in_formula(metric: &Metric, text: &str) -> String {
+    if text.is_empty() { String::new() } else { lucene(&condition(metric, text)) }
+}
+
+/// The query for a metric's rows among those of others. KQL takes no wildcard in the name of an index.
 pub(super) fn query_of_one(metric: &Metric, text: &str) -> Value {
     let streams = format!("_index:*{}", metric.pattern);
-    let query = query(metric, text);
-    super::object::query(&if query.is_empty() { streams } else { format!("{streams} AND ({query})") })
+    let query = in_formula(metric, text);
+    in_lucene(&if query.is_empty() { streams } else { format!("{streams} AND ({query})") })
 }
 
-/// The attribute of Lens panels.
-pub(super) fn lens_query(metric: &Metric, text: &str) -> Value {
-    super::object::query(&query(metric, text))
+fn condition(metric: &Metric, text: &str) -> Condition {
+    // Whoever reads a dashboard's file has understood its queries; one that isn't understood finds nothing.
+    parse_query(text, &metric.fields).unwrap_or(Condition::None)
 }

@@ -269,6 +269,17 @@ pub(crate) const ALL: &[Mutation] = &[
         "query bar is not in KQL",
     ),
     (
+        "a search in Lucene",
+        |o| {
+            let search =
+                o.iter_mut().find(|o| o["id"].as_str().unwrap().starts_with("kumon-search-self-")).unwrap();
+            within(&mut search["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"], |source| {
+                source["query"] = json!({"language": "lucene", "query": "kumon.agent.lost:{0 TO *]"});
+            });
+        },
+        "its query bar is not in KQL",
+    ),
+    (
         "a chart's query bar in Lucene",
         |o| lens(o, "v0", |a, _| a["state"]["query"] = json!({"query": "", "language": "lucene"})),
         "query bar is not in KQL",

@@ -48,6 +48,10 @@ pub(crate) fn data_view(view: &Value, objects: &[Value], find: &mut impl FnMut(S
 /// How Discover shows a search's rows.
 pub(crate) fn search(search: &Value, find: &mut impl FnMut(String)) {
     let attributes = &search["attributes"];
+    let source = decoded(&attributes["kibanaSavedObjectMeta"]["searchSourceJSON"]).unwrap_or_default();
+    if source["query"]["language"] != "kuery" {
+        find("its query bar is not in KQL".into());
+    }
     if attributes["rowHeight"] != 1 {
         find("a row takes more than one line".into());
     }
