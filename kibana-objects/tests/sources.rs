@@ -177,7 +177,8 @@ fn the_manual_names_every_dashboard_and_panels_that_exist() {
 fn the_audit_logs_have_the_rows_of_every_metric() {
     let audit = kumon_dashboards::builtin().iter().find(|dashboard| dashboard.name == "audit").unwrap();
     let rows = |content: &Content, metric: &str| matches!(content, Content::Rows(rows) if rows.usual && rows.metric.name == metric);
-    for schema in kumon_schema::all() {
+    // Rows by 10 minutes say nothing that those which they sum up don't.
+    for schema in kumon_schema::all().iter().filter(|schema| schema.coarse_of.is_none()) {
         let shown = audit.panels.iter().any(|panel| rows(&panel.content, &schema.name));
         assert!(shown, "audit.yml has no rows of {}", schema.name);
     }
