@@ -11,6 +11,9 @@ pub(super) struct Object {
     pub(super) path: String,
     /// What a PUT sends.
     pub(super) body: Value,
+    /// Of a policy: whether the configuration doesn't say how long rows are kept, so that rows which are there must not go
+    /// sooner because of it.
+    pub(super) never_shortens: bool,
 }
 
 /// What an object is.
@@ -88,12 +91,18 @@ impl Object {
             // A watch is marked where it is made.
             Kind::Tag | Kind::DataView | Kind::Search | Kind::Dashboard | Kind::Watch => {}
         }
-        Object { kind, path: format!("{}/{name}", kind.api()), name, body }
+        Object { kind, path: format!("{}/{name}", kind.api()), name, body, never_shortens: false }
     }
 
     /// One of which only the name is known: it can be looked at and deleted.
     pub(super) fn named(kind: Kind, name: String) -> Object {
-        Object { kind, path: format!("{}/{name}", kind.api()), name, body: Value::Null }
+        Object {
+            kind,
+            path: format!("{}/{name}", kind.api()),
+            name,
+            body: Value::Null,
+            never_shortens: false,
+        }
     }
 
     /// What people call it: `ILM policy kumon.exec`.
