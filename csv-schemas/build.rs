@@ -8,6 +8,8 @@ use std::{env, fs};
 
 use serde::Deserialize;
 
+#[path = "build/coarse.rs"]
+mod coarse;
 #[path = "build/implied.rs"]
 mod implied;
 #[allow(dead_code, unreachable_pub, reason = "the crate's own, of which the check needs a part")]
@@ -106,8 +108,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     for path in &files {
         let (text, schema) = read(path, &implied)?;
         row(&mut code, &schema)?;
-        texts.push(text);
+        let coarse = coarse::of(&text)?.map(|coarse| (format!("{}_10m", schema.name), coarse));
+        texts.extend(coarse);
+        texts.push((schema.name, text));
     }
+    texts.sort();
+    let texts: Vec<String> = texts.into_iter().map(|(_, text)| text).collect();
     meaning::read(&texts)?;
     writeln!(code, "/// The text of every schema, in the order of the metrics' names.")?;
     writeln!(code, "pub(crate) const TEXTS: &[&str] = &{texts:#?};")?;
@@ -160,7 +166,10 @@ fn row(code: &mut String, schema: &Schema) -> Result<(), Box<dyn Error>> {
     )?;
     writeln!(code, "    fn timestamp(&self) -> i64 {{\n        self.timestamp\n    }}\n")?;
     let subject = if fields.iter().any(|field| field.of_subject().is_some()) { "subject" } else { "_" };
-    writeln!(code, "    fn write_fields(&self, {subject}: &SubjectFields<'_>, record: &mut Record<'_>) {{")?;
+    writeln!(
+        code,
+        "    fn write_fields(&self, {subject}: &SubjectFields<'_>, record: &mut impl Columns) {{"
+    )?;
     for field in fields {
         let value = match (field.of_subject(), field.constant()) {
             (Some(member), _) => format!("&subject.{member}"),

@@ -8,6 +8,7 @@ use std::time::Instant;
 use kumon_schema::{Common, builtin};
 use kumon_spool::RowBatch;
 
+use crate::coarse::Coarse;
 use crate::subject::Resolver;
 use crate::{Cgroups, Clock, Emitter, PollContext, RowSink};
 
@@ -39,7 +40,7 @@ impl Capture {
     /// Lets `poll` emit rows, as at the last poll where `last`.
     pub fn poll<T>(&mut self, last: bool, poll: impl FnOnce(&mut PollContext<'_>) -> T) -> T {
         let Capture { batch, resolver } = self;
-        let emitter = Emitter { batch, sink: &mut Kept, resolver };
+        let emitter = Emitter { batch, coarse: &mut Coarse::default(), sink: &mut Kept, resolver };
         poll(&mut PollContext {
             clock: &Clock::new(),
             now: Instant::now(),

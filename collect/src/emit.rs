@@ -6,6 +6,7 @@ use kumon_schema::Row;
 use kumon_spool::{RowBatch, Spool};
 
 use crate::clock::boottime;
+use crate::coarse::Coarse;
 use crate::subject::Resolver;
 use crate::{Names, Subject};
 
@@ -24,6 +25,7 @@ impl RowSink for Spool {
 /// Emits rows, and fills in whom they are about.
 pub struct Emitter<'a> {
     pub(crate) batch: &'a mut RowBatch,
+    pub(crate) coarse: &'a mut Coarse,
     pub(crate) sink: &'a mut dyn RowSink,
     pub(crate) resolver: &'a Resolver,
 }
@@ -34,7 +36,10 @@ const BATCH_BYTES: usize = 1 << 20;
 impl Emitter<'_> {
     /// Emits a row about `subject`.
     pub fn emit<R: Row>(&mut self, row: &R, subject: &Subject<'_>) {
-        self.resolver.resolve(subject, |fields| self.batch.append(row, fields));
+        self.resolver.resolve(subject, |fields| {
+            self.batch.append(row, fields);
+            self.coarse.add(row, fields, self.batch);
+        });
         if self.batch.bytes() >= BATCH_BYTES {
             self.sink.take(self.batch);
         }
@@ -61,6 +66,7 @@ mod tests {
 
     use super::{Emitter, RowSink};
     use crate::capture::{Capture, CapturedRow};
+    use crate::coarse::Coarse;
     use crate::subject::Resolver;
     use crate::{Cgroups, Entities, Process, Subject};
 
@@ -110,7 +116,9 @@ mod tests {
     fn a_storm_of_rows_is_given_away_in_parts() {
         let resolver = Resolver::new(Cgroups::of_this_node()).unwrap();
         let (mut batch, mut taken) = (RowBatch::new(Arc::new(Common::default())), Taken::default());
-        let mut emitter = Emitter { batch: &mut batch, sink: &mut taken, resolver: &resolver };
+        let mut coarse = Coarse::default();
+        let mut emitter =
+            Emitter { batch: &mut batch, coarse: &mut coarse, sink: &mut taken, resolver: &resolver };
         let error = [b'x'; 1000];
         (0..5000)
             .for_each(|_| emitter.emit(&Tcplife { error: &error, ..Tcplife::default() }, &Subject::Node));

@@ -9,6 +9,7 @@ mod budget;
 pub mod capture;
 mod cgroups;
 mod clock;
+mod coarse;
 mod collector;
 mod containers;
 mod emit;

@@ -173,6 +173,9 @@ impl Work {
                 },
             };
             lock(&self.known).health = failed.health();
+            // What it has emitted is not to wait for its next start.
+            self.shared.finish_coarse(true);
+            self.batches.take(&mut self.shared.batch);
             let pause = failed.next.saturating_duration_since(Instant::now());
             retry = Some(failed);
             if ended.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
@@ -201,6 +204,7 @@ impl Work {
             let polled = counting(&mut cpu_time, || {
                 poll(&mut *active, now, last, &own_processes, &mut self.shared, &mut self.batches)
             });
+            self.shared.finish_coarse(last);
             self.batches.take(&mut self.shared.batch);
             let mut known = lock(&self.known);
             known.under_way = None;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use kumon_spool::RowBatch;
 
 use crate::account::{Past, counting, sum, sum_programs};
+use crate::coarse::Coarse;
 use crate::fault::Fault;
 use crate::own_thread::OwnThread;
 use crate::retry::Retry;
@@ -29,13 +30,23 @@ pub struct Scheduler {
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) batch: RowBatch,
+    pub(crate) coarse: Coarse,
     pub(crate) resolver: Resolver,
 }
 
 impl Shared {
     /// The same for another thread.
     fn for_thread(&self) -> Shared {
-        Shared { clock: self.clock, batch: self.batch.empty(), resolver: self.resolver.clone() }
+        let (batch, resolver) = (self.batch.empty(), self.resolver.clone());
+        Shared { clock: self.clock, batch, coarse: Coarse::default(), resolver }
+    }
+
+    /// Puts the rows by 10 minutes into the batch, of 10 minutes that are over, and at the last poll all.
+    pub(crate) fn finish_coarse(&mut self, last: bool) {
+        match last {
+            true => self.coarse.finish(&mut self.batch),
+            false => self.coarse.finish_past(self.clock.now(), &mut self.batch),
+        }
     }
 }
 
@@ -68,7 +79,7 @@ impl Scheduler {
     /// When this boot's id can't be read.
     pub fn start(collectors: Vec<Box<dyn Collector>>, batch: RowBatch) -> io::Result<Scheduler> {
         let resolver = Resolver::new(Cgroups::watch_this_node())?;
-        let shared = Shared { clock: Clock::new(), batch, resolver };
+        let shared = Shared { clock: Clock::new(), batch, coarse: Coarse::default(), resolver };
         let mut scheduler =
             Scheduler { collectors: Vec::new(), own_threads: Vec::new(), shared, past: Past::default() };
         collectors.into_iter().try_for_each(|collector| scheduler.add(collector))?;
@@ -165,6 +176,7 @@ impl Scheduler {
         for scheduled in &mut self.collectors {
             scheduled.poll(now, last, own_processes, &mut self.shared, sink, &mut self.past);
         }
+        self.shared.finish_coarse(last);
         sink.take(&mut self.shared.batch);
     }
 
@@ -286,8 +298,8 @@ pub(crate) fn poll(
     shared: &mut Shared,
     sink: &mut dyn RowSink,
 ) -> Polled {
-    let Shared { clock, batch, resolver } = shared;
-    let emitter = Emitter { batch, sink, resolver };
+    let Shared { clock, batch, coarse, resolver } = shared;
+    let emitter = Emitter { batch, coarse, sink, resolver };
     let mut context = PollContext { clock, now, last, own_processes, emitter };
     match catch_unwind(AssertUnwindSafe(|| active.poll(&mut context))) {
         Ok(result) => Polled::Done(result),

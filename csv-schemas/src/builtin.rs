@@ -23,6 +23,19 @@ pub fn of_dataset(dataset: &str) -> Option<&'static Schema> {
     builtin(dataset.strip_prefix(DATASETS)?)
 }
 
+/// The metric that has the rows of another one summed up by 10 minutes.
+pub fn coarse(metric: &str) -> Option<&'static Schema> {
+    all().iter().find(|schema| schema.coarse_of.as_deref() == Some(metric))
+}
+
+/// The metric that another one comes with, and is switched with: what a histogram is of, or what is summed up.
+pub fn whole(metric: &str) -> Option<&'static str> {
+    let schema = builtin(metric)?;
+    let fine = schema.coarse_of.as_ref().and_then(|fine| builtin(fine));
+    let whole = fine.unwrap_or(schema).histogram_of.as_deref();
+    whole.or(schema.coarse_of.as_deref())
+}
+
 /// The document fields that tables of one node's rows leave out: those that are shown to nobody unasked, and those that
 /// tell which node a row is of.
 pub fn left_out_of_tables() -> &'static BTreeSet<&'static str> {

@@ -11,9 +11,12 @@ pub fn metrics_page() -> String {
          `UPDATE_DOCS=1 cargo test -p kumon-schema`. An empty value means absent.\n\n\
          The numbers of a `counter` add up over rows: each row holds what came in its interval or event. Each number of \
          a `gauge` stands for itself. `sum of waits` adds up as well, `p99 of waits` doesn't: both sum up what was \
-         measured in an interval. Columns without any of that name something.\n",
+         measured in an interval. Columns without any of that name something.\n\n\
+         Each summary with an interval has a second metric, `<name>_10m` in the data stream `metrics-kumon.<name>_10m-*`: \
+         its rows, summed up by 10 minutes, with the same columns but those that are there for Kibana's own views. \
+         [Rows by 10 minutes](elasticsearch.md#rows-by-10-minutes) says how.\n",
     );
-    for schema in all() {
+    for schema in all().iter().filter(|schema| schema.coarse_of.is_none()) {
         let kind = match schema.kind {
             Kind::Event => "event",
             Kind::Summary => "summary",
@@ -52,7 +55,8 @@ pub fn metrics_page() -> String {
 #[cfg(test)]
 fn metrics_table() -> String {
     let mut table = String::from("| metric | what it shows | page |\n|---|---|---|\n");
-    for schema in all().iter().filter(|schema| schema.histogram_of.is_none()) {
+    let is_of_its_own = |schema: &&Schema| schema.histogram_of.is_none() && schema.coarse_of.is_none();
+    for schema in all().iter().filter(is_of_its_own) {
         let name = &schema.name;
         let histograms = all().iter().filter(|other| other.histogram_of.as_ref() == Some(name));
         let names = std::iter::once(schema).chain(histograms).map(|schema| schema.name.as_str());

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::schema::{Field, FieldType, Function, Kind, Meaning, MetricType, Schema, Statistic};
+use crate::schema::{Field, FieldType, Function, Kind, Meaning, MetricType, Schema, Statistic, Top};
 
 /// The keys of a metric, and of a column, that are not read here.
 const OTHER_KEYS: &[&str] = &["name", "version", "title", "description", "kind", "missingValues", "fields"];
@@ -18,6 +18,8 @@ const OTHER_COLUMN_KEYS: &[&str] =
 #[serde(rename_all = "camelCase")]
 struct Said {
     histogram_of: Option<String>,
+    coarse_of: Option<String>,
+    top: Option<Top>,
     interval: Option<u32>,
     fields: Vec<SaidOfColumn>,
     #[serde(flatten)]
@@ -36,6 +38,7 @@ struct SaidOfColumn {
     title: String,
     #[serde(default = "yes")]
     shown: bool,
+    coarse: Option<Coarse>,
     #[serde(flatten)]
     others: Map<String, Value>,
 }
@@ -45,6 +48,13 @@ struct SaidOfColumn {
 struct SaidOfStatistic {
     function: String,
     of: String,
+}
+
+/// What becomes of a column in the rows by 10 minutes, where that doesn't follow from what it is.
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Coarse {
+    Last,
 }
 
 fn yes() -> bool {
@@ -78,11 +88,12 @@ fn read_one(text: &str) -> Result<Schema, String> {
     if let Some(unknown) = said.others.keys().find(|key| !OTHER_KEYS.contains(&key.as_str())) {
         let known = OTHER_KEYS.join(", ");
         return Err(format!(
-            "{}: there is no property '{unknown}'; a metric has histogramOf, interval, {known}",
+            "{}: there is no property '{unknown}'; a metric has histogramOf, top, interval, {known}",
             file(&schema)
         ));
     }
     schema.histogram_of = said.histogram_of;
+    (schema.coarse_of, schema.top) = (said.coarse_of, said.top);
     schema.interval = said.interval;
     for (at, said) in said.fields.into_iter().enumerate() {
         let meaning = meaning(schema.kind, &schema.fields[at], said);
@@ -93,6 +104,7 @@ fn read_one(text: &str) -> Result<Schema, String> {
         check_label(&schema, field).map_err(|what| column(&schema, field, &what))?;
         check_statistic(&schema, field).map_err(|what| column(&schema, field, &what))?;
     }
+    check_top(&schema).map_err(|what| format!("{}: {what}", file(&schema)))?;
     Ok(schema)
 }
 
@@ -101,12 +113,21 @@ fn meaning(kind: Kind, field: &Field, said: SaidOfColumn) -> Result<Meaning, Str
         let known = OTHER_COLUMN_KEYS.join(", ");
         return Err(format!(
             "there is no property '{unknown}'; a column has dimension, metricType, statistic, labelOf, title, shown, \
+             coarse, \
              {known}"
         ));
     }
     let metric_type = metric_type(field, said.dimension, said.metric_type.as_deref())?;
     let statistic = said.statistic.map(|said| statistic(kind, metric_type, said)).transpose()?;
-    Ok(Meaning { metric_type, statistic, label_of: said.label_of, title: said.title, shown: said.shown })
+    let is_last = said.coarse == Some(Coarse::Last);
+    Ok(Meaning {
+        metric_type,
+        statistic,
+        label_of: said.label_of,
+        title: said.title,
+        shown: said.shown,
+        is_last,
+    })
 }
 
 fn metric_type(field: &Field, dimension: bool, name: Option<&str>) -> Result<Option<MetricType>, String> {
@@ -196,6 +217,19 @@ fn check_statistic(schema: &Schema, field: &Field) -> Result<(), String> {
         let Statistic { function, of } = statistic;
         Err(format!("'{}' is the {function} of {of} already: say of what this one is", other.name))
     })
+}
+
+fn check_top(schema: &Schema) -> Result<(), String> {
+    let Some(Top { by, other }) = &schema.top else { return Ok(()) };
+    let column = |name: &String| schema.fields.iter().find(|field| field.name == *name);
+    if let Some(name) = by.iter().find(|name| column(name).is_none_or(|of| of.meaning.metric_type.is_none()))
+    {
+        return Err(format!("top: there is no measure '{name}' by which a key could be the largest"));
+    }
+    match other.iter().find(|name| column(name).is_none_or(|of| of.r#type != FieldType::String)) {
+        Some(name) => Err(format!("top: there is no column of texts '{name}' that could say 'other'")),
+        None => Ok(()),
+    }
 }
 
 /// A histogram shows values of which the other metric has the statistics.

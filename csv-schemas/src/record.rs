@@ -2,9 +2,7 @@
 
 use std::mem;
 
-use chrono::{DateTime, SecondsFormat};
-
-use crate::escape;
+use crate::value::{Time, Value};
 
 /// A row of one metric. Implemented by the types in [`crate::rows`].
 pub trait Row {
@@ -15,7 +13,13 @@ pub trait Row {
     fn timestamp(&self) -> i64;
 
     /// Appends the columns after the common ones, in the schema's order.
-    fn write_fields(&self, subject: &SubjectFields<'_>, record: &mut Record<'_>);
+    fn write_fields(&self, subject: &SubjectFields<'_>, record: &mut impl Columns);
+}
+
+/// What takes the columns of a row, in the schema's order.
+pub trait Columns {
+    /// Takes one value.
+    fn field<V: Value + ?Sized>(&mut self, column: Column, value: &V);
 }
 
 /// Whom a row is about: the columns that all metrics fill in the same way, each where a metric has it. What is empty
@@ -67,10 +71,6 @@ pub struct Common {
     pub boot_id: String,
 }
 
-/// A point in time, in nanoseconds since the Unix epoch; written as RFC 3339 in UTC with microseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub i64);
-
 /// How rows stand in a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
@@ -89,12 +89,23 @@ pub fn write_row<R: Row>(
     row: &R,
     subject: &SubjectFields<'_>,
 ) {
+    write_record(out, format, common, row.timestamp(), |record| row.write_fields(subject, record));
+}
+
+/// Appends a record of that time, whose columns after the common ones `fill` writes.
+pub fn write_record(
+    out: &mut Vec<u8>,
+    format: Format,
+    common: &Common,
+    timestamp: i64,
+    fill: impl FnOnce(&mut Record<'_>),
+) {
     let mut record = Record { out, format, first: true };
-    record.field(Column::new("\"@timestamp\":"), &Time(row.timestamp()));
+    record.field(Column::new("\"@timestamp\":"), &Time(timestamp));
     record.field(Column::new("\"host.name\":"), common.host_name.as_bytes());
     record.field(Column::new("\"host.id\":"), common.host_id.as_bytes());
     record.field(Column::new("\"host.boot.id\":"), common.boot_id.as_bytes());
-    row.write_fields(subject, &mut record);
+    fill(&mut record);
     record.end();
 }
 
@@ -126,9 +137,9 @@ pub struct Record<'a> {
     first: bool,
 }
 
-impl Record<'_> {
+impl Columns for Record<'_> {
     /// Appends one value, with what parts it from the one before it.
-    pub fn field<V: Value + ?Sized>(&mut self, column: Column, value: &V) {
+    fn field<V: Value + ?Sized>(&mut self, column: Column, value: &V) {
         match self.format {
             Format::Csv => {
                 if !mem::take(&mut self.first) {
@@ -150,7 +161,9 @@ impl Record<'_> {
             }
         }
     }
+}
 
+impl Record<'_> {
     fn end(self) {
         if self.format == Format::Ndjson {
             self.out.push(b'}');
@@ -159,208 +172,11 @@ impl Record<'_> {
     }
 }
 
-/// What can stand in a column.
-pub trait Value {
-    /// Whether there is none: an empty column in CSV, no field in JSON.
-    fn is_absent(&self) -> bool {
-        false
-    }
-
-    /// Appends the value's CSV text, quoted where RFC 4180 asks for it.
-    fn write_csv(&self, out: &mut Vec<u8>);
-
-    /// Appends the value's text as it is.
-    fn write_text(&self, out: &mut Vec<u8>) {
-        self.write_csv(out);
-    }
-
-    /// Appends the value as JSON: as in CSV where that is a number or truth value.
-    fn write_json(&self, out: &mut Vec<u8>) {
-        self.write_csv(out);
-    }
-}
-
-impl Value for [u8] {
-    fn is_absent(&self) -> bool {
-        self.is_empty()
-    }
-
-    fn write_csv(&self, out: &mut Vec<u8>) {
-        quote(out, &escape(self));
-    }
-
-    fn write_text(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(escape(self).as_bytes());
-    }
-
-    fn write_json(&self, out: &mut Vec<u8>) {
-        // A text has a JSON form, and a Vec takes it.
-        let _ = serde_json::to_writer(out, &*escape(self));
-    }
-}
-
-impl Value for &[u8] {
-    fn is_absent(&self) -> bool {
-        (**self).is_absent()
-    }
-
-    fn write_csv(&self, out: &mut Vec<u8>) {
-        (**self).write_csv(out);
-    }
-
-    fn write_text(&self, out: &mut Vec<u8>) {
-        (**self).write_text(out);
-    }
-
-    fn write_json(&self, out: &mut Vec<u8>) {
-        (**self).write_json(out);
-    }
-}
-
-impl Value for u64 {
-    /// A column's numbers are `long`s where they are read: what is larger, a difference that wrapped, is the largest.
-    fn write_csv(&self, out: &mut Vec<u8>) {
-        display(out, &(*self).min(i64::MAX.unsigned_abs()));
-    }
-}
-
-impl Value for i64 {
-    fn write_csv(&self, out: &mut Vec<u8>) {
-        display(out, self);
-    }
-}
-
-impl Value for f64 {
-    /// A number that is not finite has no JSON form and is left out.
-    fn is_absent(&self) -> bool {
-        !self.is_finite()
-    }
-
-    fn write_csv(&self, out: &mut Vec<u8>) {
-        if !self.is_absent() {
-            display(out, self);
-        }
-    }
-
-    fn write_json(&self, out: &mut Vec<u8>) {
-        // As the shipper writes what it read of CSV: 1.0, not 1.
-        let _ = serde_json::to_writer(out, self);
-    }
-}
-
-impl Value for bool {
-    fn write_csv(&self, out: &mut Vec<u8>) {
-        display(out, self);
-    }
-}
-
-impl Value for Time {
-    fn write_csv(&self, out: &mut Vec<u8>) {
-        let text = DateTime::from_timestamp_nanos(self.0).to_rfc3339_opts(SecondsFormat::Micros, true);
-        out.extend_from_slice(text.as_bytes());
-    }
-
-    fn write_json(&self, out: &mut Vec<u8>) {
-        out.push(b'"');
-        self.write_csv(out);
-        out.push(b'"');
-    }
-}
-
-impl<V: Value> Value for Option<V> {
-    fn is_absent(&self) -> bool {
-        self.as_ref().is_none_or(Value::is_absent)
-    }
-
-    fn write_csv(&self, out: &mut Vec<u8>) {
-        if let Some(value) = self {
-            value.write_csv(out);
-        }
-    }
-
-    fn write_json(&self, out: &mut Vec<u8>) {
-        match self {
-            Some(value) => value.write_json(out),
-            None => out.extend_from_slice(b"null"),
-        }
-    }
-}
-
-/// Several values in one column: parted by a delimiter in CSV, an array in JSON.
-#[derive(Debug, Clone, Copy)]
-pub struct List<'a, V> {
-    items: &'a [V],
-    delimiter: u8,
-}
-
-impl<'a, V> List<'a, V> {
-    /// `delimiter` is the column's in its schema.
-    pub const fn new(items: &'a [V], delimiter: u8) -> List<'a, V> {
-        List { items, delimiter }
-    }
-}
-
-impl<V: Value> Value for List<'_, V> {
-    fn is_absent(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    fn write_csv(&self, out: &mut Vec<u8>) {
-        let (mut text, mut item) = (Vec::new(), Vec::new());
-        for (index, value) in self.items.iter().enumerate() {
-            if index > 0 {
-                text.push(self.delimiter);
-            }
-            value.write_text(&mut item);
-            // A delimiter within an item is escaped, so that it parts nothing.
-            for byte in item.drain(..) {
-                match byte == self.delimiter {
-                    true => display(&mut text, &format_args!("\\x{byte:02x}")),
-                    false => text.push(byte),
-                }
-            }
-        }
-        quote(out, &String::from_utf8_lossy(&text));
-    }
-
-    fn write_json(&self, out: &mut Vec<u8>) {
-        out.push(b'[');
-        for (index, value) in self.items.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            value.write_json(out);
-        }
-        out.push(b']');
-    }
-}
-
-/// Appends a text, quoted where RFC 4180 asks for it.
-fn quote(out: &mut Vec<u8>, text: &str) {
-    if !text.bytes().any(|b| matches!(b, b',' | b'"' | b'\n' | b'\r')) {
-        out.extend_from_slice(text.as_bytes());
-        return;
-    }
-    out.push(b'"');
-    for byte in text.bytes() {
-        if byte == b'"' {
-            out.push(b'"');
-        }
-        out.push(byte);
-    }
-    out.push(b'"');
-}
-
-fn display(out: &mut Vec<u8>, value: &impl std::fmt::Display) {
-    use std::io::Write;
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{value}");
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Column, Common, Format, List, Record, SubjectFields, Time, write_row};
+    use super::{Column, Columns, Common, Format, Record, SubjectFields, write_row};
     use crate::rows::Exec;
+    use crate::value::{List, Time};
 
     fn parse(line: &[u8]) -> Vec<Vec<u8>> {
         let (mut reader, mut out, mut ends) = (csv_core::Reader::new(), [0; 4096], [0; 64]);

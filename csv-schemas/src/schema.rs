@@ -27,6 +27,12 @@ pub struct Schema {
     /// The metric whose values the rows show as a histogram. KuMon's own schemas alone say that.
     #[serde(skip)]
     pub histogram_of: Option<String>,
+    /// The metric whose rows these sum up by 10 minutes. KuMon's own schemas alone say that.
+    #[serde(skip)]
+    pub coarse_of: Option<String>,
+    /// Which keys have rows of their own, where not all have. KuMon's own schemas alone say that.
+    #[serde(skip)]
+    pub top: Option<Top>,
     /// How far apart the rows of an interval are by default, in seconds, where that is other than usual. KuMon's own schemas
     /// alone say that.
     #[serde(skip)]
@@ -36,6 +42,16 @@ pub struct Schema {
     /// The schema's own text, for the sidecar beside the files.
     #[serde(skip)]
     pub text: String,
+}
+
+/// How a metric has rows of the largest keys only, and one of all the others.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Top {
+    /// The columns by which they are the largest; where there are several, each has its share of the keys.
+    pub by: Vec<String>,
+    /// The columns that have the text `other` in the row of the others, where all else that tells rows apart is empty.
+    pub other: Vec<String>,
 }
 
 /// One column.
@@ -81,6 +97,8 @@ pub struct Meaning {
     pub title: String,
     /// Whether people see it without asking for it.
     pub shown: bool,
+    /// Whether it tells no rows apart and adds nothing up: of several rows it is that of the last one.
+    pub is_last: bool,
 }
 
 /// What the numbers of a measure are. Named after Elastic's `metric_type`, whose counters are totals since a start
@@ -295,7 +313,14 @@ impl TryFrom<char> for Delimiter {
 /// That of a column of which no more is known than how it is read.
 impl Default for Meaning {
     fn default() -> Meaning {
-        Meaning { metric_type: None, statistic: None, label_of: None, title: String::new(), shown: true }
+        Meaning {
+            metric_type: None,
+            statistic: None,
+            label_of: None,
+            title: String::new(),
+            shown: true,
+            is_last: false,
+        }
     }
 }
 

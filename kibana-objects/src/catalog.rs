@@ -21,6 +21,8 @@ pub struct Metric {
     pub pattern: String,
     /// The fields of its rows.
     pub fields: Fields,
+    /// The metric of the same rows, summed up by 10 minutes.
+    pub coarse: Option<Arc<Metric>>,
     schema: Option<Schema>,
 }
 
@@ -38,6 +40,7 @@ impl Metric {
             kind: schema.kind,
             pattern: schema.data_stream("*"),
             fields: Fields::of(schema),
+            coarse: kumon_schema::coarse(&schema.name).map(|coarse| Arc::new(Metric::own(coarse))),
             schema: Some(schema.clone()),
         }
     }
@@ -49,6 +52,7 @@ impl Metric {
             kind: Kind::Event,
             pattern: format!("{}-{dataset}-*", Kind::Event.stream_type()),
             fields: Fields::foreign(),
+            coarse: None,
             schema: None,
         }
     }
@@ -134,7 +138,8 @@ impl Catalog {
     /// KuMon's own metrics.
     pub fn builtin() -> &'static Catalog {
         static BUILTIN: LazyLock<Catalog> = LazyLock::new(|| {
-            let metrics = kumon_schema::all().iter().map(|schema| Arc::new(Metric::own(schema)));
+            let metrics = kumon_schema::all().iter().filter(|schema| schema.coarse_of.is_none());
+            let metrics = metrics.map(|schema| Arc::new(Metric::own(schema)));
             Catalog { metrics: metrics.collect() }
         });
         &BUILTIN
@@ -150,7 +155,7 @@ impl Catalog {
         self
     }
 
-    /// All metrics, ordered by name, then the inputs.
+    /// All metrics, ordered by name, then the inputs; without those by 10 minutes, see [`Metric::coarse`].
     pub fn metrics(&self) -> &[Arc<Metric>] {
         &self.metrics
     }
@@ -169,7 +174,8 @@ impl Catalog {
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<Metric>> {
-        self.metrics.iter().find(|metric| metric.name == name)
+        let coarse = self.metrics.iter().filter_map(|metric| metric.coarse.as_ref());
+        self.metrics.iter().chain(coarse).find(|metric| metric.name == name)
     }
 }
 

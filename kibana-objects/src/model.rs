@@ -223,6 +223,19 @@ impl Operation {
     }
 }
 
+impl Panel {
+    /// The same panel of the rows by 10 minutes; none where it would show something else: rows as they are, or their number.
+    pub fn by_10_minutes(&self) -> Option<Panel> {
+        let Content::Chart(chart) = &self.content else { return None };
+        let counts_rows = |value: &Value| value.operation == Operation::Count || value.per == Some(Per::Row);
+        if chart.values.iter().any(counts_rows) {
+            return None;
+        }
+        let metric = chart.metric.coarse.clone()?;
+        Some(Panel { content: Content::Chart(Chart { metric, ..chart.clone() }), ..self.clone() })
+    }
+}
+
 impl Content {
     /// The metrics whose rows are shown.
     pub fn metrics(&self) -> Vec<&Metric> {

@@ -202,7 +202,7 @@ fn every_panel_shows_the_same_from_both() {
         field: field.into(),
         values: values.iter().map(|value| (*value).to_owned()).collect(),
     };
-    let (mut asked, mut wrong) = (0, Vec::new());
+    let (mut asked, mut by_10_minutes, mut wrong) = (0, 0, Vec::new());
     for dashboard in builtin() {
         for panel in &dashboard.panels {
             let name = format!("{}, {}", dashboard.title, panel.title);
@@ -223,6 +223,12 @@ fn every_panel_shows_the_same_from_both() {
                 let [theirs, ours] = both.answers(panel, &[filter(field, &[value])]).unwrap();
                 compare(", of nothing", &theirs, &ours);
             }
+            if let Some(coarse) = panel.by_10_minutes() {
+                let [theirs, ours] = both.answers(&coarse, &[]).unwrap();
+                compare(", by 10 minutes", &theirs, &ours);
+                assert!(!theirs.is_empty(), "{name} by 10 minutes shows nothing");
+                by_10_minutes += 1;
+            }
             if theirs.is_empty() {
                 wrong.push(format!("{name} shows nothing: {:?}", panel.requests(RANGE, &[])));
             }
@@ -230,6 +236,7 @@ fn every_panel_shows_the_same_from_both() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     assert!(asked > 100, "only {asked} panels ask anything");
+    assert!(by_10_minutes > 50, "only {by_10_minutes} panels ask for rows by 10 minutes");
 }
 
 /// Queries of kinds that the dashboards have none of.

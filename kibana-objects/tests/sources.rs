@@ -201,7 +201,8 @@ fn the_audit_logs_lead_to_the_rows_of_every_metric() {
         _ => None,
     });
     let text: String = texts.collect();
-    for schema in kumon_schema::all() {
+    // Rows by 10 minutes say nothing that those which they sum up don't.
+    for schema in kumon_schema::all().iter().filter(|schema| schema.coarse_of.is_none()) {
         let link = format!("[{}](discover#/view/kumon-search-", schema.name);
         assert!(text.contains(&link), "audit.yml has no way to the rows of {}", schema.name);
     }

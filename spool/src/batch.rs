@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kumon_schema::{Common, Format, Row, SubjectFields, write_row};
+use kumon_schema::{Common, Format, Record, Row, SubjectFields, builtin, write_record};
 
 /// Rows as the spool's files have them, by metric. Whoever makes rows fills one of his own, and hands it over to the one
 /// who owns the spool.
@@ -25,7 +25,10 @@ pub struct Formats {
 
 impl Formats {
     fn of(&self, metric: &str) -> Format {
-        self.of_metrics.get(metric).copied().unwrap_or(self.default)
+        let of_metric = self.of_metrics.get(metric);
+        // What sums up another metric's rows has their format, unless it has one of its own.
+        let of_fine = || self.of_metrics.get(builtin(metric)?.coarse_of.as_deref()?);
+        of_metric.or_else(of_fine).copied().unwrap_or(self.default)
     }
 }
 
@@ -60,13 +63,23 @@ impl RowBatch {
 
     /// Appends a row to those of its metric.
     pub fn append<R: Row>(&mut self, row: &R, subject: &SubjectFields<'_>) {
-        let records = self.metrics.entry(R::METRIC).or_insert_with(|| Records {
-            format: self.formats.of(R::METRIC),
+        self.append_record(R::METRIC, row.timestamp(), |record| row.write_fields(subject, record));
+    }
+
+    /// Appends a row of that time, whose columns after the common ones `fill` writes.
+    pub fn append_record(
+        &mut self,
+        metric: &'static str,
+        timestamp: i64,
+        fill: impl FnOnce(&mut Record<'_>),
+    ) {
+        let records = self.metrics.entry(metric).or_insert_with(|| Records {
+            format: self.formats.of(metric),
             bytes: Vec::new(),
             count: 0,
         });
         let before = records.bytes.len();
-        write_row(&mut records.bytes, records.format, &self.common, row, subject);
+        write_record(&mut records.bytes, records.format, &self.common, timestamp, fill);
         records.count += 1;
         self.bytes += records.bytes.len() - before;
     }

@@ -29,9 +29,11 @@ pub use space::in_space;
 pub fn render(dashboards: &[Dashboard], catalog: &Catalog) -> Vec<SavedObject> {
     let mut objects = vec![object::tag()];
     objects.push(data_view::of_all(catalog));
-    objects.extend(catalog.metrics().iter().map(|metric| data_view::of_metric(metric)));
+    let metrics = || catalog.metrics().iter();
+    let coarse = metrics().filter_map(|metric| metric.coarse.as_ref());
+    objects.extend(metrics().chain(coarse).map(|metric| data_view::of_metric(metric)));
     objects.extend(dashboards.iter().filter_map(data_view::of_dashboard));
-    objects.extend(catalog.metrics().iter().map(search::of_metric));
+    objects.extend(metrics().map(search::of_metric));
     objects.extend(dashboards.iter().flat_map(search::of_panels));
     objects.extend(dashboards.iter().map(dashboard::render));
     objects

@@ -115,8 +115,7 @@ fn ago(duration: Duration) -> Option<i64> {
 /// Says where the agent of this node doesn't collect the metric; nothing where that isn't known.
 fn why_none(config: &Config, metric: &str) -> String {
     let status: Option<CollectStatus> = read_status(&config.path.collect()).ok().flatten();
-    let whole = kumon_schema::builtin(metric).and_then(|schema| schema.histogram_of.as_deref());
-    let metric = whole.unwrap_or(metric);
+    let metric = kumon_schema::whole(metric).unwrap_or(metric);
     let switched = status.as_ref().and_then(|status| status.switched.get(metric));
     if switched.is_some_and(|switched| !switched.enabled) {
         return format!(

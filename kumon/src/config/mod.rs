@@ -233,13 +233,13 @@ impl Config {
         self.path == other.path && self.spool == other.spool
     }
 
-    /// The metrics that are switched off by name, as the histograms of others are with them.
+    /// The metrics that are switched off by name, as the histograms of others, and their rows by 10 minutes, are with them.
     pub(crate) fn disabled_metrics(&self) -> Vec<&'static str> {
         let collectors = self.collectors.collectors();
         let mut on: Vec<&str> = collectors.iter().flat_map(|collector| collector.metrics()).collect();
         on.extend(self.collectors.left_out().into_iter().map(|left_out| left_out.metric));
-        let of_collectors = kumon_schema::all().iter().filter(|schema| schema.histogram_of.is_none());
-        let names = of_collectors.map(|schema| schema.name.as_str());
+        let names = kumon_schema::all().iter().map(|schema| schema.name.as_str());
+        let names = names.filter(|metric| kumon_schema::whole(metric).is_none());
         names.filter(|metric| *metric != rows::Agent::METRIC && !on.contains(metric)).collect()
     }
 

@@ -11,35 +11,54 @@ use serde::{Deserialize, Deserializer};
 use super::{ConfigError, valid_stream_part};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// Single events are many; what sums them up is small.
+/// Single events are many.
 const EVENTS: Duration = Duration::from_secs(90 * 24 * 3600);
-/// 5 years as [`humantime`] counts them, of 365.25 days.
-const SUMMARIES: Duration = Duration::from_secs(5 * 31_557_600);
+/// What sums up some seconds; a second resolution is kept for longer.
+const SUMMARIES: Duration = Duration::from_secs(30 * 24 * 3600);
+/// What sums up 10 minutes is small. 5 years as [`humantime`] counts them, of 365.25 days.
+const SUMMARIES_COARSE: Duration = Duration::from_secs(5 * 31_557_600);
 
 /// One time for all rows, or a time by kind, metric and dataset of an input.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Retention {
     events: Duration,
-    summaries: Duration,
+    /// None where the configuration doesn't say it.
+    summaries: Option<Duration>,
+    summaries_coarse: Duration,
     /// By metric, or dataset of an input.
     single: BTreeMap<String, Duration>,
 }
 
 impl Default for Retention {
     fn default() -> Retention {
-        Retention { events: EVENTS, summaries: SUMMARIES, single: BTreeMap::new() }
+        Retention {
+            events: EVENTS,
+            summaries: None,
+            summaries_coarse: SUMMARIES_COARSE,
+            single: BTreeMap::new(),
+        }
     }
 }
 
 impl Retention {
     /// Of a metric, or an input's dataset. A histogram is kept as long as the metric that it belongs to.
     pub(crate) fn of(&self, name: &str, kind: Kind) -> Duration {
-        let whole = kumon_schema::builtin(name).and_then(|schema| schema.histogram_of.as_ref());
-        let single = self.single.get(name).or_else(|| self.single.get(whole?));
-        single.copied().unwrap_or(match kind {
+        self.single(name).unwrap_or(match kind {
             Kind::Event => self.events,
-            Kind::Summary => self.summaries,
+            Kind::Summary if is_coarse(name) => self.summaries_coarse,
+            Kind::Summary => self.summaries.unwrap_or(SUMMARIES),
         })
+    }
+
+    /// Whether [`Retention::of`] is a default that was longer in an earlier version.
+    pub(crate) fn is_shorter_default(&self, name: &str, kind: Kind) -> bool {
+        let is_fine = kind == Kind::Summary && !is_coarse(name);
+        is_fine && self.summaries.is_none() && self.single(name).is_none()
+    }
+
+    fn single(&self, name: &str) -> Option<Duration> {
+        let whole = kumon_schema::builtin(name).and_then(|schema| schema.histogram_of.as_ref());
+        self.single.get(name).or_else(|| self.single.get(whole?)).copied()
     }
 
     /// A name that nothing has would keep nothing longer or shorter.
@@ -59,6 +78,10 @@ impl Retention {
     }
 }
 
+fn is_coarse(metric: &str) -> bool {
+    kumon_schema::builtin(metric).is_some_and(|schema| schema.coarse_of.is_some())
+}
+
 impl<'de> Deserialize<'de> for Retention {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Retention, D::Error> {
         deserializer.deserialize_any(OneOrMany)
@@ -76,7 +99,7 @@ impl<'de> Visitor<'de> for OneOrMany {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Retention, E> {
         let all = time(text).map_err(E::custom)?;
-        Ok(Retention { events: all, summaries: all, single: BTreeMap::new() })
+        Ok(Retention { events: all, summaries: Some(all), summaries_coarse: all, single: BTreeMap::new() })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Retention, A::Error> {
@@ -84,13 +107,15 @@ impl<'de> Visitor<'de> for OneOrMany {
         while let Some(key) = map.next_key::<String>()? {
             if valid_stream_part(&key).is_err() {
                 return Err(de::Error::custom(format!(
-                    "unknown field `{key}`, expected `events`, `summaries`, a metric or the dataset of an input"
+                    "unknown field `{key}`, expected `events`, `summaries`, `summaries_coarse`, a metric or the \
+                     dataset of an input"
                 )));
             }
             let value = time(&map.next_value::<String>()?).map_err(de::Error::custom)?;
             match key.as_str() {
                 "events" => retention.events = value,
-                "summaries" => retention.summaries = value,
+                "summaries" => retention.summaries = Some(value),
+                "summaries_coarse" => retention.summaries_coarse = value,
                 _ => drop(retention.single.insert(key, value)),
             }
         }
@@ -129,11 +154,25 @@ mod tests {
             ("runqlat_hist", Kind::Summary, 365),
             // Named like a histogram, but none of KuMon's.
             ("app.events_hist", Kind::Event, 30),
-            ("biolatency", Kind::Summary, 1826),
+            ("biolatency", Kind::Summary, 30),
+            ("biolatency_10m", Kind::Summary, 1826),
+            // Each resolution of its own.
+            ("runqlat_10m", Kind::Summary, 1826),
         ] {
             assert_eq!(some.of(name, kind).as_secs() / DAY.as_secs(), days, "{name}");
         }
+        let coarse = parse("{ summaries: 7d, summaries_coarse: 1y, disk_10m: 2y, runqlat_10m: 3y }").unwrap();
+        for (name, days) in
+            [("cpu", 7), ("cpu_10m", 365), ("disk", 7), ("disk_10m", 730), ("runqlat_hist_10m", 1095)]
+        {
+            assert_eq!(coarse.of(name, Kind::Summary).as_secs() / DAY.as_secs(), days, "{name}");
+        }
         assert_eq!(parse("{}").unwrap(), Retention::default());
+        assert!(
+            some.is_shorter_default("cpu", Kind::Summary) && !coarse.is_shorter_default("cpu", Kind::Summary)
+        );
+        assert!(!some.is_shorter_default("runqlat", Kind::Summary), "it is said");
+        assert!(!some.is_shorter_default("cpu_10m", Kind::Summary));
         for (text, expected) in [
             ("soon", "'soon' is no time"),
             ("6h", "at least a day"),

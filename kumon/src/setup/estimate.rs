@@ -106,10 +106,7 @@ fn print_with(
         if rows <= 0.0 {
             continue;
         }
-        let (bytes, mark) = match measured.bytes_per_row.get(&schema.name) {
-            Some(bytes) => (*bytes, ""),
-            None => (estimated(schema), ESTIMATED),
-        };
+        let (bytes, mark) = measured.bytes(schema);
         any_estimated |= !mark.is_empty();
         let days = config.retention.of(&schema.name, schema.kind).as_secs_f64() / DAY;
         let disk = rows * bytes * days;
@@ -129,10 +126,25 @@ fn print_with(
     if any_estimated {
         writeln!(
             out,
-            "{prefix}  {ESTIMATED} is an estimate by the types of the metric's columns; bench/row_sizes measures it"
+            "{prefix}  {ESTIMATED} is an estimate by the types of the metric's columns, or by its finer rows; bench/row_sizes \
+             measures it"
         )?;
     }
     Ok(())
+}
+
+impl Measured {
+    /// Bytes of a row, and the mark of what was not measured. A row by 10 minutes has the columns of those that it sums up.
+    fn bytes(&self, schema: &Schema) -> (f64, &'static str) {
+        let known = |metric: &String| self.bytes_per_row.get(metric).copied();
+        match known(&schema.name) {
+            Some(bytes) => (bytes, ""),
+            None => {
+                let of_fine = schema.coarse_of.as_ref().and_then(known);
+                (of_fine.unwrap_or_else(|| estimated(schema)), ESTIMATED)
+            }
+        }
+    }
 }
 
 /// Bytes a row, by its columns' types; from half to four times of what was measured of every metric. A measure differs

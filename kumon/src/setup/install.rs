@@ -20,6 +20,8 @@ pub(super) enum Outcome {
     KeptForeign,
     /// Another node's configuration has it otherwise.
     KeptOthers(Author),
+    /// It keeps rows for longer than the configuration, which doesn't say how long.
+    KeptLonger,
     Skipped(Missing),
     Rejected(String),
     Removed,
@@ -49,6 +51,7 @@ pub(super) fn install<'o>(
             Verdict::KeepChanged => Outcome::KeptChanged,
             Verdict::KeepForeign => Outcome::KeptForeign,
             Verdict::KeepOthers(author) => Outcome::KeptOthers(author),
+            Verdict::KeepLonger => Outcome::KeptLonger,
             Verdict::Missing(skip) => Outcome::Skipped(skip),
             Verdict::Create | Verdict::Change => match write(object, place)? {
                 Ok(content) => {
@@ -90,10 +93,12 @@ pub(super) fn remove<'o>(
             Verdict::KeepChanged => Outcome::KeptChanged,
             Verdict::KeepForeign => Outcome::KeptForeign,
             Verdict::Missing(skip) => Outcome::Skipped(skip),
-            Verdict::Keep | Verdict::Change | Verdict::KeepOthers(_) => match place.delete(object) {
-                Ok(()) => Outcome::Removed,
-                Err(refused) => refused.outcome(object)?,
-            },
+            Verdict::Keep | Verdict::Change | Verdict::KeepOthers(_) | Verdict::KeepLonger => {
+                match place.delete(object) {
+                    Ok(()) => Outcome::Removed,
+                    Err(refused) => refused.outcome(object)?,
+                }
+            }
         };
         if matches!(outcome, Outcome::Removed | Outcome::Absent) {
             gone.push(object);

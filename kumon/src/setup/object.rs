@@ -13,6 +13,9 @@ pub(super) struct Object {
     pub(super) body: Value,
     /// The space of Kibana that the name is of; none where it is the default space's, or no space's.
     pub(super) space: Option<String>,
+    /// Of a policy: whether the configuration doesn't say how long rows are kept, so that rows which are there must not go
+    /// sooner because of it.
+    pub(super) never_shortens: bool,
 }
 
 /// What an object is.
@@ -118,7 +121,14 @@ impl Object {
 
     /// One of which only the name is known: it can be looked at and deleted.
     pub(super) fn named(kind: Kind, name: String) -> Object {
-        Object { kind, path: format!("{}/{name}", kind.api()), name, body: Value::Null, space: None }
+        Object {
+            kind,
+            path: format!("{}/{name}", kind.api()),
+            name,
+            body: Value::Null,
+            space: None,
+            never_shortens: false,
+        }
     }
 
     /// The same as one of that space.

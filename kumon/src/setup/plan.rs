@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::object::{Kind, Object};
 use super::place::{Missing, Place, Refused};
 use super::records::{self, Author, Record, Records};
+use super::retention;
 
 /// An object beside what is there.
 #[derive(Debug)]
@@ -34,6 +35,9 @@ pub(super) enum Verdict {
     /// KuMon put it there on another node, whose configuration has it otherwise. Nodes with different settings would
     /// else undo each other's at each setup.
     KeepOthers(Author),
+    /// KuMon's policy that keeps rows for longer than the configuration, which doesn't say how long: an upgrade deletes nothing
+    /// unasked.
+    KeepLonger,
     /// Its kind is not to be had there.
     Missing(Missing),
 }
@@ -90,8 +94,12 @@ fn verdict(
     let Some(Record { fingerprint, installed: known, author }) = record else {
         return if force { Verdict::Change } else { Verdict::KeepForeign };
     };
+    let may_change = || {
+        let shortens = object.never_shortens && !force && retention::shortens(&object.body, installed);
+        if shortens { Verdict::KeepLonger } else { Verdict::Change }
+    };
     // Setup was interrupted: whatever is there is KuMon's.
-    let Some(known) = known else { return Verdict::Change };
+    let Some(known) = known else { return may_change() };
     if known == installed && *fingerprint == object.fingerprint() {
         return Verdict::Keep;
     }
@@ -104,7 +112,7 @@ fn verdict(
     // A role has what all nodes need, see there.
     let is_others =
         |author: &&Author| author.node != this.node && author.is_as_new_as(this) && object.kind != Kind::Role;
-    author.as_ref().filter(is_others).map_or(Verdict::Change, |author| Verdict::KeepOthers(author.clone()))
+    author.as_ref().filter(is_others).map_or_else(may_change, |author| Verdict::KeepOthers(author.clone()))
 }
 
 #[cfg(test)]
@@ -156,6 +164,27 @@ mod tests {
             let verdict = |force| verdict(&object, installed, record, &this, force);
             assert_eq!(verdict(false), without_force, "{installed:?} {record:?}");
             assert_eq!(verdict(true), with_force, "{installed:?} {record:?}");
+        }
+    }
+
+    #[test]
+    fn rows_go_sooner_only_where_the_configuration_says_so() {
+        let policy = |kept: &str| json!({"policy": {"phases": {"delete": {"min_age": kept}}}});
+        let by_default = |kept| Object {
+            never_shortens: true,
+            ..Object::new(Kind::Policy, "kumon.cpu".into(), policy(kept))
+        };
+        let said = Object::new(Kind::Policy, "kumon.cpu".into(), policy("30d"));
+        let this = author("this", "0.10.0");
+        let there = policy("1826d")["policy"].clone();
+        for known in [Some(there.clone()), None] {
+            let record = Record { fingerprint: "older".into(), installed: known, author: Some(this.clone()) };
+            let verdict = |object: &Object, force| verdict(object, Some(&there), Some(&record), &this, force);
+            assert_eq!(verdict(&by_default("30d"), false), Verdict::KeepLonger);
+            assert_eq!(verdict(&by_default("12h"), false), Verdict::KeepLonger);
+            assert_eq!(verdict(&by_default("1826d"), false), Verdict::Change);
+            assert_eq!(verdict(&by_default("30d"), true), Verdict::Change);
+            assert_eq!(verdict(&said, false), Verdict::Change);
         }
     }
 }

@@ -13,6 +13,10 @@ use super::place::Missing;
 use super::plan::{Planned, Verdict};
 use super::records::Author;
 
+/// What has become of a default that was longer in an earlier version.
+const KEPT_LONGER: &str = "rows are kept there for longer than by this version's default, and none goes unasked; \
+    'retention: { summaries: 30d }' in the configuration, or another time, makes setup change it";
+
 /// Counts what became of all objects.
 #[derive(Debug, Default)]
 pub(super) struct Report {
@@ -23,6 +27,8 @@ pub(super) struct Report {
     /// Kept because they are somebody else's work.
     theirs: usize,
     in_use: usize,
+    /// Kept because rows would go sooner.
+    longer: usize,
     skipped: usize,
     rejected: usize,
     /// A privilege was missing for some.
@@ -34,6 +40,7 @@ impl Report {
     pub(super) fn step(&mut self, outcomes: &[(&Object, Outcome)], out: &mut impl Write) -> Result<()> {
         let mut kept: BTreeMap<Kind, usize> = BTreeMap::new();
         let mut skipped: BTreeMap<Kind, (usize, &Missing)> = BTreeMap::new();
+        let mut longer = 0;
         for (object, outcome) in outcomes {
             let title = object.title();
             match outcome {
@@ -61,6 +68,7 @@ impl Report {
                     self.theirs += 1;
                     writeln!(out, "left {title}: {}", of_another(author))?;
                 }
+                Outcome::KeptLonger => longer += 1,
                 Outcome::InUse => {
                     self.in_use += 1;
                     writeln!(out, "left {title}: in use")?;
@@ -80,6 +88,10 @@ impl Report {
         for (kind, number) in kept {
             self.kept += number;
             writeln!(out, "kept {}", count(number, kind))?;
+        }
+        if longer > 0 {
+            self.longer += longer;
+            writeln!(out, "left {}: {KEPT_LONGER}", count(longer, Kind::Policy))?;
         }
         for (kind, (number, skip)) in skipped {
             self.skipped += number;
@@ -102,6 +114,7 @@ impl Report {
         let further = [
             (self.theirs, "left because they are not as setup put them"),
             (self.in_use, "left because they are in use"),
+            (self.longer, "left because rows would go sooner"),
             (self.skipped, "skipped"),
             (self.rejected, "refused"),
         ];
@@ -143,6 +156,7 @@ pub(super) fn dry_run(planned: &[Planned], out: &mut impl Write) -> Result<()> {
             }
             Verdict::KeepForeign => format!("{title}: would be left, setup did not put it there"),
             Verdict::KeepOthers(author) => format!("{title}: would be left, {}", of_another(author)),
+            Verdict::KeepLonger => format!("{title}: would be left, {KEPT_LONGER}"),
             Verdict::Missing(skip) => format!("{title}: would be skipped, {skip}"),
         };
         writeln!(out, "# {what}")?;
@@ -151,7 +165,7 @@ pub(super) fn dry_run(planned: &[Planned], out: &mut impl Write) -> Result<()> {
                 writeln!(out, "#   since then {line}")?;
             }
         }
-        if let (Verdict::KeepOthers(_), Some(theirs)) = (verdict, installed) {
+        if let (Verdict::KeepOthers(_) | Verdict::KeepLonger, Some(theirs)) = (verdict, installed) {
             for line in settings_that_differ(object, theirs) {
                 writeln!(out, "#   by this configuration {line}")?;
             }

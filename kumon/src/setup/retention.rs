@@ -19,8 +19,11 @@ const INDICES: u64 = 12;
 /// The policies.
 pub(super) fn objects(config: &Config) -> Result<Vec<Object>> {
     let policy = |stream: super::stream::Stream| {
-        let keep = config.retention.of(stream.metric_or_dataset(), stream.kind);
-        Ok(Object::new(Kind::Policy, stream.dataset, policy(keep)?))
+        let name = stream.metric_or_dataset();
+        let keep = config.retention.of(name, stream.kind);
+        let never_shortens = config.retention.is_shorter_default(name, stream.kind);
+        let policy = policy(keep)?;
+        Ok(Object { never_shortens, ..Object::new(Kind::Policy, stream.dataset, policy) })
     };
     streams(config)?.into_iter().map(policy).collect()
 }
@@ -35,6 +38,17 @@ fn policy(keep: Duration) -> Result<Value> {
     phases["warm"]["min_age"] = json!(index);
     phases["delete"]["min_age"] = json!(age(keep));
     Ok(policy)
+}
+
+/// Whether a policy would delete rows sooner than the one that is there.
+pub(super) fn shortens(policy: &Value, installed: &Value) -> bool {
+    let kept = |policy: &Value| {
+        let text = policy["phases"]["delete"]["min_age"].as_str()?;
+        let (number, unit) = text.split_at(text.len() - 1);
+        let number: u64 = number.parse().ok()?;
+        Some(number * if unit == "d" { DAY } else { HOUR })
+    };
+    kept(&policy["policy"]).zip(kept(installed)).is_some_and(|(new, there)| new < there)
 }
 
 /// In whole days, or hours where it is less than one.

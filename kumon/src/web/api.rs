@@ -18,6 +18,10 @@ use crate::dashboards;
 
 /// Rows of one answer, at most.
 const MOST_ROWS: usize = 1000;
+/// From here on panels ask for rows by 10 minutes, ns: two days, whose steps are longer than that.
+const LONG_RANGE: i64 = 2 * 24 * 3600 * 1_000_000_000;
+/// As far apart the oldest rows of both resolutions may be, ms.
+const TWO_STEPS: f64 = 2.0 * 600_000.0;
 /// Values of a drop-down.
 const MOST_VALUES: usize = 200;
 
@@ -125,6 +129,25 @@ impl Api {
         self.dashboards.iter().find(|dashboard| dashboard.name == name).ok_or(Refusal::NoDashboard)
     }
 
+    /// The panel by 10 minutes, where the range is long and these rows are there for as much of it as the others: those are
+    /// kept for a shorter time, but may be older than this version of KuMon.
+    fn by_10_minutes(&self, panel: &Panel, range: TimeRange) -> Result<Option<Panel>, Refusal> {
+        if range.until - range.since <= LONG_RANGE {
+            return Ok(None);
+        }
+        let Some(coarse) = panel.by_10_minutes() else { return Ok(None) };
+        let oldest = |panel: &Panel| -> Result<Option<f64>, Refusal> {
+            let Some(metric) = panel.content.metrics().into_iter().next() else { return Ok(None) };
+            let response = self.search(&oldest_request(&metric.name, range))?;
+            Ok(response.aggregations.and_then(|aggregations| aggregations["oldest"]["value"].as_f64()))
+        };
+        let reaches_back = match (oldest(&coarse)?, oldest(panel)?) {
+            (Some(coarse), Some(fine)) => coarse <= fine + TWO_STEPS,
+            (coarse, _) => coarse.is_some(),
+        };
+        Ok(reaches_back.then_some(coarse))
+    }
+
     fn search(&self, request: &SearchRequest) -> Result<SearchResponse, Refusal> {
         Ok(self.search.search(request)?)
     }
@@ -151,6 +174,8 @@ pub(super) async fn panel(State(api): State<Arc<Api>>, Json(question): Json<Pane
         let panel =
             dashboard.panels.iter().find(|panel| panel.id == question.panel).ok_or(Refusal::NoPanel)?;
         let range = question.range.into();
+        let by_10_minutes = api.by_10_minutes(panel, range)?;
+        let panel = by_10_minutes.as_ref().unwrap_or(panel);
         let requests = panel.requests(range, &question.filters);
         let responses = requests.iter().map(|request| api.search(request)).collect::<Result<Vec<_>, _>>()?;
         Ok(panel.answer(range, &responses))
@@ -204,6 +229,18 @@ fn values_request(metric: &str, field: &str, range: TimeRange) -> SearchRequest 
         until: Some(range.until),
         limit: Some(0),
         aggs: Some(json!({ "values": { "terms": { "field": field, "size": MOST_VALUES } } })),
+    }
+}
+
+/// When the oldest row is from, ms since the Unix epoch.
+fn oldest_request(metric: &str, range: TimeRange) -> SearchRequest {
+    SearchRequest {
+        metric: metric.to_owned(),
+        query: String::new(),
+        since: Some(range.since),
+        until: Some(range.until),
+        limit: Some(0),
+        aggs: Some(json!({ "oldest": { "min": { "field": "@timestamp" } } })),
     }
 }
 
@@ -298,5 +335,55 @@ impl<'a> PanelView<'a> {
         let foreign = dashboard.foreign_controls(panel).into_iter();
         let without = foreign.map(|control| (control.field.as_str(), control.without())).collect();
         PanelView { id: &panel.id, title: &panel.title, place: panel.place, without, shows }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kumon_dashboards::TimeRange;
+    use kumon_query::{OnRow, Search, SearchError, SearchRequest, SearchResponse};
+    use serde_json::json;
+
+    use super::{Api, LONG_RANGE};
+    use crate::config::Config;
+
+    /// Knows of each resolution when its oldest row is from, ms.
+    struct Oldest {
+        fine: Option<i64>,
+        coarse: Option<i64>,
+    }
+
+    impl Search for Oldest {
+        fn stream(&self, request: &SearchRequest, _: &mut OnRow<'_>) -> Result<SearchResponse, SearchError> {
+            let is_coarse = kumon_schema::builtin(&request.metric).unwrap().coarse_of.is_some();
+            let oldest = if is_coarse { self.coarse } else { self.fine };
+            let aggregations = Some(json!({"oldest": {"value": oldest}}));
+            Ok(SearchResponse { aggregations, ..SearchResponse::default() })
+        }
+    }
+
+    #[test]
+    fn long_ranges_take_the_coarse_rows_where_these_reach_back_as_far() {
+        const MINUTE: i64 = 60_000;
+        let dashboards = kumon_dashboards::builtin().to_vec();
+        for (length, fine, coarse, expected) in [
+            (LONG_RANGE, Some(0), Some(0), false),
+            (LONG_RANGE + 1, Some(0), Some(9 * MINUTE), true),
+            (LONG_RANGE + 1, Some(MINUTE), Some(0), true),
+            (LONG_RANGE + 1, None, Some(0), true),
+            // Rows from before there were coarse ones.
+            (LONG_RANGE + 1, Some(0), Some(30 * MINUTE), false),
+            (LONG_RANGE + 1, Some(0), None, false),
+        ] {
+            let search = Arc::new(Oldest { fine, coarse });
+            let api = Api { config: Config::default(), dashboards: dashboards.clone(), search };
+            let range = TimeRange { since: 0, until: length };
+            let panels = dashboards.iter().flat_map(|dashboard| &dashboard.panels);
+            let chosen = panels.filter_map(|panel| api.by_10_minutes(panel, range).ok().unwrap()).count();
+            assert_eq!(chosen > 50, expected, "{length} {fine:?} {coarse:?}: {chosen}");
+            assert!(expected || chosen == 0, "{chosen}");
+        }
     }
 }

@@ -85,7 +85,8 @@ pub(super) fn collectors(
         cpu_time: status.cpu_time,
         metrics: kumon_schema::all()
             .iter()
-            .filter(|schema| schema.name != rows::Agent::METRIC)
+            // Rows by 10 minutes come with those that they sum up.
+            .filter(|schema| schema.name != rows::Agent::METRIC && schema.coarse_of.is_none())
             .filter_map(metric)
             .collect(),
         notes: note.into_iter().collect(),

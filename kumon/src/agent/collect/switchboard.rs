@@ -203,7 +203,7 @@ fn failure(states: &[CollectorState], metric: &str) -> Option<String> {
 fn check_names(metrics: &[String]) -> Result<(), Refusal> {
     let is_known = |metric: &&String| Collectors::metrics().contains(&metric.as_str());
     let Some(unknown) = metrics.iter().find(|metric| !is_known(metric)) else { return Ok(()) };
-    let whole = kumon_schema::builtin(unknown).and_then(|schema| schema.histogram_of.as_deref());
+    let whole = kumon_schema::whole(unknown);
     let members = reports::members(unknown);
     let hint = match (whole, did_you_mean(unknown, Collectors::metrics())) {
         (Some(whole), _) => format!("'{unknown}' comes with {whole}, which can be switched"),
