@@ -30,6 +30,7 @@ enum loss_reason {
     LOSS_NO_PROCESS,
     LOSS_MISSED_SWITCH,
     LOSS_RATE_LIMIT,
+    LOSS_NOT_DECODED,
     LOSS_REASONS,
 };
 #define MAX_METRICS 8

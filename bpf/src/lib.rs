@@ -7,6 +7,7 @@ mod db;
 mod error;
 mod events;
 mod file;
+mod flow;
 mod histogram;
 mod interval;
 mod libbpf_log;
@@ -20,6 +21,7 @@ mod process;
 mod sched;
 mod selection;
 mod settings;
+mod tc;
 mod tcp;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use kumon_collect::{Loss, ProgramCost};
 use libbpf_rs::{MapCore, MapFlags, Object, Program, libbpf_sys};
 
 /// What a counter of `losses` means, in the order of `enum loss_reason` in include/kumon.h.
-const REASONS: [&str; 6] =
-    ["ring buffer full", "map full", "sampled out", "no process", "missed switch", RATE_LIMIT];
+const REASONS: [&str; 7] =
+    ["ring buffer full", "map full", "sampled out", "no process", "missed switch", RATE_LIMIT, "not decoded"];
 
 /// Reason of what finds no room in the metric's budget.
 pub(crate) const RATE_LIMIT: &str = "rate limit";
@@ -75,6 +75,8 @@ fn backend(section: &str) -> Option<&'static str> {
         "fentry" | "fexit" => Some("fentry"),
         "kprobe" => Some("kprobe"),
         "uprobe" => Some("uprobe"),
+        "tc" => Some("tc"),
+        "cgroup" => Some("cgroup"),
         _ => None,
     }
 }

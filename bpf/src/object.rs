@@ -116,10 +116,13 @@ impl<S: Skel<'static>> Loaded<S> {
         interval.map_err(because(self.collector, &format!("opening its maps {name}")))
     }
 
-    /// Attaches every loaded program to the hook that its section names; not the iterators, which are run.
+    /// Attaches every loaded program to the hook that its section names; not the iterators, which are run, nor those whose
+    /// section leaves open where.
     pub(crate) fn attach(&self) -> Result<Vec<Link>, CollectorError> {
         let hooked = |program: &ProgramMut<'_>| {
-            program.autoload() && !program.section().as_encoded_bytes().starts_with(b"iter/")
+            let section = program.section().to_string_lossy();
+            let elsewhere = section == "tc" || section.starts_with("iter/") || section.starts_with("cgroup/");
+            program.autoload() && !elsewhere
         };
         let loaded = self.skeleton.object().progs_mut().filter(hooked);
         loaded.map(|program| attach_program(self.collector, &program)).collect()

@@ -8,6 +8,7 @@ const NEEDED: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
 /// Includes both of them, as it did before Linux 5.8.
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_SYS_PTRACE: u32 = 19;
+const CAP_NET_ADMIN: u32 = 12;
 
 /// The capabilities that loading BPF programs takes, and whether this process has them.
 pub fn capabilities() -> [(&'static str, bool); 2] {
@@ -18,6 +19,11 @@ pub fn capabilities() -> [(&'static str, bool); 2] {
 /// Whether it may look at what belongs to other users' processes in /proc.
 pub(crate) fn may_look_into_processes() -> bool {
     effective() & 1 << CAP_SYS_PTRACE != 0
+}
+
+/// Whether it may attach programs to network interfaces.
+pub(crate) fn may_administer_networks() -> bool {
+    effective() & 1 << CAP_NET_ADMIN != 0
 }
 
 /// CapEff of /proc/self/status; nothing where /proc doesn't tell.

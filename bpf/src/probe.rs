@@ -205,7 +205,7 @@ fn instruction(code: u8, destination: u8, source: u8, immediate: i32) -> bpf_ins
 }
 
 /// `return 0`
-fn return_0() -> [bpf_insn; 2] {
+pub(crate) fn return_0() -> [bpf_insn; 2] {
     [instruction(0xb7, 0, 0, 0), instruction(0x95, 0, 0, 0)]
 }
 
@@ -261,7 +261,7 @@ fn attach(program: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// libbpf returns a new descriptor or a negative errno.
-fn owned(fd: i32) -> io::Result<OwnedFd> {
+pub(crate) fn owned(fd: i32) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(-fd));
     }

@@ -28,8 +28,9 @@ fn every_collector_starts_or_says_what_the_kernel_lacks() {
         return;
     }
     for as_on_old_kernels in [false, true] {
-        let settings = Settings { as_on_old_kernels, ..Settings::default() };
-        for collector in ["process", "sched", "block", "tcp"] {
+        let mut settings = Settings { as_on_old_kernels, ..Settings::default() };
+        settings.flow.flow.enabled = true;
+        for collector in ["process", "sched", "block", "tcp", "flow"] {
             assert_eq!(refusal(collector, &settings), None, "{collector}");
         }
     }

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Collecting, TASK_STORAGE, UPROBE_COOKIES, kernel_is_at_least};
+use common::{Collecting, TASK_STORAGE, TCX, UPROBE_COOKIES, kernel_is_at_least};
 use kumon_bpf::{Enabled, FileHooks, Settings, collectors};
 use kumon_testing::{repetitions, require_bpf, wait_for};
 use libbpf_rs::query::{LinkInfoIter, MapInfoIter, ProgInfoIter};
@@ -84,6 +84,7 @@ fn everything() -> Settings {
     settings.file.file_hooks = FileHooks::Tracepoint;
     settings.file.filelife.enabled = Enabled::Yes;
     settings.file.filegone.enabled = Enabled::Yes;
+    settings.flow.flow.enabled = true;
     settings
 }
 
@@ -156,7 +157,10 @@ fn probing_finds_a_strategy_for_each_hook_and_leaves_nothing() {
     for collector in collectors(&everything()) {
         for hook in collector.probe() {
             let expected = match hook.event {
-                "task" | "task_file" => "iter",
+                "task" | "task_file" | "bpf_map_elem" => "iter",
+                "network interfaces" if kernel_is_at_least(TCX) => "tcx",
+                "network interfaces" => "clsact",
+                "sock_create" => "cgroup",
                 "database servers" => "uprobe",
                 "sched_info" => "account",
                 event if event.starts_with("sys_") => "tracepoint",

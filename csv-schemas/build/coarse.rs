@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// The text of the schema of the rows by 10 minutes; none of a metric that has no such rows: single events, and what has no
-/// interval.
+/// The text of the schema of the rows by 10 minutes; none of a metric that has no such rows: single events, what has no
+/// interval, and summaries that say so.
 pub(crate) fn of(text: &str) -> serde_json::Result<Option<String>> {
     let mut schema: Value = serde_json::from_str(text)?;
     let Some(fields) = schema["fields"].as_array_mut() else { return Ok(None) };
@@ -12,7 +12,7 @@ pub(crate) fn of(text: &str) -> serde_json::Result<Option<String>> {
     }
     fields.retain(|field| !is_for_kibana_alone(field));
     fields.iter_mut().for_each(column);
-    if schema["kind"] != "summary" {
+    if schema["kind"] != "summary" || schema["hasCoarse"] == false {
         return Ok(None);
     }
     let fine = schema["name"].as_str().unwrap_or_default().to_owned();

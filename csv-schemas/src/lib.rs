@@ -18,7 +18,7 @@
 //! files, have them.
 //!
 //! Each summary has a second metric, `<name>_10m`: its rows, summed up by 10 minutes. The build makes its schema of the
-//! summary's own.
+//! summary's own, unless that says `hasCoarse: false`, as that of network flows: few of its keys are ever seen again.
 //!
 //! From it come the CSV header, the typed rows ([`rows`]), the index template's mapping, the embedded store's fields,
 //! what dashboards and tables show, the page `docs/metrics.md`, README's table of metrics and Filebeat's configuration.

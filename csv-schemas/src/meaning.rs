@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use crate::schema::{Field, FieldType, Function, Kind, Meaning, MetricType, Schema, Statistic, Top};
 
 /// The keys of a metric, and of a column, that are not read here.
-const OTHER_KEYS: &[&str] = &["name", "version", "title", "description", "kind", "missingValues", "fields"];
+const OTHER_KEYS: &[&str] =
+    &["name", "version", "title", "description", "kind", "hasCoarse", "missingValues", "fields"];
 const OTHER_COLUMN_KEYS: &[&str] =
     &["name", "type", "itemType", "delimiter", "unit", "description", "ecs", "elasticsearch", "constraints"];
 

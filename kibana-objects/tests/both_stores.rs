@@ -109,7 +109,9 @@ fn value(schema: &Schema, field: &Field, number: i64, column: i64) -> Value {
     let seconds = number * 7;
     match (field.ecs.as_str(), field.r#type) {
         ("@timestamp", _) => json!(format!("2026-11-21T10:{:02}:{:02}.5Z", seconds / 60, seconds % 60)),
-        ("process.start", _) => json!(format!("2026-11-21T09:00:{:02}.5Z", number % 60)),
+        ("process.start" | "event.start" | "event.end", _) => {
+            json!(format!("2026-11-21T09:00:{:02}.5Z", number % 60))
+        }
         ("host.name", _) => json!("node"),
         ("kumon.runqlat.key", _) => json!(if number % 2 == 0 { "all" } else { "cgroup" }),
         ("kumon.cpu.name", _) => json!(if number % 2 == 0 { "all" } else { "0" }),
@@ -124,6 +126,7 @@ fn value(schema: &Schema, field: &Field, number: i64, column: i64) -> Value {
         ("kumon.tcplife.end", _) => {
             json!(["closed", "reset", "reset_by_peer", "refused", "timed_out", "failed"][number as usize % 6])
         }
+        ("kumon.flow.end", _) => json!(["closed", "refused", "timed_out", ""][number as usize % 4]),
         ("network.direction", _) => json!(if number % 2 == 0 { "egress" } else { "ingress" }),
         (name, _) if name.ends_with(".ip") => json!(format!("10.0.0.{}", number % 4 + 1)),
         (name, FieldType::Integer) if field.elasticsearch["type"] == "keyword" || is_name(name) => {

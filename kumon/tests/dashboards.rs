@@ -104,6 +104,7 @@ fn node(elasticsearch: &Elasticsearch) -> Node {
          \x20 netdev: { interval: 2s, exclude: [] }\n\
          \x20 netstat: { interval: 2s }\n\
          \x20 container: { interval: 2s }\n\
+         \x20 flow: { enabled: true, interval: 2s }\n\
          \x20 snapshot_process: { enabled: true, interval: 5s }\n\
          \x20 snapshot_socket: { enabled: true, interval: 5s }\n\
          \x20 process: { interval: 2s }\n";

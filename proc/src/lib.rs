@@ -7,7 +7,6 @@ mod counter;
 mod cpu;
 mod disk;
 mod error;
-mod exclude;
 mod file;
 mod filesystem;
 mod hierarchies;
@@ -30,7 +29,6 @@ mod testing;
 
 use kumon_collect::{Collector, Hook};
 
-pub use exclude::Exclude;
 pub use root::Root;
 pub use settings::Settings;
 

@@ -8,7 +8,8 @@ mod common;
 use std::process::Command;
 
 use common::{Numbers, compare, number, output};
-use kumon_proc::{Exclude, Settings};
+use kumon_collect::NamePatterns;
+use kumon_proc::Settings;
 use kumon_testing::{require_program, require_root};
 use tempfile::TempDir;
 
@@ -57,7 +58,7 @@ impl Drop for Disk {
 fn what_a_disk_did_is_what_its_own_file_and_iostat_tell() {
     let Some(disk) = Disk::make() else { return };
     let mut settings = Settings::default();
-    settings.disk.exclude = Exclude::default();
+    settings.disk.exclude = NamePatterns::default();
     let compared = compare(
         "disk",
         &settings,

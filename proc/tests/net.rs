@@ -10,7 +10,8 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 
 use common::{Numbers, compare, number, output};
-use kumon_proc::{Exclude, Settings};
+use kumon_collect::NamePatterns;
+use kumon_proc::Settings;
 use kumon_testing::{require_program, require_root};
 
 /// Two interfaces joined to one another, the one of them in a network namespace of its own, which are taken away in the end.
@@ -198,7 +199,7 @@ fn what_the_network_stack_did_is_what_nstat_tells() {
 #[test]
 fn the_loopback_has_rows_where_it_is_not_excluded() {
     let mut settings = Settings::default();
-    settings.netdev.exclude = Exclude::default();
+    settings.netdev.exclude = NamePatterns::default();
     let compared = compare("netdev", &settings, Numbers::new, load);
     let row = compared.row("interface", "lo");
     // Whatever it receives it has sent.

@@ -2,14 +2,12 @@
 /* TCP sessions from their opening to their end (tcplife). */
 
 enum metric { METRIC_TCPLIFE };
+#define OWNER_METRIC METRIC_TCPLIFE
 #include "kumon.h"
 #include "budget.h"
 #include "mptcp.h"
 #include "owner.h"
 #include "socket.h"
-
-/* Whether tracing programs may ask for socket cookies, since Linux 5.12; set before loading. */
-const volatile bool socket_cookies = true;
 
 /* Whether programs may walk over maps, since Linux 5.9; set before loading. */
 const volatile bool sweeps = true;

@@ -6,6 +6,7 @@
 mod busy;
 pub mod containers;
 mod load;
+pub mod network;
 mod quota;
 
 use std::collections::{BTreeMap, HashMap};
@@ -106,6 +107,8 @@ pub fn kernel_has_kprobes() -> bool {
 pub const TASK_STORAGE: (u32, u32) = (5, 12);
 /// The first Linux whose tracing programs can ask for a socket's cookie.
 pub const SOCKET_COOKIES: (u32, u32) = (5, 12);
+/// The first Linux whose programs can be linked to network interfaces.
+pub const TCX: (u32, u32) = (6, 6);
 /// The first Linux whose uprobes know where they were attached.
 pub const UPROBE_COOKIES: (u32, u32) = (5, 15);
 
@@ -391,6 +394,21 @@ impl Collecting {
 
     /// Like [`Collecting::start`], taking the kernel's events at another interval.
     pub fn start_polling(name: &'static str, settings: Settings, interval: Duration) -> Collecting {
+        Collecting::start_after(name, settings, interval, || ())
+    }
+
+    /// Like [`Collecting::start`], in a network namespace.
+    pub fn start_in(namespace: &network::Namespace, name: &'static str, settings: Settings) -> Collecting {
+        let path = namespace.path();
+        Collecting::start_after(name, settings, POLL, move || network::enter(&path))
+    }
+
+    fn start_after(
+        name: &'static str,
+        settings: Settings,
+        interval: Duration,
+        prepare: impl FnOnce() + Send + 'static,
+    ) -> Collecting {
         keep_log();
         let spool = tempfile::tempdir().unwrap();
         let root = spool.path().to_owned();
@@ -398,6 +416,7 @@ impl Collecting {
         let stopped = Arc::clone(&stop);
         let (ready, started) = channel();
         let thread = spawn(move || {
+            prepare();
             let mut collectors = collectors(&settings);
             collectors.retain(|collector| collector.name() == name);
             let mut scheduler = Scheduler::start(collectors, RowBatch::new(Arc::default())).unwrap();

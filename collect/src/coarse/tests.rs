@@ -339,7 +339,9 @@ fn a_gauge_of_the_others_is_the_sum_of_those_that_have_no_row() {
 fn every_summary_with_an_interval_has_rows_by_10_minutes() {
     for schema in all().iter().filter(|schema| schema.coarse_of.is_none()) {
         let has_interval = schema.fields.iter().any(|field| field.ecs == "kumon.interval");
-        assert_eq!(plan::place(&schema.name).is_some(), has_interval, "{}", schema.name);
+        // Its schema says that it has none.
+        let has_rows = has_interval && schema.name != "flow";
+        assert_eq!(plan::place(&schema.name).is_some(), has_rows, "{}", schema.name);
     }
 }
 

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use kumon_collect::settings::{INTERVAL, interval};
-use kumon_collect::{Emitter, Subject};
+use kumon_collect::{Emitter, NamePatterns, Subject};
 use kumon_schema::rows;
 use serde::Deserialize;
 
+use crate::Root;
 use crate::counter::{added, added_32};
 use crate::error::ReadError;
 use crate::file::KernelFile;
 use crate::metric::{Metric, Period, share};
 use crate::parse::{self, DiskNumbers};
 use crate::pressure::{Pressure, Stalled};
-use crate::{Exclude, Root};
 
 /// Settings of the metric disk.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -25,19 +25,19 @@ pub struct DiskSettings {
     #[serde(deserialize_with = "interval")]
     pub interval: Duration,
     /// Disks without rows.
-    pub exclude: Exclude,
+    pub exclude: NamePatterns,
 }
 
 impl Default for DiskSettings {
     /// Those left out are the ones that prometheus-node-exporter leaves out too.
     fn default() -> DiskSettings {
-        let exclude = Exclude::of(&["loop*", "ram*", "zram*", "fd*"]);
+        let exclude = NamePatterns::of(&["loop*", "ram*", "zram*", "fd*"]);
         DiskSettings { enabled: true, interval: INTERVAL, exclude }
     }
 }
 
 pub(crate) struct Disk {
-    exclude: Exclude,
+    exclude: NamePatterns,
     diskstats: KernelFile,
     /// Below it each whole disk has a folder; partitions have none.
     disks: Root,
@@ -96,7 +96,7 @@ impl Disk {
         is_right |= text.is_empty();
         parse::diskstats(text, |device, name, numbers| {
             is_right = true;
-            if self.exclude.leaves_out(name) {
+            if self.exclude.matches(name) {
                 return;
             }
             let known = self.before.get(&device).is_some_and(|before| before.name == name);
@@ -164,8 +164,9 @@ fn emit(
 #[cfg(test)]
 mod tests {
     use super::DiskSettings;
+    use crate::Settings;
     use crate::testing::Node;
-    use crate::{Exclude, Settings};
+    use kumon_collect::NamePatterns;
 
     fn node() -> Node {
         let node = Node::new();
@@ -237,7 +238,7 @@ mod tests {
     #[test]
     fn times_of_32_bits_wrap_and_disks_come_and_go() {
         let node = node();
-        let settings = DiskSettings { exclude: Exclude::default(), ..DiskSettings::default() };
+        let settings = DiskSettings { exclude: NamePatterns::default(), ..DiskSettings::default() };
         node.write(
             "proc/diskstats",
             "7 0 loop0 9 0 0 4294967290 9 0 0 0 0 0 0\n254 0 vda 1 0 0 0 5 0 0 0 0 0 0\n",

@@ -6,14 +6,14 @@ mod mounts;
 use std::time::Duration;
 
 use kumon_collect::settings::interval;
-use kumon_collect::{Emitter, Subject};
+use kumon_collect::{Emitter, NamePatterns, Subject};
 use kumon_schema::rows;
 use serde::Deserialize;
 
+use crate::Root;
 use crate::error::ReadError;
 use crate::metric::{Metric, Period, share};
 use crate::parse::Mount;
-use crate::{Exclude, Root};
 use ask::{Answer, Asker, Numbers};
 use mounts::Mounts;
 
@@ -26,16 +26,16 @@ pub struct FilesystemSettings {
     #[serde(deserialize_with = "interval")]
     pub interval: Duration,
     /// Types of file systems without rows.
-    pub exclude_types: Exclude,
+    pub exclude_types: NamePatterns,
     /// Mount points that don't count.
-    pub exclude_mount_points: Exclude,
+    pub exclude_mount_points: NamePatterns,
 }
 
 impl Default for FilesystemSettings {
     /// Those left out are mostly what prometheus-node-exporter leaves out too: what holds no files of anybody's, images
     /// that are always full, and what container runtimes mount for each container.
     fn default() -> FilesystemSettings {
-        let exclude_types = Exclude::of(&[
+        let exclude_types = NamePatterns::of(&[
             "autofs",
             "binfmt_misc",
             "bpf",
@@ -64,7 +64,7 @@ impl Default for FilesystemSettings {
             "sysfs",
             "tracefs",
         ]);
-        let exclude_mount_points = Exclude::of(&[
+        let exclude_mount_points = NamePatterns::of(&[
             "/dev/*",
             "/proc/*",
             "/sys/*",

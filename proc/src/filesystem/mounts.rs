@@ -6,19 +6,21 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use kumon_collect::NamePatterns;
+
 use super::FilesystemSettings;
+use crate::Root;
 use crate::error::ReadError;
 use crate::file::KernelFile;
 use crate::parse::{self, Mount};
-use crate::{Exclude, Root};
 
 /// The node's mounts: those that the first process sees. A service may have others, and does where systemd protects files
 /// from it (ProtectSystem, PrivateTmp).
 #[derive(Debug)]
 pub(super) struct Mounts {
     of_node: KernelFile,
-    exclude_types: Exclude,
-    exclude_mount_points: Exclude,
+    exclude_types: NamePatterns,
+    exclude_mount_points: NamePatterns,
     /// Below it are the mount points.
     root: PathBuf,
     /// KuMon's own mounts, where the first process's root is closed to it: they have other ids, and other places.
@@ -80,8 +82,8 @@ impl Mounts {
             of_node.iter().map(|mount| (mount.parent, mount.point.clone())).collect();
         of_node.retain(|mount| {
             !covered.contains(&(mount.id, mount.point.clone()))
-                && !self.exclude_types.leaves_out(&mount.kind)
-                && !self.exclude_mount_points.leaves_out(&mount.point)
+                && !self.exclude_types.matches(&mount.kind)
+                && !self.exclude_mount_points.matches(&mount.point)
         });
         let own = self.own.as_mut().map(|own| own.read_as(parse::mounts)).transpose()?;
         let mut own = own.map(by_device);

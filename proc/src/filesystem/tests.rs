@@ -1,10 +1,11 @@
 use std::env::temp_dir;
 
+use kumon_collect::NamePatterns;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::FilesystemSettings;
+use crate::Settings;
 use crate::testing::{Node, Started};
-use crate::{Exclude, Settings};
 
 /// Writes mounts in which `ID` is what the mount with the node's files is known by.
 fn mounts(node: &Node, file: &str, text: &str) {
@@ -52,8 +53,8 @@ fn a_file_system_has_one_row_however_often_it_is_mounted() {
     assert_eq!(told(&mut reading, names)[0], ["system", "system.filesystem", "", "false"]);
     // Nothing is excluded but what the settings say.
     let settings = FilesystemSettings {
-        exclude_types: Exclude::of(&["x*", "proc"]),
-        exclude_mount_points: Exclude::of(&["/", "/run/*"]),
+        exclude_types: NamePatterns::of(&["x*", "proc"]),
+        exclude_mount_points: NamePatterns::of(&["/", "/run/*"]),
         ..FilesystemSettings::default()
     };
     let mut reading = node.start("filesystem", Settings { filesystem: settings, ..Settings::default() });

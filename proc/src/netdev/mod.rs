@@ -5,16 +5,16 @@ use std::fs;
 use std::time::Duration;
 
 use kumon_collect::settings::{INTERVAL, interval};
-use kumon_collect::{Emitter, Subject};
+use kumon_collect::{Emitter, NamePatterns, Subject};
 use kumon_schema::rows;
 use serde::Deserialize;
 
+use crate::Root;
 use crate::counter::added;
 use crate::error::ReadError;
 use crate::file::KernelFile;
 use crate::metric::{Metric, Period};
 use crate::parse::{self, InterfaceNumbers};
-use crate::{Exclude, Root};
 
 /// Settings of the metric netdev.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -25,19 +25,19 @@ pub struct NetdevSettings {
     #[serde(deserialize_with = "interval")]
     pub interval: Duration,
     /// Interfaces without rows.
-    pub exclude: Exclude,
+    pub exclude: NamePatterns,
 }
 
 impl Default for NetdevSettings {
     /// The loopback is left out, as Telegraf and Netdata leave it out.
     fn default() -> NetdevSettings {
-        NetdevSettings { enabled: true, interval: INTERVAL, exclude: Exclude::of(&["lo"]) }
+        NetdevSettings { enabled: true, interval: INTERVAL, exclude: NamePatterns::of(&["lo"]) }
     }
 }
 
 pub(crate) struct Netdev {
     root: Root,
-    exclude: Exclude,
+    exclude: NamePatterns,
     dev: KernelFile,
     before: Interfaces,
 }
@@ -97,7 +97,7 @@ impl Netdev {
         dev.read_as(|text| {
             let mut interfaces = Interfaces::new();
             let is_right = parse::interfaces(text, |name, numbers| {
-                if !exclude.leaves_out(name) {
+                if !exclude.matches(name) {
                     interfaces.insert(name.to_vec(), Interface { numbers: *numbers, link: link(root, name) });
                 }
             });
@@ -148,8 +148,9 @@ fn emit(period: Period, name: &[u8], before: &InterfaceNumbers, now: &Interface,
 #[cfg(test)]
 mod tests {
     use super::NetdevSettings;
+    use crate::Settings;
     use crate::testing::Node;
-    use crate::{Exclude, Settings};
+    use kumon_collect::NamePatterns;
 
     const HEAD: &str =
         "Inter-|   Receive                |  Transmit\n face |bytes    packets|bytes    packets\n";
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn interfaces_come_and_go_and_another_of_the_same_name_begins_anew() {
         let node = Node::new();
-        let settings = NetdevSettings { exclude: Exclude::default(), ..NetdevSettings::default() };
+        let settings = NetdevSettings { exclude: NamePatterns::default(), ..NetdevSettings::default() };
         dev(&node, "lo: 7 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\nveth0: 100 10 1 1 0 0 0 5 200 20 0 0 0 0 0 0\n");
         node.write("sys/class/net/veth0/ifindex", "4\n");
         let mut reading = node.start("netdev", Settings { netdev: settings, ..Settings::default() });

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* Which process a socket belongs to: who uses it, and as long as nobody has, who listens. */
+/*
+ * Which process a socket belongs to: who uses it, and as long as nobody has, who listens. An object that
+ * includes it says whose filter selects processes, and which metric lacks an owner that finds no room:
+ *
+ *	#define OWNER_METRIC METRIC_TCPLIFE
+ *	#include "owner.h"
+ */
 #ifndef KUMON_OWNER_H
 #define KUMON_OWNER_H
 
@@ -56,7 +62,7 @@ static __always_inline void set_owner(struct owner *owner, struct task_struct *t
     owner->uid = BPF_CORE_READ(task, cred, uid.val);
     owner->start = BPF_CORE_READ(leader, start_boottime);
     owner->cgroup = cgroup_id_of(task);
-    owner->selected = selected(METRIC_TCPLIFE, task);
+    owner->selected = selected(OWNER_METRIC, task);
     BPF_CORE_READ_STR_INTO(&owner->name, leader, comm);
 }
 
@@ -89,7 +95,7 @@ static __always_inline void add_listener(const struct sock *sk, struct task_stru
 
     set_owner(&listener.owner, task);
     if (bpf_map_update_elem(&listeners, &key, &listener, BPF_ANY))
-        lost(METRIC_TCPLIFE, LOSS_MAP_FULL);
+        lost(OWNER_METRIC, LOSS_MAP_FULL);
 }
 
 static __always_inline void drop_listener(const struct sock *sk) {

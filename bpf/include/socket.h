@@ -5,6 +5,9 @@
 
 #include "kumon.h"
 
+/* Whether tracing programs may ask for socket cookies, since Linux 5.12; set before loading. */
+const volatile bool socket_cookies = true;
+
 #define AF_INET       2
 #define AF_INET6      10
 #define IPPROTO_TCP   6
