@@ -162,6 +162,46 @@ fn old_days_are_dropped_and_asking_for_them_says_expired() {
 }
 
 #[test]
+fn old_days_keep_their_rows_by_10_minutes_for_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions { keep_days: 2, keep_coarse_days: 4, ..StoreOptions::default() };
+    let mut dated = Dated::open(folder.path(), options.clone(), 15);
+    let mut file = File::exec("a");
+    let mut coarse = File::new("b", "kumon.cpu_10m");
+    let cpu_10m = |day: u32| SearchRequest { metric: "cpu_10m".into(), ..during(day) };
+    for day in 15..=20 {
+        for pid in 0..200 {
+            dated.row(&mut file, day, pid);
+        }
+        let row = json!({"@timestamp": format!("2026-11-{day:02}T13:00:00Z"), "kumon.cpu.user": day});
+        dated.sink.send(&coarse.batch(&[row])).unwrap();
+        dated.sink.settle(true).unwrap();
+    }
+    let found =
+        |dated: &Dated, request: SearchRequest| dated.store.search(&request).map(|answer| answer.total);
+    let expired = |oldest: &str| Err(SearchError::Expired { oldest: oldest.into() });
+    for (day, whole, by_10_minutes) in [
+        (15, expired("2026-11-18"), expired("2026-11-16")),
+        (16, expired("2026-11-18"), Ok(1)),
+        (17, expired("2026-11-18"), Ok(1)),
+        (18, Ok(200), Ok(1)),
+        (20, Ok(200), Ok(1)),
+    ] {
+        assert_eq!(
+            (found(&dated, during(day)), found(&dated, cpu_10m(day))),
+            (whole, by_10_minutes),
+            "{day}"
+        );
+    }
+    let size = |day: &str| crate::days::size(&folder.path().join(day));
+    assert!(size("2026-11-17") < size("2026-11-18"), "what is taken out takes no room");
+    // Nothing is sent again after a restart, whatever days were touched last.
+    let positions = dated.sink.positions().unwrap();
+    drop(dated);
+    assert_eq!(Dated::open(folder.path(), options, 20).sink.positions().unwrap(), positions);
+}
+
+#[test]
 fn a_clock_that_jumps_ahead_drops_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let options = StoreOptions { keep_days: 2, ..StoreOptions::default() };

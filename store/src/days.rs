@@ -64,10 +64,15 @@ impl Day {
 
     /// Its files' size in bytes.
     pub(crate) fn size(&self) -> u64 {
-        let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        // A file that a merge removes meanwhile counts nothing.
-        files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+        size(&self.path)
     }
+}
+
+/// The size in bytes of the files in a day's folder.
+pub(crate) fn size(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    // A file that a merge removes meanwhile counts nothing.
+    files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
 /// The days that can be read, oldest first.

@@ -29,6 +29,7 @@ mod sink;
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
 mod support;
+mod thin;
 mod tokenizer;
 mod trim;
 mod values;
@@ -47,6 +48,8 @@ pub use sink::StoreSink;
 pub struct StoreOptions {
     /// Days before today that are kept.
     pub keep_days: u32,
+    /// Days before today of which the rows by 10 minutes are kept.
+    pub keep_coarse_days: u32,
     /// Bytes that are kept; today's are never dropped.
     pub keep_bytes: u64,
     /// How long rows may wait for their commit while nobody is looking; a second while somebody is.
@@ -59,6 +62,7 @@ impl Default for StoreOptions {
     fn default() -> StoreOptions {
         StoreOptions {
             keep_days: 30,
+            keep_coarse_days: 1826,
             keep_bytes: 10_000_000_000,
             commit_interval: Duration::from_secs(10),
             commit_bytes: 32_000_000,

@@ -127,9 +127,9 @@ impl Store {
             let known: Vec<&str> = kumon_schema::all().iter().map(|schema| schema.name.as_str()).collect();
             return Err(SearchError::UnknownMetric { metric: dataset.to_owned(), known: known.join(", ") });
         }
-        let (Some(until), Some(kept)) = (request.until, retention::dropped_before(&self.shared.root)) else {
-            return Ok(());
-        };
+        let is_coarse = kumon_schema::of_dataset(dataset).is_some_and(|schema| schema.coarse_of.is_some());
+        let kept = retention::dropped_before(&self.shared.root, is_coarse);
+        let (Some(until), Some(kept)) = (request.until, kept) else { return Ok(()) };
         if until <= start_of(kept) {
             return Err(SearchError::Expired { oldest: kept.to_string() });
         }

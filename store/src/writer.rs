@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::layout::Layout;
 
 /// The least that tantivy accepts. One thread is enough for far more rows than an agent ever sees.
-const MEMORY: usize = 15_000_000;
+pub(crate) const MEMORY: usize = 15_000_000;
 
 /// Segments of fewer rows count as equally small when merges are chosen. An idle agent commits some dozen rows at a
 /// time; tantivy's own 10,000 would rewrite thousands of rows with every eighth commit.

@@ -161,6 +161,7 @@ fn valid_stream_part(text: &str) -> Result<(), String> {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreLimits {
     pub(crate) keep_days: u32,
+    pub(crate) keep_coarse_days: u32,
     #[serde(deserialize_with = "file::size")]
     pub(crate) keep_bytes: ByteSize,
 }
@@ -168,7 +169,11 @@ pub(crate) struct StoreLimits {
 impl Default for StoreLimits {
     fn default() -> StoreLimits {
         let options = kumon_store::StoreOptions::default();
-        StoreLimits { keep_days: options.keep_days, keep_bytes: ByteSize(options.keep_bytes) }
+        StoreLimits {
+            keep_days: options.keep_days,
+            keep_coarse_days: options.keep_coarse_days,
+            keep_bytes: ByteSize(options.keep_bytes),
+        }
     }
 }
 

@@ -147,6 +147,7 @@ pub(super) fn open(config: &Config, output: &NamedOutput) -> Result<OpenedOutput
     let root = config.path.store();
     let options = StoreOptions {
         keep_days: config.store.keep_days,
+        keep_coarse_days: config.store.keep_coarse_days,
         keep_bytes: config.store.keep_bytes.as_u64(),
         ..StoreOptions::default()
     };
