@@ -29,7 +29,7 @@ fn every_collector_starts_or_says_what_the_kernel_lacks() {
     }
     for as_on_old_kernels in [false, true] {
         let settings = Settings { as_on_old_kernels, ..Settings::default() };
-        for collector in ["process", "sched", "block", "tcp"] {
+        for collector in ["process", "sched", "block", "tcp", "drop"] {
             assert_eq!(refusal(collector, &settings), None, "{collector}");
         }
     }

@@ -6,6 +6,7 @@
 mod busy;
 pub mod containers;
 mod load;
+pub mod network;
 mod quota;
 
 use std::collections::{BTreeMap, HashMap};
@@ -65,6 +66,7 @@ pub fn with_budget(mut settings: Settings, rows_per_second: u32) -> Settings {
     settings.process.exit.max_rows_per_second = rows;
     settings.sched.runqslower.max_rows_per_second = rows;
     settings.tcp.tcplife.max_rows_per_second = rows;
+    settings.drop.tcpdrop.max_rows_per_second = rows;
     settings.file.filelife.max_rows_per_second = rows;
     settings.file.filegone.max_rows_per_second = rows;
     settings.db.dbslower.max_rows_per_second = rows;
