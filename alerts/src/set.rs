@@ -11,7 +11,7 @@ use crate::alert::Alert;
 use crate::source::{AlertError, Draft, Override};
 
 /// The files of `elk/alerts/`, compiled in.
-const SHIPPED: [(&str, &str); 13] = [
+const SHIPPED: [(&str, &str); 14] = [
     ("agent-losses.yml", include_str!("../../elk/alerts/agent-losses.yml")),
     ("container-oom.yml", include_str!("../../elk/alerts/container-oom.yml")),
     ("container-throttled.yml", include_str!("../../elk/alerts/container-throttled.yml")),
@@ -21,6 +21,7 @@ const SHIPPED: [(&str, &str); 13] = [
     ("filesystem-read-only.yml", include_str!("../../elk/alerts/filesystem-read-only.yml")),
     ("inodes.yml", include_str!("../../elk/alerts/inodes.yml")),
     ("node-silent.yml", include_str!("../../elk/alerts/node-silent.yml")),
+    ("packet-drops.yml", include_str!("../../elk/alerts/packet-drops.yml")),
     ("run-queue-latency.yml", include_str!("../../elk/alerts/run-queue-latency.yml")),
     ("short-lived-files.yml", include_str!("../../elk/alerts/short-lived-files.yml")),
     ("slow-queries.yml", include_str!("../../elk/alerts/slow-queries.yml")),

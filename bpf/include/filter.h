@@ -75,9 +75,13 @@ static __always_inline struct cgroup *cgroup_of(struct task_struct *task) {
     return BPF_CORE_READ((struct task_struct___cgroups *)task, cgroups, dfl_cgrp);
 }
 
-/* The id of a task's cgroup v2: the inode of its folder, as bpf_get_current_cgroup_id() gives it. */
+/* The inode of the folder of a cgroup v2, as bpf_get_current_cgroup_id() gives it. */
+static __always_inline u64 cgroup_id(struct cgroup *cgroup) {
+    return BPF_CORE_READ(cgroup, kn, id);
+}
+
 static __always_inline u64 cgroup_id_of(struct task_struct *task) {
-    return BPF_CORE_READ(cgroup_of(task), kn, id);
+    return cgroup_id(cgroup_of(task));
 }
 
 static __always_inline bool has_value(u32 metric, enum filter_kind kind, u64 first, u64 second) {
@@ -103,12 +107,11 @@ static __always_inline u64 ancestor_id(struct cgroup *cgroup, u32 level) {
     return id;
 }
 
-/* Whether the task's cgroup is one of the values or below one. The root cgroup is level 0. */
-static __always_inline bool is_in_cgroup(u32 metric, struct task_struct *task) {
-    struct cgroup *cgroup = cgroup_of(task);
+/* Whether a cgroup is one of the values or below one. The root cgroup is level 0. */
+static __always_inline bool is_in_cgroup(u32 metric, struct cgroup *cgroup) {
     u32 own = BPF_CORE_READ(cgroup, level);
 
-    if (has_value(metric, FILTER_CGROUP, BPF_CORE_READ(cgroup, kn, id), 0))
+    if (has_value(metric, FILTER_CGROUP, cgroup_id(cgroup), 0))
         return true;
     for (u32 level = 0; level < MAX_CGROUP_LEVEL; level++) {
         if (level >= own)
@@ -143,7 +146,20 @@ static __always_inline bool selected(u32 metric, struct task_struct *task) {
         return false;
     if (kinds & FILTER_NAMES && !has_value(metric, FILTER_NAMES, cgroup_id_of(task), 0))
         return false;
-    return !(kinds & FILTER_CGROUP) || is_in_cgroup(metric, task);
+    return !(kinds & FILTER_CGROUP) || is_in_cgroup(metric, cgroup_of(task));
+}
+
+/* Whether the filter lets through what belongs to a cgroup and to no process. */
+static __always_inline __attribute__((unused)) bool selects_cgroup(u32 metric, struct cgroup *cgroup) {
+    u32 kinds = shared.metrics[metric].filters;
+
+    if (!kinds)
+        return true;
+    if (!cgroup)
+        return false;
+    if (kinds & FILTER_NAMES && !has_value(metric, FILTER_NAMES, cgroup_id(cgroup), 0))
+        return false;
+    return !(kinds & FILTER_CGROUP) || is_in_cgroup(metric, cgroup);
 }
 
 /* One in `sample` is taken, by chance, so that nothing regular is favoured; what is left out is counted. */

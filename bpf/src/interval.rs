@@ -68,6 +68,18 @@ impl IntervalMaps {
         make_other(map)
     }
 
+    /// As [`IntervalMaps::take`] of a per-CPU hash: with one value for each CPU.
+    pub(crate) fn take_of_cpus(&mut self, mut element: impl FnMut(&[u8], &[Vec<u8>])) -> Result<()> {
+        let map = self.swap()?;
+        while let Some(key) = map.keys().next() {
+            if let Some(of_cpus) = map.lookup_percpu(&key, MapFlags::ANY)? {
+                element(&key, &of_cpus);
+            }
+            map.delete(&key)?;
+        }
+        make_other(map)
+    }
+
     /// Takes the only element of the per-CPU array that was filled up to now: one value for each CPU.
     pub(crate) fn take_per_cpu(&mut self) -> Result<Vec<Vec<u8>>> {
         let map = self.swap()?;
@@ -93,5 +105,9 @@ fn make_other(map: &MapHandle) -> Result<()> {
     if !map.map_type().is_hash_map() {
         return Ok(());
     }
-    map.update(&vec![0; map.key_size() as usize], &vec![0; map.value_size() as usize], MapFlags::ANY)
+    let (key, value) = (vec![0; map.key_size() as usize], vec![0; map.value_size() as usize]);
+    if map.map_type().is_percpu() {
+        return map.update_percpu(&key, &vec![value; libbpf_rs::num_possible_cpus()?], MapFlags::ANY);
+    }
+    map.update(&key, &value, MapFlags::ANY)
 }

@@ -4,6 +4,7 @@ mod active;
 mod block;
 mod budget;
 mod db;
+mod drop;
 mod error;
 mod events;
 mod file;
@@ -31,6 +32,7 @@ mod types;
 use kumon_collect::settings::Section;
 use kumon_collect::{Collector, Hook, LeftOut};
 
+pub use drop::{Class as DropClass, Verbose};
 pub use file::{Enabled, FileHooks};
 pub use privilege::capabilities;
 pub use settings::Settings;

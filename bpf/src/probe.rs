@@ -105,6 +105,11 @@ pub(crate) fn tracepoint(category: &str, name: &str) -> Result<&'static str, Str
         .map_err(|e| format!("tracepoint/{category}/{name}: {}", explain(&e)))
 }
 
+/// Whether the kernel names its functions to a program that user space runs, since Linux 5.14.
+pub(crate) fn names_symbols() -> bool {
+    has_helper(libbpf_sys::BPF_PROG_TYPE_SYSCALL, libbpf_sys::BPF_FUNC_snprintf)
+}
+
 /// Whether programs can keep something in the storage of a task, or why not.
 pub(crate) fn task_storage() -> Result<(), String> {
     if has_helper(libbpf_sys::BPF_PROG_TYPE_TRACEPOINT, libbpf_sys::BPF_FUNC_task_storage_get) {

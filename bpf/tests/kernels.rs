@@ -30,7 +30,7 @@ fn every_collector_starts_or_says_what_the_kernel_lacks() {
     for as_on_old_kernels in [false, true] {
         let mut settings = Settings { as_on_old_kernels, ..Settings::default() };
         settings.flow.flow.enabled = true;
-        for collector in ["process", "sched", "block", "tcp", "flow"] {
+        for collector in ["process", "sched", "block", "tcp", "flow", "drop"] {
             assert_eq!(refusal(collector, &settings), None, "{collector}");
         }
     }

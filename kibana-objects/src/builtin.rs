@@ -20,6 +20,7 @@ const SOURCES: &[(&str, &str)] = sources![
     "cpu",
     "storage",
     "network",
+    "drops",
     "processes",
     "databases",
     "files",

@@ -15,7 +15,7 @@ use std::process::Command;
 
 use common::{Node, PATIENCE, mark, records, rows};
 use kumon_schema::Schema;
-use kumon_testing::{require, require_bpf, wait_for};
+use kumon_testing::{free_port, require, require_bpf, wait_for};
 use serde_json::Value;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -89,10 +89,11 @@ fn files_named(folder: &Path, start: &str) -> String {
     names.into_iter().find(|name| name.starts_with(start)).unwrap()
 }
 
-/// One TCP session from end to end.
+/// One TCP session from end to end, and a connect that is refused.
 fn use_the_network() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    assert!(TcpStream::connect(("127.0.0.1", free_port())).is_err());
     client.write_all(b"hello").unwrap();
     drop((listener.accept().unwrap(), client));
 }

@@ -170,7 +170,7 @@ fn old_days_keep_their_rows_by_10_minutes_for_longer() {
     let mut coarse = File::new("b", "kumon.cpu_10m");
     let cpu_10m = |day: u32| SearchRequest { metric: "cpu_10m".into(), ..during(day) };
     for day in 15..=20 {
-        for pid in 0..200 {
+        for pid in 0..1000 {
             dated.row(&mut file, day, pid);
         }
         let row = json!({"@timestamp": format!("2026-11-{day:02}T13:00:00Z"), "kumon.cpu.user": day});
@@ -184,8 +184,8 @@ fn old_days_keep_their_rows_by_10_minutes_for_longer() {
         (15, expired("2026-11-18"), expired("2026-11-16")),
         (16, expired("2026-11-18"), Ok(1)),
         (17, expired("2026-11-18"), Ok(1)),
-        (18, Ok(200), Ok(1)),
-        (20, Ok(200), Ok(1)),
+        (18, Ok(1000), Ok(1)),
+        (20, Ok(1000), Ok(1)),
     ] {
         assert_eq!(
             (found(&dated, during(day)), found(&dated, cpu_10m(day))),
@@ -194,7 +194,8 @@ fn old_days_keep_their_rows_by_10_minutes_for_longer() {
         );
     }
     let size = |day: &str| crate::days::size(&folder.path().join(day));
-    assert!(size("2026-11-17") < size("2026-11-18"), "what is taken out takes no room");
+    let (without, with) = (size("2026-11-17"), size("2026-11-18"));
+    assert!(without < with, "what is taken out takes no room: {without} and {with} bytes");
     // Nothing is sent again after a restart, whatever days were touched last.
     let positions = dated.sink.positions().unwrap();
     drop(dated);

@@ -40,6 +40,12 @@ pub(crate) fn cases() -> Vec<Case> {
         )
     };
     let tcp = |host: &str, end: &str| json!({"host.name": host, "kumon.tcplife.end": end});
+    let drop = |reason: &str, class: &str, count: i64| {
+        let place = json!({
+            "host.name": "a", "kumon.drop.reason": reason, "kumon.drop.class": class, "kumon.drop.count": count,
+        });
+        row(60, &place)
+    };
     let agent = |host: &str, component: &str, seconds: i64, lost: Value| {
         row(
             seconds,
@@ -81,6 +87,18 @@ pub(crate) fn cases() -> Vec<Case> {
             &["host.name=a, kumon.cgroup.path=/busy"],
         ),
         case(default("container-oom"), vec![], &["host.name=a, kumon.cgroup.path=/without a quota"]),
+        case(
+            default("packet-drops"),
+            vec![
+                drop("SOCKET_RCVBUFF", "real", 700),
+                drop("SOCKET_RCVBUFF", "real", 400),
+                drop("QDISC_DROP", "real", 900),
+                drop("NO_SOCKET", "real", 100_000),
+                drop("NETFILTER_DROP", "real", 100_000),
+                drop("QUEUE_PURGE", "benign", 100_000),
+            ],
+            &["host.name=a, kumon.drop.reason=SOCKET_RCVBUFF"],
+        ),
         case(
             default("run-queue-latency"),
             vec![

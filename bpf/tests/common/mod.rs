@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
 mod busy;
+pub mod cable;
 pub mod containers;
 mod load;
 pub mod network;
@@ -66,6 +67,7 @@ pub fn with_budget(mut settings: Settings, rows_per_second: u32) -> Settings {
     settings.process.exit.max_rows_per_second = rows;
     settings.sched.runqslower.max_rows_per_second = rows;
     settings.tcp.tcplife.max_rows_per_second = rows;
+    settings.drop.tcpdrop.max_rows_per_second = rows;
     settings.file.filelife.max_rows_per_second = rows;
     settings.file.filegone.max_rows_per_second = rows;
     settings.db.dbslower.max_rows_per_second = rows;
