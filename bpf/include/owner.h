@@ -70,8 +70,17 @@ static __always_inline struct task_struct *current_task(void) {
     return (struct task_struct *)bpf_get_current_task();
 }
 
+/* As set_owner() of the current task, of which the kernel tells most without reading its memory. */
 static __always_inline void set_current_owner(struct owner *owner) {
-    set_owner(owner, current_task());
+    struct task_struct *task = current_task();
+    struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+
+    owner->pid = bpf_get_current_pid_tgid() >> 32;
+    owner->uid = bpf_get_current_uid_gid();
+    owner->start = BPF_CORE_READ(leader, start_boottime);
+    owner->cgroup = bpf_get_current_cgroup_id();
+    owner->selected = selected(OWNER_METRIC, task);
+    BPF_CORE_READ_STR_INTO(&owner->name, leader, comm);
     owner->certain = true;
 }
 

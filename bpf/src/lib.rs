@@ -37,6 +37,9 @@ pub use file::{Enabled, FileHooks};
 pub use privilege::capabilities;
 pub use settings::Settings;
 
+/// The metrics whose collectors take CAP_NET_ADMIN and the host's network namespace, which others need not have.
+pub const NETWORK_METRICS: &[&str] = &["flow"];
+
 /// Every collector with at least one enabled metric, in the order in which they start.
 pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
     settings.collectors().into_iter().filter(|collector| !collector.metrics().is_empty()).collect()

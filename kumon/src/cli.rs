@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// Collect and ship in one process
     Run(RunArgs),
     /// Collect into the spool only
-    Collect(RunArgs),
+    Collect(CollectArgs),
     /// Ship what is in the spool and in the configured inputs
     Ship(RunArgs),
     /// Install what Elasticsearch needs; safe to repeat, and never overwrites manual changes
@@ -121,6 +121,15 @@ pub(crate) struct RunArgs {
     /// End after this time (30s, 5m); with 0 only when everything collected is delivered or counted as lost
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) duration: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CollectArgs {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Only the metrics that take CAP_NET_ADMIN, such as flow, which else are left out
+    #[arg(long)]
+    pub(crate) network: bool,
 }
 
 #[derive(Debug, Args)]

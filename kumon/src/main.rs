@@ -20,6 +20,7 @@ use kumon_shipper::elasticsearch::OptionsError;
 
 use agent::Parts;
 use cli::{Cli, Command};
+use config::Collected;
 
 /// Exit code for a wrong command line (clap's own), configuration or query.
 const WRONG_USAGE: u8 = 2;
@@ -67,9 +68,12 @@ fn execute(cli: Cli, config: config::Config) -> Result<ExitCode> {
     let run =
         |parts, args: cli::RunArgs| agent::run(parts, config.clone(), cli.config.clone(), args.duration);
     match cli.command {
-        Command::Run(args) => run(Parts { collect: true, ship: true }, args),
-        Command::Collect(args) => run(Parts { collect: true, ship: false }, args),
-        Command::Ship(args) => run(Parts { collect: false, ship: true }, args),
+        Command::Run(args) => run(Parts { collect: Some(Collected::All), ship: true }, args),
+        Command::Collect(args) => {
+            let collect = if args.network { Collected::Network } else { Collected::WithoutNetwork };
+            run(Parts { collect: Some(collect), ship: false }, args.run)
+        }
+        Command::Ship(args) => run(Parts { collect: None, ship: true }, args),
         Command::Setup(args) => setup::setup(&config, &args),
         Command::Check { json } => Ok(commands::check(&config, json)?),
         Command::Status { json } => commands::status(&config, json),

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Ended, Kumon, Node, PATIENCE};
+use common::{Ended, Kumon, Node, PATIENCE, rows};
 use kumon_testing::{require_bpf, require_root, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -332,4 +332,34 @@ fn without_an_agent_there_is_nothing_to_switch() {
     }
     node.run(&["collectors", "disable"]).expect(2, &["METRIC"]);
     assert!(!node.state().exists(), "asking made folders");
+}
+
+#[test]
+fn what_takes_cap_net_admin_has_a_process_of_its_own_beside_the_others() {
+    if !require_bpf() || !require_root() {
+        return;
+    }
+    let node = Node::new("collectors: { flow: { enabled: true, interval: 1s, interfaces: [lo] } }\n");
+    let _collect = node.start_agent(&["collect"]);
+    expect_state(&node, "flow", "disabled", "configuration");
+    let network = node.start(&["collect", "--network"]);
+    wait_for("the other process", PATIENCE, || state(&node, "flow").0 == "running");
+    expect_state(&node, "exec", "running", "configuration");
+    wait_for("rows", PATIENCE, || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(b"marked", "127.0.0.1:9").unwrap();
+        !rows(&node.files("flow")).is_empty()
+    });
+    // Each is switched where it is collected.
+    expect_switched(
+        &node,
+        &["disable", "exec", "flow"],
+        "exec: disabled, until the agent restarts\nflow: disabled, until the agent restarts\n",
+    );
+    expect_state(&node, "flow", "disabled", "switch");
+    expect_state(&node, "exec", "disabled", "switch");
+    let status = node.run(&["status"]).stdout;
+    assert!(status.contains("collecting from the network: process"), "{status}");
+    network.terminate().expect(0, &[]);
+    assert!(!node.run(&["status"]).stdout.contains("collecting from the network"));
 }

@@ -9,24 +9,32 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use kumon_bpf::NETWORK_METRICS;
 use kumon_shipper::Ended;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::collect::{Collecting, OnOff};
+use super::collect::{Collecting, OnOff, metrics_on};
 use super::ship::Shipping;
 use super::summary::Summary;
-use crate::config::{self, Config, DEFAULT_FILE};
+use crate::config::{self, Collected, Config, DEFAULT_FILE};
 use crate::explain;
 use crate::web::WebServer;
 
 /// What this process does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Parts {
-    pub(crate) collect: bool,
+    pub(crate) collect: Option<Collected>,
     pub(crate) ship: bool,
+}
+
+impl Parts {
+    /// The configuration as it is for this process.
+    fn of(self, config: Config) -> Config {
+        self.collect.map_or(config.clone(), |collected| config.of(collected))
+    }
 }
 
 /// Status files, the live summary and the configuration's date are looked after so often.
@@ -62,11 +70,14 @@ pub(crate) fn run(
     let config_file = config_file.unwrap_or_else(|| DEFAULT_FILE.into());
     // What ends beyond all times doesn't end.
     let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
-    let mut config = config;
+    if parts.collect == Some(Collected::WithoutNetwork) {
+        log_left_out(&config);
+    }
+    let mut config = parts.of(config);
     let mut stamp = Stamp::of(&config_file);
     let mut agent = Agent::start(parts, &config, &mut Before::default())?;
     loop {
-        let end = agent.watch(&config, &config_file, &mut stamp, &signals, deadline);
+        let end = agent.watch(parts, &config, &config_file, &mut stamp, &signals, deadline);
         let limit = if let Ok(End::Duration) = end { DURATION_STOP_LIMIT } else { STOP_LIMIT };
         match end {
             Ok(End::Reload(new)) => {
@@ -101,6 +112,16 @@ pub(crate) fn run(
                 return end.map(|end| exit_code(&end, undelivered));
             }
         }
+    }
+}
+
+/// Says what another process is to collect.
+fn log_left_out(config: &Config) {
+    let on = metrics_on(&config.collectors);
+    for metric in NETWORK_METRICS.iter().filter(|metric| on.contains(*metric)) {
+        log::info!(
+            "{metric} takes CAP_NET_ADMIN and is left to 'kumon collect --network' (kumon-net.service)"
+        );
     }
 }
 
@@ -171,7 +192,7 @@ impl Agent {
             }
         };
         let web = shipping.as_ref().and_then(|shipping| start_web(config, shipping));
-        let both_on_a_terminal = parts.collect && parts.ship && std::io::stdout().is_terminal();
+        let both_on_a_terminal = parts.collect.is_some() && parts.ship && std::io::stdout().is_terminal();
         let summary =
             both_on_a_terminal.then(|| Summary::new(web.as_ref().map(|web| web.address().to_owned())));
         Ok(Agent { collecting, shipping, web, summary })
@@ -180,6 +201,7 @@ impl Agent {
     /// Keeps the books until something ends the round.
     fn watch(
         &mut self,
+        parts: Parts,
         config: &Config,
         config_file: &Path,
         stamp: &mut Stamp,
@@ -215,7 +237,7 @@ impl Agent {
             let replaced = now != *stamp;
             *stamp = now;
             if (asked || replaced)
-                && let Some(new) = read_again(config_file)
+                && let Some(new) = read_again(config_file).map(|new| parts.of(new))
                 && (asked || new != *config)
             {
                 return Ok(End::Reload(Box::new(new)));
@@ -299,7 +321,7 @@ fn start_collecting(parts: Parts, config: &Config, before: &mut Before) -> Resul
         Some(going) => going.apply(&config.collectors)?,
         None => {
             let start = || Collecting::start(config, before.paused, before.switched.clone());
-            return parts.collect.then(start).transpose();
+            return parts.collect.map(|_| start()).transpose();
         }
     }
     Ok(before.collecting.take())

@@ -4,9 +4,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
+use kumon_bpf::NETWORK_METRICS;
 use serde_json::json;
 
 use super::query::{Format, csv_line};
@@ -48,28 +49,87 @@ struct SwitchArgs {
 /// # Errors
 /// When no agent collects here, or it doesn't answer.
 pub(crate) fn collectors(config: &Config, args: &CollectorsArgs) -> Result<ExitCode> {
-    let agent = Client::connect(&config.path.collect_socket())?.with_context(|| {
-        let state = config.path.collect();
-        format!(
-            "no agent collects with the state folder {}; start one with 'kumon run' or 'kumon collect'",
-            state.display()
-        )
-    })?;
+    let agents = Agents::of(config)?;
     let (args, enable) = match &args.command {
         None => {
-            show(&agent.collectors()?, args.format)?;
+            show(&agents.report()?, args.format)?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(SwitchCommand::Enable(args)) => (args, true),
         Some(SwitchCommand::Disable(args)) => (args, false),
     };
-    match agent.switch(&Switch { metrics: args.metrics.clone(), enable, save: args.save })? {
-        Ok(switched) => report(&switched),
-        Err(refusal) => {
-            eprintln!("kumon: {}", printable(&refusal.reason));
-            Ok(if refusal.wrong_usage { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE })
+    let mut code = ExitCode::SUCCESS;
+    for (agent, metrics) in agents.having(&args.metrics) {
+        let answer = match agent.switch(&Switch { metrics, enable, save: args.save })? {
+            Ok(switched) => report(&switched)?,
+            Err(refusal) => {
+                eprintln!("kumon: {}", printable(&refusal.reason));
+                if refusal.wrong_usage { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+            }
+        };
+        if answer != ExitCode::SUCCESS {
+            code = answer;
         }
     }
+    Ok(code)
+}
+
+/// What collects on this machine.
+struct Agents {
+    /// The agent, or the one of two that does without CAP_NET_ADMIN.
+    collect: Option<Client>,
+    network: Option<Client>,
+}
+
+impl Agents {
+    fn of(config: &Config) -> Result<Agents> {
+        let collect = Client::connect(&config.path.collect_socket())?;
+        let network = Client::connect(&config.path.network().collect_socket())?;
+        if collect.is_none() && network.is_none() {
+            let state = config.path.collect();
+            bail!(
+                "no agent collects with the state folder {}; start one with 'kumon run' or 'kumon collect'",
+                state.display()
+            );
+        }
+        Ok(Agents { collect, network })
+    }
+
+    /// How each metric is collected, of both processes as one where there are two.
+    fn report(&self) -> Result<CollectorsReport> {
+        let of = |agent: &Option<Client>| agent.as_ref().map(Client::collectors).transpose();
+        match (of(&self.collect)?, of(&self.network)?) {
+            (Some(mut all), Some(mut network)) => {
+                all.metrics.retain(|metric| !is_of_network(&metric.metric));
+                network.metrics.retain(|metric| is_of_network(&metric.metric));
+                all.metrics.extend(network.metrics);
+                all.notes.extend(network.notes);
+                all.memory += network.memory;
+                all.cpu_time += network.cpu_time;
+                Ok(all)
+            }
+            (all, network) => all.or(network).context("no agent answers"),
+        }
+    }
+
+    /// Which of these metrics are whose.
+    fn having(&self, metrics: &[String]) -> Vec<(&Client, Vec<String>)> {
+        let (mut of_collect, mut of_network) = (metrics.to_vec(), Vec::new());
+        if let (Some(_), Some(_)) = (&self.collect, &self.network) {
+            (of_network, of_collect) = of_collect.into_iter().partition(|metric| is_of_network(metric));
+        } else if self.collect.is_none() {
+            std::mem::swap(&mut of_collect, &mut of_network);
+        }
+        let both = [(&self.collect, of_collect), (&self.network, of_network)];
+        both.into_iter()
+            .filter(|(_, metrics)| !metrics.is_empty())
+            .filter_map(|(agent, metrics)| Some((agent.as_ref()?, metrics)))
+            .collect()
+    }
+}
+
+fn is_of_network(metric: &str) -> bool {
+    NETWORK_METRICS.contains(&metric)
 }
 
 fn show(report: &CollectorsReport, format: Format) -> io::Result<()> {

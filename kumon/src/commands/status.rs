@@ -20,10 +20,13 @@ const MAX_AGE: TimeDelta = TimeDelta::seconds(30);
 /// Prints both sides; fails when one of them isn't running or halted.
 pub(crate) fn status(config: &Config, json: bool) -> Result<ExitCode> {
     let collect: Option<CollectStatus> = of_running(&config.path.collect())?;
+    let network_folder = config.path.network().collect();
+    let network: Option<CollectStatus> = of_running(&network_folder)?;
     let ship: Option<ShipStatus> = of_running(&config.path.ship())?;
-    let healthy = collect
-        .as_ref()
-        .is_some_and(|c| c.spool_error.is_none() && c.failed.is_empty() && !is_stale(&c.updated))
+    let collects =
+        |c: &CollectStatus| c.spool_error.is_none() && c.failed.is_empty() && !is_stale(&c.updated);
+    let healthy = collect.as_ref().is_some_and(collects)
+        && network.as_ref().is_none_or(collects)
         && ship.as_ref().is_some_and(|s| {
             s.each().all(|(_, output)| output.is_healthy())
                 && s.alerts_left_out.is_empty()
@@ -31,9 +34,16 @@ pub(crate) fn status(config: &Config, json: bool) -> Result<ExitCode> {
         });
     let mut out = io::stdout().lock();
     if json {
-        writeln!(out, "{}", serde_json::json!({ "collect": collect, "ship": ship, "healthy": healthy }))?;
+        let mut all = serde_json::json!({ "collect": collect, "ship": ship, "healthy": healthy });
+        if let Some(network) = network {
+            all["network"] = serde_json::json!(network);
+        }
+        writeln!(out, "{all}")?;
     } else {
-        print_collect(&mut out, collect.as_ref(), &config.path.collect())?;
+        print_collect(&mut out, "collecting", collect.as_ref(), &config.path.collect())?;
+        if network.is_some() {
+            print_collect(&mut out, "collecting from the network", network.as_ref(), &network_folder)?;
+        }
         print_ship(&mut out, ship.as_ref(), &config.path.ship())?;
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -52,15 +62,20 @@ fn of_running<T: Status>(folder: &Path) -> Result<Option<T>> {
     read_status(folder).with_context(|| format!("{}: the status can't be read", folder.display()))
 }
 
-fn print_collect(out: &mut impl Write, status: Option<&CollectStatus>, state: &Path) -> io::Result<()> {
+fn print_collect(
+    out: &mut impl Write,
+    what: &str,
+    status: Option<&CollectStatus>,
+    state: &Path,
+) -> io::Result<()> {
     let Some(status) = status else {
-        writeln!(out, "collecting: not running (state folder {})", state.display())?;
+        writeln!(out, "{what}: not running (state folder {})", state.display())?;
         return Ok(());
     };
     let (memory, seconds) = (ByteSize(status.memory), status.cpu_time as f64 / 1e9);
     writeln!(
         out,
-        "collecting: process {}, {memory}, {seconds:.1} s of CPU time, as of {}",
+        "{what}: process {}, {memory}, {seconds:.1} s of CPU time, as of {}",
         status.pid, status.updated
     )?;
     for (metric, rows) in &status.rows {

@@ -16,6 +16,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
+use kumon_bpf::NETWORK_METRICS;
+use kumon_collect::settings::Section;
 use kumon_schema::{Row, rows};
 use serde::Deserialize;
 
@@ -56,6 +58,16 @@ pub(crate) struct Config {
     pub(crate) channels: kumon_alerts::Channels,
 }
 
+/// Which collectors a process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Collected {
+    All,
+    /// Those that do without CAP_NET_ADMIN.
+    WithoutNetwork,
+    /// The others.
+    Network,
+}
+
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Paths {
@@ -63,6 +75,9 @@ pub(crate) struct Paths {
     pub(crate) state: PathBuf,
     /// Dashboards of the operator's own; there may be no such folder.
     pub(crate) dashboards: PathBuf,
+    /// Whether the collecting side is the one that takes CAP_NET_ADMIN.
+    #[serde(skip)]
+    of_network: bool,
 }
 
 impl Default for Paths {
@@ -71,6 +86,7 @@ impl Default for Paths {
             spool: "/var/lib/kumon/spool".into(),
             state: "/var/lib/kumon/state".into(),
             dashboards: "/etc/kumon/dashboards".into(),
+            of_network: false,
         }
     }
 }
@@ -91,7 +107,12 @@ impl Paths {
 
     /// State of the collecting side.
     pub(crate) fn collect(&self) -> PathBuf {
-        self.state.join("collect")
+        self.state.join(if self.of_network { "net" } else { "collect" })
+    }
+
+    /// The same as the collecting side sees it that takes CAP_NET_ADMIN, where that is a process of its own.
+    pub(crate) fn network(&self) -> Paths {
+        Paths { of_network: true, ..self.clone() }
     }
 
     /// State of the shipping side.
@@ -233,6 +254,24 @@ pub(crate) enum InputFormat {
 }
 
 impl Config {
+    /// What is left of it for a process that has only some of the collectors.
+    pub(crate) fn of(mut self, collected: Collected) -> Config {
+        let of_network = match collected {
+            Collected::All => return self,
+            Collected::WithoutNetwork => false,
+            Collected::Network => true,
+        };
+        for metric in Collectors::metrics() {
+            if NETWORK_METRICS.contains(&metric) != of_network {
+                self.collectors.switch(metric, false);
+            }
+        }
+        if of_network {
+            self.path = self.path.network();
+        }
+        self
+    }
+
     /// Whether collecting can go over to another configuration without starting anew.
     pub(crate) fn collects_into_the_same(&self, other: &Config) -> bool {
         self.path == other.path && self.spool == other.spool
