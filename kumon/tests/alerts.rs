@@ -105,7 +105,7 @@ fn the_commands_say_what_there_is_what_was_delivered_and_what_is_wrong() {
     says(
         &node.run(&["alerts", "render", "disk-latency", "--as", "kibana"]),
         0,
-        &[".es-query", "kumon-server-log"],
+        &[".es-query", ".server-log"],
     );
     says(
         &node.run(&["alerts", "render", "disk-latency", "--as", "watcher"]),
