@@ -42,11 +42,11 @@ impl Summary {
             ByteSize(cost.memory),
             shipped.each().map(|(_, output)| output.output.as_str()).collect::<Vec<_>>().join(" and the ")
         );
-        text += &format!("{:<18}{:>14}{:>14}{:>10}\n", "metric", "rows", "delivered", "lost");
+        text += &format!("{:<20}{:>14}{:>14}{:>10}\n", "metric", "rows", "delivered", "lost");
         for metric in collected.rows.keys().filter(|metric| *metric != OWN) {
             let delivered = delivered(shipped, &format!("kumon.{metric}"));
             text += &format!(
-                "{metric:<18}{:>14}{delivered:>14}{:>10}\n",
+                "{metric:<20}{:>14}{delivered:>14}{:>10}\n",
                 collected.rows[metric],
                 lost(collected, metric)
             );

@@ -20,6 +20,8 @@ const DAY: f64 = 24.0 * 3600.0;
 const SHORTEST: f64 = 3600.0;
 /// Where nobody said how many a metric has: one a second.
 const ROWS_PER_DAY: f64 = DAY;
+/// Of 10 s in 10 minutes, in each of which a key has a row.
+const INTERVALS: f64 = 60.0;
 /// Before a number that was not measured.
 const ESTIMATED: &str = "~";
 
@@ -43,8 +45,11 @@ impl Rates {
     pub(super) fn assumed() -> Result<Rates> {
         let source = "of one node, at rates assumed in docs/elasticsearch.md".into();
         let known = measured()?.rows_per_day;
-        let rows = |name: &String| known.get(name).copied().unwrap_or(ROWS_PER_DAY);
-        let rows_per_day = kumon_schema::all().iter().map(|schema| (schema.name.clone(), rows(&schema.name)));
+        let rows = |schema: &Schema| {
+            let of_fine = || Some(known.get(schema.coarse_of.as_ref()?)? / INTERVALS);
+            known.get(&schema.name).copied().or_else(of_fine).unwrap_or(ROWS_PER_DAY)
+        };
+        let rows_per_day = kumon_schema::all().iter().map(|schema| (schema.name.clone(), rows(schema)));
         Ok(Rates { rows_per_day: rows_per_day.collect(), source })
     }
 

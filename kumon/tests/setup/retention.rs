@@ -38,7 +38,8 @@ fn one_key_sets_all_policies_and_a_map_single_ones() {
     let some = policies("{ exec: 30d }");
     assert_eq!(delete_after(&some, "kumon.exec"), "30d");
     assert_eq!(delete_after(&some, "kumon.exit"), "90d");
-    assert_eq!(delete_after(&some, "kumon.runqlat_hist"), "1826d");
+    assert_eq!(delete_after(&some, "kumon.runqlat_hist"), "30d");
+    assert_eq!(delete_after(&some, "kumon.runqlat_hist_10m"), "1826d");
 }
 
 /// A policy as 6.8 takes it: it knows shards' sizes only as those of the whole index, and no `_meta`. The ages are cut
