@@ -20,6 +20,7 @@ const SOURCES: &[(&str, &str)] = sources![
     "cpu",
     "storage",
     "network",
+    "flows",
     "processes",
     "databases",
     "files",

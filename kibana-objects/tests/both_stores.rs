@@ -119,6 +119,7 @@ fn value(schema: &Schema, field: &Field, number: i64, column: i64) -> Value {
         ("kumon.tcplife.end", _) => {
             json!(["closed", "reset", "reset_by_peer", "refused", "timed_out", "failed"][number as usize % 6])
         }
+        ("kumon.flow.verdict", _) => json!(if number % 2 == 0 { "forwarded" } else { "" }),
         ("kumon.flow.end", _) => json!(["closed", "refused", "timed_out", ""][number as usize % 4]),
         ("network.direction", _) => json!(if number % 2 == 0 { "egress" } else { "ingress" }),
         (name, _) if name.ends_with(".ip") => json!(format!("10.0.0.{}", number % 4 + 1)),
