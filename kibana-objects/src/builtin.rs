@@ -20,6 +20,7 @@ const SOURCES: &[(&str, &str)] = sources![
     "cpu",
     "storage",
     "network",
+    "flows",
     "drops",
     "processes",
     "databases",

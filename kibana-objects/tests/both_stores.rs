@@ -126,6 +126,7 @@ fn value(schema: &Schema, field: &Field, number: i64, column: i64) -> Value {
         ("kumon.tcplife.end", _) => {
             json!(["closed", "reset", "reset_by_peer", "refused", "timed_out", "failed"][number as usize % 6])
         }
+        ("kumon.flow.verdict", _) => json!(if number % 2 == 0 { "forwarded" } else { "" }),
         ("kumon.flow.end", _) => json!(["closed", "refused", "timed_out", ""][number as usize % 4]),
         ("kumon.drop.class", _) => json!(["real", "benign", "unknown"][number as usize % 3]),
         ("kumon.drop.reason", _) => json!(["NO_SOCKET", "QUEUE_PURGE", "NOT_SPECIFIED"][number as usize % 3]),
