@@ -496,3 +496,37 @@ fn starts_and_stops_leave_nothing_and_take_nothing_of_others() {
         a.run("tc qdisc del dev eth0 clsact");
     }
 }
+
+/// Sends 3 datagrams from each of argv[3] sockets to argv[1]:argv[2], where nobody has to listen.
+const MANY_FLOWS: &str = "
+import socket, sys
+for i in range(int(sys.argv[3])):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for _ in range(3): s.sendto(b'x' * 72, (sys.argv[1], int(sys.argv[2])))
+    s.close()
+";
+
+#[test]
+fn a_sample_has_each_flow_whole_or_not_at_all() {
+    let Some(Pair { a, b: _b }) = Pair::new() else { return };
+    // Else the other end answers each that nobody listens.
+    a.run("ip neigh replace 10.9.0.3 lladdr 02:00:00:00:00:02 dev eth0 nud permanent");
+    let mut settings = settings();
+    settings.flow.flow.sample = serde_json::from_str("4").unwrap();
+    let collecting = Collecting::start_in(&a, "flow", settings);
+    let flows = 400;
+    let sent = a.python(MANY_FLOWS).args(["10.9.0.3", "5353", &flows.to_string()]).status().unwrap();
+    assert!(sent.success());
+    let collected = collecting.stop();
+    let rows = rows_of(&collected, |row| row.text("destination_ip") == "10.9.0.3");
+    let mut packets = std::collections::HashMap::new();
+    for row in &rows {
+        *packets.entry(row.text("source_port")).or_insert(0) += row.number("source_packets");
+    }
+    // Ports may be taken twice.
+    assert!(packets.values().all(|packets| packets % 3 == 0), "{packets:?}");
+    let told: i64 = packets.values().sum::<i64>() / 3;
+    assert!((flows / 8..flows / 2).contains(&told), "{told} of {flows}");
+    let left_out = collected.losses.iter().find(|loss| loss.reason == "sampled out").unwrap().count as i64;
+    assert_eq!(told * 3 + left_out, flows * 3);
+}

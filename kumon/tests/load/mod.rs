@@ -13,20 +13,9 @@ pub(crate) struct Load {
     cgroups: Vec<PathBuf>,
 }
 
-/// What happens in a round, within the container and a network of its own.
-const ROUND: &str = r#"
-import os, signal, socket, struct, subprocess, sys, time
-folder, device = sys.argv[1:]
-
-# CPU: more who want to run than there are CPUs.
-spinners = [subprocess.Popen(["sh", "-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"])
-            for _ in range(2 * os.cpu_count())]
-
-# Disk: direct reads and writes of several sizes.
-for size, count in (("4k", 50), ("64k", 20), ("1M", 5)):
-    run = ["status=none", "bs=" + size, "count=%d" % count]
-    subprocess.run(["dd", "if=/dev/zero", "of=" + device, "oflag=direct"] + run, check=True)
-    subprocess.run(["dd", "if=" + device, "of=/dev/null", "iflag=direct"] + run, check=True)
+/// The network's part, in the container, with the node's own interfaces.
+const NETWORK: &str = r#"
+import socket, struct
 
 # Network: sessions that end well, that are reset, and one that is refused.
 listener = socket.create_server(("127.0.0.1", 0))
@@ -47,6 +36,22 @@ try:
     socket.create_connection(("127.0.0.1", port))
 except ConnectionRefusedError:
     pass
+"#;
+
+/// What else happens in a round, within the container and a network of its own.
+const ROUND: &str = r#"
+import os, signal, subprocess, sys, time
+folder, device = sys.argv[1:]
+
+# CPU: more who want to run than there are CPUs.
+spinners = [subprocess.Popen(["sh", "-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"])
+            for _ in range(2 * os.cpu_count())]
+
+# Disk: direct reads and writes of several sizes.
+for size, count in (("4k", 50), ("64k", 20), ("1M", 5)):
+    run = ["status=none", "bs=" + size, "count=%d" % count]
+    subprocess.run(["dd", "if=/dev/zero", "of=" + device, "oflag=direct"] + run, check=True)
+    subprocess.run(["dd", "if=" + device, "of=/dev/null", "iflag=direct"] + run, check=True)
 
 # Processes: good ends and bad ones, a signal, a start that fails.
 for command in ("true", "false", "kill -9 $$"):
@@ -101,9 +106,10 @@ impl Load {
         let mut shell = Command::new("sh");
         let enter =
             self.cgroups.iter().map(|cgroup| format!("echo $$ >{}/cgroup.procs && ", cgroup.display()));
-        let run = "exec unshare --net sh -c 'ip link set lo up && exec python3 -c \"$@\"' sh \"$@\"";
+        let run = "python3 -c \"$1\" && shift && \
+                   exec unshare --net sh -c 'ip link set lo up && exec python3 -c \"$@\"' sh \"$@\"";
         shell.args(["-c", &(enter.collect::<String>() + run), "sh"]);
-        shell.arg(ROUND).arg(self.folder.path()).arg(&self.device).stdin(Stdio::null());
+        shell.arg(NETWORK).arg(ROUND).arg(self.folder.path()).arg(&self.device).stdin(Stdio::null());
         let ended = shell.status().unwrap();
         assert!(ended.success(), "the load ended with {ended}");
     }
