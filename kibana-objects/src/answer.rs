@@ -219,7 +219,7 @@ fn joined(parts: &[Chart], range: TimeRange, responses: &[SearchResponse]) -> Ta
         for cells in of_part.rows {
             let at = rows.iter().position(|row| row[..keys] == cells[..keys]).unwrap_or_else(|| {
                 let mut row = cells[..keys].to_vec();
-                row.extend(parts.iter().flat_map(|part| &part.values).map(|value| without_rows(value)));
+                row.extend(parts.iter().flat_map(|part| &part.values).map(without_rows));
                 rows.push(row);
                 rows.len() - 1
             });

@@ -101,7 +101,7 @@ impl Parser<'_> {
             }
             panic!("no end of the quotes: {rest}");
         }
-        let end = self.rest.find(|c: char| c == ' ' || c == ')').unwrap_or(self.rest.len());
+        let end = self.rest.find([' ', ')']).unwrap_or(self.rest.len());
         let (value, rest) = self.rest.split_at(end);
         self.rest = rest.trim_start();
         (value.to_owned(), false)

@@ -307,7 +307,7 @@ pub fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 pub fn records(path: &Path) -> Vec<Vec<String>> {
     let bytes = fs::read(path).unwrap();
     let (mut reader, mut rest) = (csv_core::Reader::new(), &bytes[..]);
-    let (mut fields, mut ends) = (vec![0; 1 << 20], [0; 64]);
+    let (mut fields, mut ends) = (vec![0; 1 << 20], [0; 256]);
     let mut records = Vec::new();
     loop {
         let (result, read, _, count) = reader.read_record(rest, &mut fields, &mut ends);
