@@ -107,7 +107,12 @@ pub(crate) fn tracepoint(category: &str, name: &str) -> Result<&'static str, Str
 
 /// Whether the kernel names its functions to a program that user space runs, since Linux 5.14.
 pub(crate) fn names_symbols() -> bool {
-    has_helper(libbpf_sys::BPF_PROG_TYPE_SYSCALL, libbpf_sys::BPF_FUNC_snprintf)
+    // Of a kind of programs that the kernel doesn't know libbpf takes every helper for known.
+    // SAFETY: it takes no options.
+    let runs = unsafe {
+        libbpf_sys::libbpf_probe_bpf_prog_type(libbpf_sys::BPF_PROG_TYPE_SYSCALL, std::ptr::null())
+    };
+    runs == 1 && has_helper(libbpf_sys::BPF_PROG_TYPE_SYSCALL, libbpf_sys::BPF_FUNC_snprintf)
 }
 
 /// Whether programs can keep something in the storage of a task, or why not.
