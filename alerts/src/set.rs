@@ -11,15 +11,18 @@ use crate::alert::Alert;
 use crate::source::{AlertError, Draft, Override};
 
 /// The files of `elk/alerts/`, compiled in.
-const SHIPPED: [(&str, &str); 14] = [
+const SHIPPED: [(&str, &str); 17] = [
     ("agent-losses.yml", include_str!("../../elk/alerts/agent-losses.yml")),
     ("container-oom.yml", include_str!("../../elk/alerts/container-oom.yml")),
     ("container-throttled.yml", include_str!("../../elk/alerts/container-throttled.yml")),
+    ("cpu-usage.yml", include_str!("../../elk/alerts/cpu-usage.yml")),
     ("disk-latency.yml", include_str!("../../elk/alerts/disk-latency.yml")),
     ("disk-space.yml", include_str!("../../elk/alerts/disk-space.yml")),
     ("failed-execs.yml", include_str!("../../elk/alerts/failed-execs.yml")),
     ("filesystem-read-only.yml", include_str!("../../elk/alerts/filesystem-read-only.yml")),
     ("inodes.yml", include_str!("../../elk/alerts/inodes.yml")),
+    ("memory-pressure.yml", include_str!("../../elk/alerts/memory-pressure.yml")),
+    ("memory-usage.yml", include_str!("../../elk/alerts/memory-usage.yml")),
     ("node-silent.yml", include_str!("../../elk/alerts/node-silent.yml")),
     ("packet-drops.yml", include_str!("../../elk/alerts/packet-drops.yml")),
     ("run-queue-latency.yml", include_str!("../../elk/alerts/run-queue-latency.yml")),

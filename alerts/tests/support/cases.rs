@@ -74,7 +74,42 @@ pub(crate) fn cases() -> Vec<Case> {
     };
     let of_disk =
         row(60, &json!({"host.name": "a", "kumon.cgroup.path": "/disk", "container.disk.read.bytes": 1}));
+    let cpu = |host: &str, name: &str, used: f64| {
+        row(60, &json!({"host.name": host, "kumon.cpu.name": name, "system.cpu.total.norm.pct": used}))
+    };
+    let memory = |host: &str, seconds: i64, used: f64, stalled: i64| {
+        row(
+            seconds,
+            &json!({
+                "host.name": host, "kumon.interval": 10_000_000_000_i64, "system.memory.actual.used.pct": used,
+                "kumon.memory.pressure.full": stalled,
+            }),
+        )
+    };
     vec![
+        case(
+            default("cpu-usage"),
+            vec![
+                cpu("busy", "all", 0.99),
+                cpu("busy", "all", 0.93),
+                cpu("half", "all", 0.5),
+                cpu("half", "0", 1.0),
+            ],
+            &["host.name=busy"],
+        ),
+        case(
+            default("memory-usage"),
+            vec![
+                memory("full", 30, 0.99, 0),
+                memory("full", 90, 0.96, 0),
+                memory("peak", 30, 0.99, 0),
+                memory("peak", 90, 0.4, 900_000_000),
+                memory("stalled", 30, 0.9, 1_500_000_000),
+                memory("stalled", 90, 0.9, 700_000_000),
+            ],
+            &["host.name=full"],
+        ),
+        case(default("memory-pressure"), vec![], &["host.name=stalled"]),
         case(
             default("container-throttled"),
             vec![
