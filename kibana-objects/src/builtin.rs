@@ -23,6 +23,7 @@ const SOURCES: &[(&str, &str)] = sources![
     "flows",
     "drops",
     "processes",
+    "snapshots",
     "databases",
     "files",
     "audit",

@@ -278,6 +278,8 @@ fn without_privileges_the_agent_says_what_it_lacks() {
         "biolatency",
         "bitesize",
         "tcplife",
+        "drop",
+        "tcpdrop",
         "dbslower",
         "filelife",
         "filegone",

@@ -36,6 +36,14 @@ try:
     socket.create_connection(("127.0.0.1", port))
 except ConnectionRefusedError:
     pass
+
+# Packets that the container doesn't take in time.
+slow = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+slow.bind(("127.0.0.1", 0))
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(100):
+    sender.sendto(bytes(1000), slow.getsockname())
 "#;
 
 /// What else happens in a round, within the container and a network of its own.
