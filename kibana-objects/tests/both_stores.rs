@@ -130,6 +130,7 @@ fn value(schema: &Schema, field: &Field, number: i64, column: i64) -> Value {
         ("kumon.flow.end", _) => json!(["closed", "refused", "timed_out", ""][number as usize % 4]),
         ("kumon.drop.class", _) => json!(["real", "benign", "unknown"][number as usize % 3]),
         ("kumon.drop.reason", _) => json!(["NO_SOCKET", "QUEUE_PURGE", "NOT_SPECIFIED"][number as usize % 3]),
+        ("kumon.snapshot_socket.state", _) => json!(if number % 2 == 0 { "LISTEN" } else { "ESTABLISHED" }),
         ("network.direction", _) => json!(if number % 2 == 0 { "egress" } else { "ingress" }),
         (name, _) if name.ends_with(".ip") => json!(format!("10.0.0.{}", number % 4 + 1)),
         (name, FieldType::Integer) if field.elasticsearch["type"] == "keyword" || is_name(name) => {
