@@ -49,6 +49,23 @@ pub(crate) fn collector(object: ObjectSettings, settings: &Settings) -> Drops {
     Drops { object, drop, tcpdrop }
 }
 
+/// What the running kernel has.
+struct Kernel {
+    /// Of the tracepoint.
+    parameters: usize,
+    reasons: Reasons,
+    /// It names its functions to programs; before Linux 5.14 only /proc/kallsyms does.
+    names_symbols: bool,
+}
+
+impl Kernel {
+    fn names(&self, loaded: &Loaded<DropSkel<'static>>) -> Result<Names, CollectorError> {
+        let program = self.names_symbols.then_some(&loaded.skeleton.progs.name_symbol);
+        let symbols = Symbols::new(program).map_err(because(NAME, "opening its program name_symbol"))?;
+        Ok(Names { reasons: self.reasons.clone(), symbols })
+    }
+}
+
 impl Drops {
     /// What the tracepoint hands over: two before Linux 5.17, which has no reasons.
     fn parameters(&self) -> usize {
@@ -56,13 +73,14 @@ impl Drops {
         if self.object.as_on_old_kernels { parameters.min(2) } else { parameters }
     }
 
-    fn reasons(&self) -> Reasons {
-        if self.parameters() < 3 { Reasons::default() } else { Reasons::of_this_kernel() }
-    }
-
-    /// Whether the kernel names its functions to programs; before Linux 5.14 only /proc/kallsyms does.
-    fn asks_for_symbols(&self) -> bool {
-        !self.object.as_on_old_kernels && probe::names_symbols()
+    /// Asks the kernel, which means reading its BTF and trying programs.
+    fn kernel(&self) -> Kernel {
+        let parameters = self.parameters();
+        Kernel {
+            parameters,
+            reasons: if parameters < 3 { Reasons::default() } else { Reasons::of_this_kernel() },
+            names_symbols: !self.object.as_on_old_kernels && probe::names_symbols(),
+        }
     }
 
     /// The metrics that ask for a class, as bits.
@@ -72,7 +90,7 @@ impl Drops {
         u8::from(drop) | u8::from(tcpdrop) << 1
     }
 
-    fn load(&self) -> Result<Loaded<DropSkel<'static>>, CollectorError> {
+    fn load(&self, kernel: &Kernel) -> Result<Loaded<DropSkel<'static>>, CollectorError> {
         let Drops { drop, tcpdrop, .. } = self;
         let selection = Selection::new(
             &self.object,
@@ -82,9 +100,9 @@ impl Drops {
             ],
         );
         let mut open = object::open::<skeleton::DropSkelBuilder>(NAME, &self.object, selection)?;
-        let reasons = self.reasons();
+        let reasons = &kernel.reasons;
         if let Some(constants) = open.skeleton.maps.rodata_data.as_deref_mut() {
-            constants.parameters = self.parameters() as u32;
+            constants.parameters = kernel.parameters as u32;
             constants.with_stack = tcpdrop.verbose == Verbose::KernelStack;
             for (reason, asking) in (0..).zip(&mut constants.asked_for) {
                 *asking = self.asking(reasons.class(reason));
@@ -93,15 +111,9 @@ impl Drops {
                 *asking = self.asking(reasons.class_of_subsystem(subsystem));
             }
         }
-        open.skeleton.progs.name_symbol.set_autoload(self.asks_for_symbols());
+        open.skeleton.progs.name_symbol.set_autoload(kernel.names_symbols);
         open.make_interval("drops_of_interval", if drop.enabled { drop.max_keys } else { 1 })?;
         open.load()
-    }
-
-    fn names(&self, loaded: &Loaded<DropSkel<'static>>) -> Result<Names, CollectorError> {
-        let program = self.asks_for_symbols().then_some(&loaded.skeleton.progs.name_symbol);
-        let symbols = Symbols::new(program).map_err(because(NAME, "opening its program name_symbol"))?;
-        Ok(Names { reasons: self.reasons(), symbols })
     }
 }
 
@@ -125,22 +137,23 @@ impl Collector for Drops {
 
     fn start(&self) -> Result<Box<dyn ActiveCollector>, CollectorError> {
         let Drops { drop, tcpdrop, .. } = self;
-        if tcpdrop.enabled && !tcpdrop.classes.contains(&Class::Unknown) && !self.reasons().are_known() {
+        let kernel = self.kernel();
+        if tcpdrop.enabled && !tcpdrop.classes.contains(&Class::Unknown) && !kernel.reasons.are_known() {
             log::warn!(
                 "{NAME}: tcpdrop has no rows here: the kernel says no reasons (Linux 5.17 and later do), and its `classes` \
                  don't have `unknown`"
             );
         }
-        let mut loaded = self.load()?;
+        let mut loaded = self.load(&kernel)?;
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         if tcpdrop.enabled {
-            let rows = Rows { names: self.names(&loaded)? };
+            let rows = Rows { names: kernel.names(&loaded)? };
             let events = EventSource::new(&loaded.skeleton.maps.events, rows);
             sources.push(Box::new(events.map_err(because(NAME, "opening its ring buffer"))?));
         }
         let counts = loaded.interval("drops_of_interval")?;
         if drop.enabled {
-            sources.push(Box::new(Summary::new(counts, self.names(&loaded)?, drop)));
+            sources.push(Box::new(Summary::new(counts, kernel.names(&loaded)?, drop)));
         }
         let links = vec![object::attach_program(NAME, &loaded.skeleton.progs.dropped)?];
         let metrics = Metrics {

@@ -53,7 +53,7 @@ const CLASSES: [(&str, Class); 21] = [
 const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
 
 /// The reasons of the running kernel.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Reasons {
     /// Those of the core, by number.
     core: HashMap<u32, String>,
