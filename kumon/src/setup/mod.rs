@@ -85,17 +85,12 @@ pub(crate) fn setup(config: &Config, args: &SetupArgs) -> Result<ExitCode> {
     options.authentication = credentials(args, &options)?;
     let section = config.kibana.as_ref().filter(|_| is_first);
     let kibana = section.map(|section| Kibana::new(section, &options.authentication)).transpose()?;
-    let target = if work.iter().any(|(step, _)| step.is_of_kibana()) {
-        kibana
-            .as_ref()
-            .map(|kibana| kibana.target(&config.alerts))
-            .transpose()?
-            .unwrap_or_else(Target::unseen)
-    } else {
-        Target::unseen()
-    };
+    let asked = kibana.as_ref().filter(|_| work.iter().any(|(step, _)| step.is_of_kibana()));
+    let target = asked.map(|kibana| kibana.target(&config.alerts)).transpose()?;
+    // Names and rules depend on the space.
+    let work = target.as_ref().map(|target| self::work(config, args, target)).transpose()?.unwrap_or(work);
+    let target = target.unwrap_or_else(Target::unseen);
     let places = Places { client: Client::new(options)?, kibana, is_first, target };
-    let work = self::work(config, args, &places.target)?;
     if args.dry_run {
         dry_run(&places, config, work, args, &mut out)?;
         return Ok(ExitCode::SUCCESS);

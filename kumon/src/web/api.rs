@@ -138,7 +138,7 @@ impl Api {
         let Some(coarse) = panel.by_10_minutes() else { return Ok(None) };
         let oldest = |panel: &Panel| -> Result<Option<f64>, Refusal> {
             let Some(metric) = panel.content.metrics().into_iter().next() else { return Ok(None) };
-            let response = self.search(&oldest_request(&metric.name, range))?;
+            let response = self.search(&aggregation(&metric.name, range, self::oldest()))?;
             Ok(response.aggregations.and_then(|aggregations| aggregations["oldest"]["value"].as_f64()))
         };
         let reaches_back = match (oldest(&coarse)?, oldest(panel)?) {
@@ -190,7 +190,7 @@ pub(super) async fn values(State(api): State<Arc<Api>>, Json(question): Json<Val
         let range = question.range.into();
         let mut values = BTreeSet::new();
         for metric in metrics_with(dashboard, &question.field) {
-            let response = api.search(&values_request(metric, &question.field, range))?;
+            let response = api.search(&aggregation(metric, range, values_of(&question.field)))?;
             values.extend(keys(response.aggregations.as_ref()));
         }
         Ok(values)
@@ -221,26 +221,25 @@ fn metrics_with<'a>(dashboard: &'a Dashboard, field: &str) -> BTreeSet<&'a str> 
     panels.flat_map(|panel| panel.content.metrics()).map(|metric| metric.name.as_str()).collect()
 }
 
-fn values_request(metric: &str, field: &str, range: TimeRange) -> SearchRequest {
-    SearchRequest {
-        metric: metric.to_owned(),
-        query: String::new(),
-        since: Some(range.since),
-        until: Some(range.until),
-        limit: Some(0),
-        aggs: Some(json!({ "values": { "terms": { "field": field, "size": MOST_VALUES } } })),
-    }
+/// A field's values, those with the most rows first.
+fn values_of(field: &str) -> Value {
+    json!({ "values": { "terms": { "field": field, "size": MOST_VALUES } } })
 }
 
 /// When the oldest row is from, ms since the Unix epoch.
-fn oldest_request(metric: &str, range: TimeRange) -> SearchRequest {
+fn oldest() -> Value {
+    json!({ "oldest": { "min": { "field": "@timestamp" } } })
+}
+
+/// Asks for no rows, but for what is calculated from them.
+fn aggregation(metric: &str, range: TimeRange, aggs: Value) -> SearchRequest {
     SearchRequest {
         metric: metric.to_owned(),
         query: String::new(),
         since: Some(range.since),
         until: Some(range.until),
         limit: Some(0),
-        aggs: Some(json!({ "oldest": { "min": { "field": "@timestamp" } } })),
+        aggs: Some(aggs),
     }
 }
 
